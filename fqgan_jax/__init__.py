@@ -1,0 +1,1 @@
+"""The FQGAN tokenizer and the FAR generator in JAX (arXiv 2411.16681)."""

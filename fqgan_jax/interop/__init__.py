@@ -1,0 +1,1 @@
+"""Where the project meets other frameworks: checkpoints and exported programs."""

@@ -1,0 +1,11 @@
+"""The generator's loss."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def next_code_loss(logits: Float[Array, "B T K N"], codes: Int[Array, "B T K"]) -> Float[Array, " K"]:
+    """Cross-entropy of the true codes in nats, mean over batch and positions, one value per sub-codebook."""
+    chosen = jnp.take_along_axis(logits, codes[..., None], axis=-1)[..., 0]
+    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - chosen, axis=(0, 1))

@@ -1,0 +1,1 @@
+"""Networks: pure flax.linen modules with explicit fields."""
