@@ -1,0 +1,224 @@
+"""Configs: all fields with their defaults, loading with overrides, and validation in sentences.
+
+A config file defines `get_config(arguments)` and starts from `tokenizer_defaults()` or `generator_defaults()`.
+"""
+
+import difflib
+import importlib.util
+import json
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from fqgan_jax.errors import UserError
+
+
+def tokenizer_defaults() -> ConfigDict:
+    """The published dual tokenizer at f = 16; every field a tokenizer run has."""
+    config = ConfigDict()
+    config.task = "tokenizer"  # which task the config trains
+    config.seed = 0  # of initialization, batches and augmentation
+
+    config.model = model = ConfigDict()
+    model.num_codebooks = 2  # K
+    model.codebook_size = 16384  # N, entries per sub-codebook
+    model.code_dim = 8  # d
+    model.factorization = "adapters"  # "adapters": a head per sub-codebook; "split": channels split K ways
+    model.base_width = 128  # channels of the first level
+    model.multipliers = (1, 1, 2, 2, 4)  # width of each level; len - 1 halvings
+    model.num_blocks = 2  # residual blocks a level (one more in the decoder)
+    model.z_channels = 256  # width around the latents; must be K * d for "split"
+    model.adapter_depth = 6  # transformer blocks of each adapter
+    model.adapter_heads = 8  # attention heads of each adapter
+    model.feature_depth = 3  # transformer blocks of each feature head
+    model.feature_heads = 8  # attention heads of each feature head
+    model.normalized = True  # compare latents and entries as unit vectors
+    model.temperature = 0.01  # of the soft assignment behind the entropy loss
+    model.chunk_tokens = 4096  # tokens of the global batch whose distances exist at a time
+    model.dtype = "bfloat16"  # of the computation; parameters stay float32
+
+    config.teachers = (None, "hog")  # per sub-codebook the teacher whose feature it predicts, or None
+
+    config.loss = loss = ConfigDict()
+    loss.reconstruction = 1.0  # weight of the mean squared error
+    loss.codebook = 1.0  # weight of the codebook loss
+    loss.commitment = 0.25  # weight of the commitment loss
+    loss.entropy = 0.03  # weight of the entropy loss
+    loss.disentanglement = 0.1  # weight of the disentanglement loss
+    loss.feature = 0.5  # weight of each feature prediction
+
+    config.data = _data_defaults()
+    config.data.source = "photos"  # an image folder, or "photos" (bundled)
+    config.data.image_size = 256  # side of the square crops
+    config.data.validation_fraction = 0.05  # of an image folder without a val folder
+
+    config.optimizer = _optimizer_defaults()
+    config.train = _train_defaults()
+    config.mesh = _mesh_defaults()
+    return config
+
+
+def generator_defaults() -> ConfigDict:
+    """The published FAR-B; every field a generator run has. K, N, grid and classes come from the code cache."""
+    config = ConfigDict()
+    config.task = "generator"  # which task the config trains
+    config.seed = 0  # of initialization, batches and dropout
+
+    config.model = model = ConfigDict()
+    model.width = 1024  # D
+    model.depth = 24  # blocks of the backbone
+    model.num_heads = 16  # attention heads, backbone and head
+    model.head_depth = 3  # blocks of the head that predicts a position's K codes
+    model.dropout = 0.1  # on input tokens, attention and MLP outputs
+    model.swiglu_multiple = 256  # the SwiGLU's hidden width is rounded up to it
+    model.dtype = "bfloat16"  # of the computation; parameters and logits stay float32
+
+    config.class_dropout = 0.1  # share of labels replaced by the null class
+
+    config.data = _data_defaults()
+    config.data.codes = ""  # folder that `fqgan tokenize` wrote
+
+    config.optimizer = _optimizer_defaults()
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.weight_decay = 0.05
+    config.train = _train_defaults()
+    config.mesh = _mesh_defaults()
+
+    config.sample = sample = ConfigDict()
+    sample.per_class = 2  # images of each of the first 8 classes, drawn at every evaluation
+    sample.guidance = 2.0  # scale of classifier-free guidance
+    sample.tokenizer = ""  # checkpoint that decodes them; empty: no pictures
+    return config
+
+
+def _data_defaults() -> ConfigDict:
+    data = ConfigDict()
+    data.batch_size = 256  # global batch, over all devices and hosts
+    data.num_threads = 8  # that read and augment, on each host
+    return data
+
+
+def _optimizer_defaults() -> ConfigDict:
+    optimizer = ConfigDict()
+    optimizer.learning_rate = 2e-4  # peak
+    optimizer.schedule = "constant"  # "constant", or "cosine" to zero at the last step
+    optimizer.warmup_steps = 0  # linear warm-up
+    optimizer.b1 = 0.9  # Adam's first decay
+    optimizer.b2 = 0.95  # Adam's second decay
+    optimizer.weight_decay = 0.0  # on matrices only
+    optimizer.clip = 1.0  # global gradient norm
+    optimizer.ema_decay = 0.0  # of the moving average of the weights; 0: none
+    return optimizer
+
+
+def _train_defaults() -> ConfigDict:
+    train = ConfigDict()
+    train.steps = 200_000  # in all
+    train.log_every = 100  # steps between log lines
+    train.evaluate_every = 5000  # steps between evaluations and pictures; also at the end
+    train.checkpoint_every = 5000  # steps between checkpoints; also at the end
+    train.keep_checkpoints = 3  # newest ones that stay
+    return train
+
+
+def _mesh_defaults() -> ConfigDict:
+    mesh = ConfigDict()
+    mesh.data = -1  # devices that only split the batch; -1: all that are left
+    mesh.fsdp = 1  # devices over which parameters are split too
+    return mesh
+
+
+def parse_arguments(arguments: str, **defaults: int | float | str) -> dict[str, int | float | str]:
+    """Reads the "k=3,f=16" behind a config file's name; types are those of the defaults.
+
+    Raises:
+      UserError: an argument the config does not have, or a value of the wrong type.
+    """
+    values = dict(defaults)
+    for part in filter(None, arguments.split(",")):
+        name, _, value = part.partition("=")
+        if name not in defaults:
+            raise UserError(f"This config has no argument {name!r}{_nearest(name, defaults)}.")
+        try:
+            values[name] = type(defaults[name])(value)
+        except ValueError as error:
+            kind = type(defaults[name]).__name__
+            raise UserError(f"The config argument {name}={value!r} is not of type {kind}.") from error
+    return values
+
+
+def load_config(file: str, overrides: list[str] = ()) -> ConfigDict:
+    """Loads "configs/x.py:k=3" and applies `--config.field=value` overrides.
+
+    A path that does not exist is also looked for among the configs that come with the package.
+
+    Raises:
+      UserError: no such file, an unknown field (the nearest one is named), a value of the wrong type.
+    """
+    path, _, arguments = file.partition(":")
+    values = flags.FlagValues()
+    located = _locate(path)
+    try:
+        config_flags.DEFINE_config_file("config", f"{located}:{arguments}", flag_values=values)
+        values(["fqgan", *overrides])
+        return values.config
+    except (flags.Error, AttributeError, KeyError, TypeError) as error:
+        raise _override_error(located, arguments, overrides, error) from error
+
+
+def _locate(path: str) -> Path:
+    if Path(path).is_file():
+        return Path(path)
+    packaged = importlib.util.find_spec("fqgan_jax.configs")
+    # In a clone the configs lie beside the package, in an installed wheel inside it.
+    folder = Path(packaged.origin).parent if packaged else Path(__file__).parent.parent / "configs"
+    if (folder / Path(path).name).is_file():
+        return folder / Path(path).name
+    shipped = ", ".join(sorted(f"configs/{file.name}" for file in folder.glob("*.py") if file.name != "__init__.py"))
+    raise UserError(f"There is no config file {path}. These come with fqgan_jax: {shipped}.")
+
+
+def _override_error(path: Path, arguments: str, overrides: list[str], error: Exception) -> Exception:
+    """The sentence for a bad override, or the error itself where the fault is the config file's."""
+    spec = importlib.util.spec_from_file_location("config", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    known = field_names(module.get_config(arguments))
+    for override in overrides:
+        name = override.partition("=")[0].removeprefix("--config.")
+        if not override.startswith("--config."):
+            return UserError(f"Unknown argument {override!r}: config fields are set by --config.FIELD=VALUE.")
+        if name not in known:
+            return UserError(f"The config has no field {name!r}{_nearest(name, known)}.")
+    return UserError(f"A config field was given a value of the wrong type: {error}") if overrides else error
+
+
+def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
+    """All fields, dotted."""
+    names = []
+    for name, value in config.items():
+        names += field_names(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [prefix + name]
+    return names
+
+
+def _nearest(name: str, known) -> str:
+    close = difflib.get_close_matches(name, list(known), 1, cutoff=0.5)
+    # A misplaced field is named by its last part.
+    close = close or [field for field in known if field.split(".")[-1] == name.split(".")[-1]]
+    return f"; did you mean {close[0]!r}?" if close else f" (it has {', '.join(known)})"
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as text that `from_json` reads."""
+    return json.dumps(config.to_dict(), indent=2)
+
+
+def from_json(text: str) -> ConfigDict:
+    """A config from `to_json`; lists are tuples again."""
+    tuples = lambda value: (
+        {name: tuples(item) for name, item in value.items()}
+        if isinstance(value, dict)
+        else (tuple(value) if isinstance(value, list) else value)
+    )
+    return ConfigDict(tuples(json.loads(text)))

@@ -1,0 +1,47 @@
+"""Reads any image file into RGB."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+class UnreadableImage(Exception):
+    """A file that does not hold a whole image."""
+
+
+def read_image(file: bytes | Path, shortest_side: int | None = None) -> Image.Image:
+    """Decodes an image to 8-bit RGB as a viewer would show it.
+
+    EXIF rotation is applied, transparency is laid on white, 16-bit values are scaled, of an animation the first frame
+    is taken. JPEG files are decoded at a reduced scale where the result keeps at least `shortest_side` pixels.
+
+    Raises:
+      UnreadableImage: not an image, or a truncated one.
+    """
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            if shortest_side is not None:
+                image.draft(None, _reduced_size(image.size, shortest_side))
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(str(error) or type(error).__name__) from error
+
+
+def _reduced_size(size: tuple[int, int], shortest_side: int) -> tuple[int, int]:
+    scale = shortest_side / min(size)
+    return round(size[0] * scale), round(size[1] * scale)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        values = np.asarray(image, np.float64)
+        # "I" holds 16-bit PNGs in some versions of Pillow; plain floats are taken as [0, 1] or as 8-bit values.
+        scale = 1 / 257 if values.max(initial=0) > 255 else (255 if image.mode == "F" and values.max() <= 1 else 1)
+        return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

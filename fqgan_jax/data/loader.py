@@ -1,0 +1,103 @@
+"""Batches of images for training and evaluation.
+
+Training element i of the infinite shuffled order is a function of (seed, i); global batch s holds elements
+s*B ... s*B + B - 1, and each host reads its slice of them. So a batch depends on seed and step alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import grain
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from fqgan_jax.data import transforms
+from fqgan_jax.data.images import UnreadableImage
+from fqgan_jax.data.sources import Skipped, Source, read_or_next
+
+Batch = dict[str, np.ndarray]
+
+
+def train_batches(
+    elements: grain.MapDataset,
+    prepare: Callable[[object, np.random.Generator], Batch],
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    num_threads: int,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+    """Endless batches from `start_step` on: this host's slice of each global batch.
+
+    Args:
+      elements: what is shuffled, anew every epoch.
+      prepare: makes an example of an element with a random generator of its own.
+      batch_size: of the global batch, over all hosts.
+      process: (index, count) of this host.
+    """
+    index, count = process
+    dataset = elements.seed(seed).shuffle().repeat().random_map(prepare).batch(batch_size // count)
+    dataset = dataset[start_step * count + index :: count]
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    return iter(dataset.to_iter_dataset(options))
+
+
+def image_batches(
+    source: Source,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    skipped: Skipped,
+    feature_functions: Sequence[tuple[str, Callable]] = (),
+    num_threads: int = 2,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+    """Training batches: "image" uint8 [B, size, size, 3], "label" int32 [B], and per teacher "feature/NAME" [B, W].
+
+    A teacher's function sees the very crop that it describes.
+    """
+
+    def prepare(index: int, rng: np.random.Generator) -> Batch:
+        index, image = read_or_next(source, int(index), skipped, shortest_side=image_size)
+        crop = transforms.random_crop(image, image_size, rng)
+        example = {"image": crop, "label": np.int32(source.label(index))}
+        return example | {f"feature/{name}": function(crop) for name, function in feature_functions}
+
+    elements = grain.MapDataset.range(len(source))
+    return train_batches(elements, prepare, batch_size, seed, start_step, num_threads, process)
+
+
+def evaluation_batches(
+    source: Source, image_size: int, batch_size: int, skipped: Skipped, limit: int | None = None
+) -> Iterator[Batch]:
+    """Every image once, centre-cropped, in order; "mask" is 0 where the last batch is filled up."""
+    pending: list[Batch] = []
+    for index in range(min(len(source), limit or len(source))):
+        try:
+            crop = transforms.center_crop(source.read(index), image_size)
+        except UnreadableImage as error:
+            skipped.add(source.name(index), str(error))
+            continue
+        pending.append({"image": crop, "label": np.int32(source.label(index)), "mask": np.float32(1)})
+        if len(pending) == batch_size:
+            yield _stack(pending)
+            pending = []
+    if pending:
+        filler = jax.tree.map(np.zeros_like, pending[0])
+        yield _stack(pending + [filler] * (batch_size - len(pending)))
+
+
+def _stack(examples: Sequence[Batch]) -> Batch:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
+
+
+def to_devices(batches: Iterator[Batch], sharding: NamedSharding, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+    """Global arrays sharded over devices, transferred `ahead` batches before they are used."""
+    put = lambda batch: jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+    queue = []
+    for batch in batches:
+        queue.append(put(batch))
+        if len(queue) > ahead:
+            yield queue.pop(0)
+    yield from queue

@@ -1,0 +1,1 @@
+"""Where arrays live: the mesh, and the rules that map parameters to it."""

@@ -1,0 +1,1 @@
+"""Frozen networks (and one plain function) whose features supervise semantic sub-codebooks."""

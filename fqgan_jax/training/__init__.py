@@ -1,0 +1,1 @@
+"""One loop for two tasks: the tokenizer and the generator."""

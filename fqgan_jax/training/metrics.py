@@ -1,0 +1,59 @@
+"""Metrics of the steps between two log lines, as clu metrics that merge on the device."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import metrics
+from jaxtyping import Array, Float, Int
+
+
+@flax.struct.dataclass
+class CodeUsage(metrics.Metric):
+    """How often each code was chosen; usage and perplexity of each sub-codebook."""
+
+    counts: Float[Array, "K N"]
+
+    @classmethod
+    def from_codes(cls, codes: Int[Array, "B h w K"], codebook_size: int, mask: Float[Array, " B"] | None = None):
+        """Counts the codes of a batch, weighted by `mask` where given."""
+        K = codes.shape[-1]
+        weights = jnp.ones(codes.shape) if mask is None else jnp.broadcast_to(mask[:, None, None, None], codes.shape)
+        # One counter for all sub-codebooks: code c of sub-codebook k is number k * N + c.
+        numbers = codes + codebook_size * jnp.arange(K)
+        counts = jnp.zeros(K * codebook_size).at[numbers.reshape(-1)].add(weights.reshape(-1))
+        return cls(counts.reshape(K, codebook_size))
+
+    def merge(self, other: "CodeUsage") -> "CodeUsage":
+        return CodeUsage(self.counts + other.counts)
+
+    def compute(self) -> dict[str, Float[Array, " K"]]:
+        """Share of entries used at least once, and exp of the entropy of their frequencies."""
+        p = self.counts / jnp.maximum(jnp.sum(self.counts, -1, keepdims=True), 1)
+        entropy = -jnp.sum(jax.scipy.special.xlogy(p, p), -1)
+        return {"usage": jnp.mean(self.counts > 0, -1), "perplexity": jnp.exp(entropy)}
+
+
+Metrics = dict[str, metrics.Metric]
+
+
+def average(value: Array, mask: Array | None = None) -> metrics.Average:
+    """Average of one or many values, weighted by `mask`."""
+    mask = jnp.ones_like(value) if mask is None else mask
+    return metrics.Average(total=jnp.sum(value * mask), count=jnp.sum(mask))
+
+
+def merge(first: Metrics, second: Metrics) -> Metrics:
+    """Merges two sets with the same names."""
+    return {name: metric.merge(second[name]) for name, metric in first.items()}
+
+
+def compute(collected: Metrics) -> dict[str, float]:
+    """Plain numbers by name; a value per sub-codebook becomes NAME/0, NAME/1, ..."""
+    values: dict[str, float] = {}
+    for name, metric in jax.device_get(collected).items():
+        computed = metric.compute()
+        for part, value in computed.items() if isinstance(computed, dict) else ((name, computed),):
+            value = np.asarray(value)
+            values |= {part: float(value)} if not value.ndim else {f"{part}/{k}": float(v) for k, v in enumerate(value)}
+    return values
