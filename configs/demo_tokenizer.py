@@ -1,0 +1,39 @@
+"""A small dual tokenizer for 64x64 crops of the bundled photographs, on two CPU cores.
+
+    fqgan train --config configs/demo_tokenizer.py --workdir runs/tokenizer
+"""
+
+from fqgan_jax.config import parse_arguments, tokenizer_defaults
+
+
+def get_config(arguments: str = ""):
+    """Arguments: k (sub-codebooks); the last sub-codebook is the semantic one."""
+    arguments = parse_arguments(arguments, k=2)
+    config = tokenizer_defaults()
+    config.model.num_codebooks = arguments["k"]
+    config.teachers = (None,) * (arguments["k"] - 1) + (("hog",) if arguments["k"] > 1 else (None,))
+
+    config.model.codebook_size = 256
+    config.model.base_width = 16
+    config.model.multipliers = (1, 2, 4, 4)
+    config.model.num_blocks = 1
+    config.model.z_channels = 64
+    config.model.adapter_depth = 1
+    config.model.adapter_heads = 4
+    config.model.feature_depth = 1
+    config.model.feature_heads = 4
+    config.model.dtype = "float32"
+
+    config.data.image_size = 64
+    config.data.batch_size = 16
+    config.data.num_threads = 2
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 50
+
+    config.train.steps = 1200
+    config.train.log_every = 50
+    config.train.evaluate_every = 400
+    config.train.checkpoint_every = 400
+    return config

@@ -1,0 +1,157 @@
+"""Trained models as Python objects: `load_tokenizer` and `load_generator`."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
+
+from fqgan_jax import model_files
+from fqgan_jax.build import build_generator, build_tokenizer
+from fqgan_jax.errors import UserError
+from fqgan_jax.models.far import FAR
+from fqgan_jax.models.tokenizer import Tokenizer as TokenizerModule
+from fqgan_jax.sampling import sample_codes, sampling_options
+from fqgan_jax.training.checkpoints import load_inference_params
+
+Images = UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"] | Float[Array, "B H W 3"]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _apply(module: nn.Module, method: str, params: PyTree, *arguments: Array) -> Array:
+    return module.apply({"params": params}, *arguments, method=method)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """A trained tokenizer. Images are uint8 [0, 255] or float [-1, 1], of any size that f divides."""
+
+    module: TokenizerModule
+    params: PyTree
+    class_names: Sequence[str] = ()
+
+    def encode(self, images: Images) -> Int[Array, "B h w K"]:
+        """Codes of images."""
+        return _apply(self.module, "encode", self.params, self._prepared(images))
+
+    def latents(self, images: Images) -> Float[Array, "B h w K d"]:
+        """Latents before quantization."""
+        return _apply(self.module, "latents", self.params, self._prepared(images))
+
+    def decode(self, codes: Int[Array, "B h w K"]) -> Float[Array, "B H W 3"]:
+        """Images of codes, clipped to [-1, 1]."""
+        return jnp.clip(_apply(self.module, "decode", self.params, jnp.asarray(codes)), -1, 1)
+
+    @property
+    def downsampling(self) -> int:
+        """f: the image's side over the grid's."""
+        return 2 ** (len(self.module.multipliers) - 1)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images it was trained on."""
+        return self.module.grid[0] * self.downsampling
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of sizes and parameters; code caches record it."""
+        return model_files.fingerprint(_fields(self.module), self.params)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes a native export folder."""
+        description = {"fields": _fields(self.module), "class_names": self.class_names}
+        model_files.write_export(Path(folder), "tokenizer", description, self.params)
+
+    def _prepared(self, images: Images) -> Float[Array, "B H W 3"]:
+        f = self.downsampling
+        if images.ndim != 4 or images.shape[-1] != 3 or images.shape[1] % f or images.shape[2] % f:
+            raise UserError(f"Images must be [B, H, W, 3] with H and W divisible by {f}, not {list(images.shape)}.")
+        images = jnp.asarray(images)
+        return images.astype(jnp.float32) / 127.5 - 1 if images.dtype == jnp.uint8 else images
+
+
+@dataclasses.dataclass(frozen=True)
+class Generator:
+    """A trained generator. `tokenizer` is the fingerprint of the tokenizer whose codes it draws."""
+
+    module: FAR
+    params: PyTree
+    class_names: Sequence[str] = ()
+    tokenizer: str = ""
+
+    def logits(self, codes: Int[Array, "B h w K"], labels: Int[Array, " B"]) -> Float[Array, "B T K V"]:
+        """Teacher-forced logits of every position's codes; codes as `[B, h, w, K]` or `[B, T, K]`."""
+        codes = jnp.asarray(codes)
+        codes = codes.reshape(len(codes), -1, codes.shape[-1])
+        return _apply(self.module, "__call__", self.params, codes, jnp.asarray(labels))
+
+    def sample(
+        self,
+        labels: Int[Array, " B"],
+        *,
+        key: Key[Array, ""],
+        guidance: float | Sequence[float] = 2.0,
+        temperature: float | Sequence[float] = 1.0,
+        top_k: int | Sequence[int] = 0,
+        top_p: float | Sequence[float] = 1.0,
+        first: int = 0,
+    ) -> Int[Array, "B h w K"]:
+        """Draws one sample per label. Sample i uses `fold_in(key, first + i)`, so batches of any size agree.
+
+        Each option is one value or one per sub-codebook; see `SamplingOptions`.
+
+        Raises:
+          UserError: an option out of range, or a label that is no class.
+        """
+        labels = np.asarray(labels, np.int32)
+        if labels.size and not (0 <= labels.min() and labels.max() < self.module.num_classes):
+            raise UserError(f"Labels must lie between 0 and {self.module.num_classes - 1}; these are {labels.tolist()}.")
+        options = sampling_options(self.module.num_codebooks, guidance, temperature, top_k, top_p)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(labels)))
+        return sample_codes(self.module, self.params, keys, jnp.asarray(labels), options)[0]
+
+    def save(self, folder: str | Path) -> None:
+        """Writes a native export folder."""
+        description = {"fields": _fields(self.module), "class_names": self.class_names, "tokenizer": self.tokenizer}
+        model_files.write_export(Path(folder), "generator", description, self.params)
+
+
+def _fields(module: nn.Module) -> dict:
+    skipped = ("parent", "name")
+    fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.name not in skipped}
+    return fields | {"dtype": jnp.dtype(fields["dtype"]).name}
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """Loads a tokenizer from a work folder of `fqgan train` (its newest checkpoint) or a native export folder.
+
+    Raises:
+      UserError: no tokenizer there.
+    """
+    description, params = _load(Path(path), "tokenizer")
+    return Tokenizer(build_tokenizer(description["fields"]), params, tuple(description["class_names"]))
+
+
+def load_generator(path: str | Path) -> Generator:
+    """Loads a generator from a work folder of `fqgan train` (its newest checkpoint) or a native export folder.
+
+    Raises:
+      UserError: no generator there.
+    """
+    description, params = _load(Path(path), "generator")
+    names = tuple(description["class_names"])
+    return Generator(build_generator(description["fields"]), params, names, description["tokenizer"])
+
+
+def _load(path: Path, kind: str) -> tuple[dict, PyTree]:
+    if not path.exists():
+        raise UserError(f"There is no checkpoint {path}: give a work folder of `fqgan train` or an export folder.")
+    description = model_files.read_description(path, kind)
+    exported = (path / model_files.PARAMETERS).exists()
+    params = model_files.read_export(path) if exported else load_inference_params(path)[0]
+    return description, jax.tree.map(jnp.asarray, params)

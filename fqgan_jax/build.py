@@ -1,0 +1,114 @@
+"""Modules from configs: checks the sizes first, in sentences, then hands explicit fields to the module.
+
+A model's fields are a plain dict that JSON can hold; they are saved beside its parameters.
+"""
+
+import jax.numpy as jnp
+
+from fqgan_jax.errors import UserError
+from fqgan_jax.models.far import FAR
+from fqgan_jax.models.tokenizer import Tokenizer
+from fqgan_jax.teachers.registry import HOST_TEACHERS
+
+
+def check(condition: bool, sentence: str) -> None:
+    """Raises `UserError(sentence)` unless the condition holds."""
+    if not condition:
+        raise UserError(sentence)
+
+
+def check_choice(field: str, value: str, choices) -> None:
+    """Raises `UserError` unless the value is among the choices."""
+    check(value in choices, f"{field} is {value!r}: choose one of {', '.join(choices)}.")
+
+
+def downsampling(multipliers) -> int:
+    """f, from the number of levels."""
+    return 2 ** (len(multipliers) - 1)
+
+
+def tokenizer_fields(config) -> dict:
+    """Fields of the `Tokenizer` that a config describes.
+
+    Raises:
+      UserError: sizes that cannot work together.
+    """
+    model, teachers, size = config.model, config.teachers, config.data.image_size
+    f = downsampling(model.multipliers)
+    K, d = model.num_codebooks, model.code_dim
+    check(1 <= K <= 64, f"model.num_codebooks is {K}: choose 1 to 64 sub-codebooks.")
+    check(
+        size % f == 0,
+        f"data.image_size={size} is not divisible by the tokenizer's downsampling f={f} "
+        f"(model.multipliers has {len(model.multipliers)} levels): choose a multiple of {f}.",
+    )
+    check(
+        len(teachers) == K,
+        f"teachers={teachers} names {len(teachers)} teacher(s) for model.num_codebooks={K}: give one per sub-codebook, "
+        "None for those without.",
+    )
+    for teacher in filter(None, teachers):
+        check_choice("teachers", teacher, sorted(HOST_TEACHERS))
+    check_choice("model.factorization", model.factorization, ("adapters", "split"))
+    check_choice("model.dtype", model.dtype, ("float32", "bfloat16"))
+    check(
+        model.factorization != "split" or K * d == model.z_channels,
+        f'model.factorization="split" cuts z_channels={model.z_channels} into K={K} codes of d={d}: '
+        f"set model.z_channels={K * d}, or change K or d.",
+    )
+    width = model.base_width * model.multipliers[-1]
+    check(
+        model.factorization == "split" or width % model.adapter_heads == 0,
+        f"The adapters' width {width} (base_width x last multiplier) is not divisible by "
+        f"model.adapter_heads={model.adapter_heads}.",
+    )
+    widths = tuple(HOST_TEACHERS[teacher].width if teacher else None for teacher in teachers)
+    for teacher, feature_width in zip(teachers, widths, strict=True):
+        check(
+            not feature_width or feature_width % model.feature_heads == 0,
+            f"The feature width {feature_width} of teacher {teacher} is not divisible by "
+            f"model.feature_heads={model.feature_heads}.",
+        )
+    return dict(model) | {"grid": (size // f, size // f), "feature_widths": widths}
+
+
+def generator_fields(config, codes: dict) -> dict:
+    """Fields of the `FAR` for a config and a code cache's sizes (num_codebooks, codebook_size, num_classes, grid).
+
+    Raises:
+      UserError: sizes that cannot work together.
+    """
+    model = config.model
+    head_width = model.width // model.num_heads
+    check(
+        model.width % model.num_heads == 0 and head_width % 4 == 0,
+        f"model.width={model.width} must split into model.num_heads={model.num_heads} heads of a multiple of 4 channels "
+        "(the rotary embedding turns pairs by row and by column).",
+    )
+    check_choice("model.dtype", model.dtype, ("float32", "bfloat16"))
+    K, positions = codes["num_codebooks"], codes["grid"][0] * codes["grid"][1]
+    check(K <= positions + 1, f"{K} sub-codebooks need a grid of at least {K - 1} positions; this one has {positions}.")
+    return dict(model) | {name: codes[name] for name in ("num_codebooks", "codebook_size", "num_classes", "grid")}
+
+
+def check_batch_size(batch_size: int, num_devices: int, num_processes: int) -> None:
+    """Raises `UserError` where a global batch does not divide over devices and hosts."""
+    check(
+        batch_size % num_devices == 0 and batch_size % num_processes == 0,
+        f"data.batch_size={batch_size} does not divide over {num_devices} device(s): choose a multiple of {num_devices}.",
+    )
+
+
+def build_tokenizer(fields: dict) -> Tokenizer:
+    """The module, from fields that may come from JSON."""
+    return Tokenizer(**_from_json(fields))
+
+
+def build_generator(fields: dict) -> FAR:
+    """The module, from fields that may come from JSON."""
+    return FAR(**_from_json(fields))
+
+
+def _from_json(fields: dict) -> dict:
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return fields | {"dtype": jnp.dtype(fields["dtype"])}

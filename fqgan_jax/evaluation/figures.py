@@ -1,0 +1,53 @@
+"""Pictures of images and of curves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+
+def to_uint8(images: Float[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
+    """[-1, 1] to [0, 255] as ADM's evaluation does: clip(127.5 x + 128, 0, 255), truncated."""
+    return np.clip(np.asarray(images, np.float32) * 127.5 + 128, 0, 255).astype(np.uint8)
+
+
+def image_rows(rows: Sequence[Float[np.ndarray, "n H W 3"]], gap: int = 2) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """Images in [-1, 1] in rows on white, `gap` pixels apart."""
+    padded = [np.pad(to_uint8(row), ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255) for row in rows]
+    widest = max(len(row) for row in padded)
+    full = [np.pad(row, ((0, widest - len(row)), (0, 0), (0, 0), (0, 0)), constant_values=255) for row in padded]
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in full])[:-gap, :-gap]
+
+
+def save_picture(picture: UInt8[np.ndarray, "H W 3"], path: Path, smallest: int = 512) -> None:
+    """Writes a PNG, small ones enlarged by a whole factor so that people can see them."""
+    image = Image.fromarray(picture)
+    factor = max(1, -(-smallest // max(image.size)))
+    image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(path)
+
+
+def save_curves(runs: dict[str, list[dict]], panels: dict[str, Sequence[str]], path: Path) -> None:
+    """Plots logged values over steps: one panel per entry of `panels` (title to the run and names it shows).
+
+    `runs` maps a run's name to its log lines; a panel's names are "RUN:VALUE".
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3 * rows), layout="constrained")
+    for i, (title, names) in enumerate(panels.items()):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.set_title(title)
+        for name in names:
+            run, _, value = name.partition(":")
+            points = [(line["step"], line[value]) for line in runs[run] if value in line]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=value)
+        axes.set_xlabel("step")
+        if len(names) > 1:
+            axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,82 @@
+"""Names of FAR tensors in published checkpoints, and what a generator's fields are, given their shapes."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fqgan_jax.errors import UserError
+from fqgan_jax.interop.correspondence import Layout, Rule, Shape, count, layer, shape_of, within
+from fqgan_jax.models.far import swiglu_width
+
+_MODEL = "a FAR generator"
+
+_BLOCK = (
+    *layer("attention_norm", "attention_norm."),
+    *layer("qkv", "attention.wqkv."),
+    *layer("out", "attention.wo."),
+    *layer("mlp_norm", "ffn_norm."),
+    *layer("gate", "feed_forward.w1."),
+    *layer("up", "feed_forward.w3."),
+    *layer("down", "feed_forward.w2."),
+)
+FAR_RULES = (
+    Rule("class_table", "cls_embedding.embedding_table.weight"),
+    Rule("code_tables", "tok_embeddings_{number}.weight", stack=("k",)),
+    *layer("aggregate", "aggregation_layer."),
+    *within("backbone/blocks", "layers.{block}", _BLOCK, ("block",)),
+    *within("head/blocks", "ar_head.{block}", _BLOCK, ("block",)),
+    *layer("norm", "norm."),
+    Rule("outputs", "output_{number}.weight", Layout.KERNEL, ("k",)),
+)
+
+# Attention heads of the published generators, by width.
+PUBLISHED_HEADS = {1024: 16, 1280: 20}
+
+
+def table_names(num_codebooks: int) -> list[dict[str, str]]:
+    """Per sub-codebook the `number` its tables carry: from 1, in sub-codebook order, for any K."""
+    return [{"number": str(k + 1)} for k in range(num_codebooks)]
+
+
+def far_config(
+    shapes: Mapping[str, Shape], *, num_heads: int | None = None, grid: tuple[int, int] = (16, 16), dropout: float = 0.1
+) -> dict[str, Any]:
+    """Fields of `models.far.FAR` for a checkpoint's tensors (name to published shape).
+
+    The keywords are what shapes do not tell; `num_heads` has a default for the published widths only.
+    UserError where it is needed, or where the tensors are not a generator's.
+    """
+    codebook_size, width = shape_of(shapes, "tok_embeddings_1.weight", _MODEL)
+    num_heads = num_heads or PUBLISHED_HEADS.get(width)
+    if num_heads is None:
+        known = ", ".join(f"{heads} for width {size}" for size, heads in PUBLISHED_HEADS.items())
+        raise UserError(
+            f"The tensors do not tell how many attention heads a generator of width {width} has (published: {known}). "
+            "Give num_heads."
+        )
+    return {
+        "num_codebooks": sum(re.fullmatch(r"tok_embeddings_\d+\.weight", name) is not None for name in shapes),
+        "codebook_size": codebook_size,
+        "num_classes": shape_of(shapes, "cls_embedding.embedding_table.weight", _MODEL)[0] - 1,
+        "grid": tuple(grid),
+        "width": width,
+        "depth": count(shapes, "layers.{}.attention.wqkv.weight"),
+        "num_heads": num_heads,
+        "head_depth": count(shapes, "ar_head.{}.attention.wqkv.weight"),
+        "dropout": dropout,
+        "swiglu_multiple": _swiglu_multiple(width, shape_of(shapes, "layers.0.feed_forward.w1.weight", _MODEL)[0]),
+    }
+
+
+def _swiglu_multiple(width: int, hidden: int) -> int:
+    """A multiple that gives the hidden width: 256 as published where it does, else the largest power of two, else itself.
+
+    Several multiples may give the same width; the model is the same. UserError where none does.
+    """
+    candidates = (256, 128, 64, 32, 16, 8, 4, 2, 1, hidden)
+    multiple = next((m for m in candidates if swiglu_width(width, m) == hidden), None)
+    if multiple is None:
+        raise UserError(
+            f"No SwiGLU of width {width} has a hidden width of {hidden}: two thirds of 4 x {width} is more."
+        )
+    return multiple

@@ -1,0 +1,131 @@
+"""Drawing codes from FAR: classifier-free guidance, temperature, top-k and top-p, one compiled loop with caches."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from fqgan_jax.errors import UserError
+from fqgan_jax.models.far import FAR
+
+
+@flax.struct.dataclass
+class SamplingOptions:
+    """How codes are drawn, one value per sub-codebook.
+
+    Attributes:
+      guidance: scale s of u + s (c - u); None without guidance, which halves the work.
+      temperature: logits are divided by it; 0 takes the most probable code.
+      top_k: only the k most probable codes; None or 0: all.
+      top_p: only the most probable codes that together reach this probability; None or 1: all.
+    """
+
+    guidance: Float[Array, " K"] | None
+    temperature: Float[Array, " K"]
+    top_k: Int[Array, " K"] | None
+    top_p: Float[Array, " K"] | None
+
+
+def sampling_options(
+    num_codebooks: int,
+    guidance: float | Sequence[float] = 2.0,
+    temperature: float | Sequence[float] = 1.0,
+    top_k: int | Sequence[int] = 0,
+    top_p: float | Sequence[float] = 1.0,
+) -> SamplingOptions:
+    """Options from one value for all sub-codebooks or one for each.
+
+    Raises:
+      UserError: the wrong number of values, or one outside its range.
+    """
+
+    def spread(name: str, value, low: float, high: float, neutral: float | None, dtype):
+        values = [value] * num_codebooks if isinstance(value, int | float) else list(value)
+        if len(values) == 1:
+            values *= num_codebooks
+        if len(values) != num_codebooks:
+            raise UserError(f"{name} has {len(values)} values for {num_codebooks} sub-codebooks: give one, or one each.")
+        if not all(low <= each <= high for each in values):
+            raise UserError(f"{name} is {value}: it must lie between {low} and {high}.")
+        return None if all(each == neutral for each in values) else jnp.array(values, dtype)
+
+    infinity = float("inf")
+    return SamplingOptions(
+        guidance=spread("guidance", guidance, 0, infinity, 1.0, jnp.float32),
+        temperature=spread("temperature", temperature, 0, infinity, None, jnp.float32),
+        top_k=spread("top_k", top_k, 0, infinity, 0, jnp.int32),
+        top_p=spread("top_p", top_p, 0, 1, 1.0, jnp.float32),
+    )
+
+
+def keep_top_k(logits: Float[Array, "B N"], top_k: Int[Array, ""]) -> Float[Array, "B N"]:
+    """All but the `top_k` largest logits to -inf (ties with the last one stay; 0 keeps all)."""
+    ranked = jnp.sort(logits, axis=-1, descending=True)
+    smallest = ranked[:, jnp.where(top_k == 0, logits.shape[-1], top_k).clip(1, logits.shape[-1]) - 1]
+    return jnp.where(logits < smallest[:, None], -jnp.inf, logits)
+
+
+def keep_top_p(logits: Float[Array, "B N"], top_p: Float[Array, ""]) -> Float[Array, "B N"]:
+    """Keeps the most probable codes until they reach `top_p`, always at least one (Holtzman et al. 2020)."""
+    ranked = jnp.sort(logits, axis=-1, descending=True)
+    probability = jax.nn.softmax(ranked)
+    before = jnp.cumsum(probability, axis=-1) - probability
+    smallest = jnp.min(jnp.where((before < top_p) | (before == 0), ranked, jnp.inf), axis=-1)
+    return jnp.where(logits < smallest[:, None], -jnp.inf, logits)
+
+
+def draw_codes(
+    keys: Key[Array, " B"], logits: Float[Array, "B N"], options: SamplingOptions, k: Int[Array, ""]
+) -> Int[Array, " B"]:
+    """One code of sub-codebook k per row, each row with its own key."""
+    temperature = options.temperature[k]
+    scaled = logits / jnp.where(temperature == 0, 1, temperature)
+    if options.top_k is not None:
+        scaled = keep_top_k(scaled, options.top_k[k])
+    if options.top_p is not None:
+        scaled = keep_top_p(scaled, options.top_p[k])
+    drawn = jax.vmap(jax.random.categorical)(keys, scaled)
+    return jnp.where(temperature == 0, jnp.argmax(logits, axis=-1), drawn)
+
+
+@partial(jax.jit, static_argnums=0)
+def sample_codes(
+    module: FAR, params: PyTree, keys: Key[Array, " B"], labels: Int[Array, " B"], options: SamplingOptions
+) -> tuple[Int[Array, "B h w K"], Float[Array, "B T K N"]]:
+    """Draws codes for each label; returns them with the (guided) logits they were drawn from.
+
+    A sample depends on its own key and label only, so it is the same in every batch. With guidance, conditional and
+    unconditional rows run as one batch (paper section 3.4; Ho & Salimans 2022).
+    """
+    B = len(labels)
+    guided = options.guidance is not None
+    rows = jnp.concatenate([labels, jnp.full_like(labels, module.num_classes)]) if guided else labels
+    far = module.bind({"params": params})
+
+    def position(carry, t):
+        cache, previous = carry
+        position_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, t)
+
+        def choose(logits, k):
+            logits = guide(logits, k)
+            code_keys = jax.vmap(jax.random.fold_in, (0, None))(position_keys, k)
+            codes = draw_codes(code_keys, logits, options, k).astype(jnp.int32)
+            return jnp.concatenate([codes, codes]) if guided else codes
+
+        cache, codes, logits = far.next_position(cache, previous, rows, choose)
+        logits = jax.vmap(guide, (1, 0), 1)(logits, jnp.arange(module.num_codebooks))
+        return (cache, codes), (codes[:B], logits)
+
+    def guide(logits, k):
+        if not guided:
+            return logits
+        conditional, unconditional = jnp.split(logits, 2)
+        return unconditional + options.guidance[k] * (conditional - unconditional)
+
+    h, w = module.grid
+    start = (far.backbone_cache(len(rows)), jnp.zeros((len(rows), module.num_codebooks), jnp.int32))
+    _, (codes, logits) = jax.lax.scan(position, start, jnp.arange(h * w))
+    return codes.swapaxes(0, 1).reshape(B, h, w, module.num_codebooks), logits.swapaxes(0, 1)

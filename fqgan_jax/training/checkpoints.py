@@ -1,0 +1,67 @@
+"""Checkpoints of a training run: atomic, asynchronous, exact; and parameters alone for inference."""
+
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from fqgan_jax.errors import UserError
+from fqgan_jax.training.state import TrainState
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints in a work folder. Parameters, moving average and the rest are separate items of each."""
+
+    def __init__(self, workdir: Path, keep: int):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+        self._manager = ocp.CheckpointManager((workdir / FOLDER).absolute(), options=options)
+
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState) -> None:
+        """Starts saving; the state may change as soon as this returns."""
+        step = int(state.step)
+        if step not in self._manager.all_steps():
+            saves = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
+            self._manager.save(step, args=ocp.args.Composite(**saves))
+
+    def restore(self, abstract: TrainState) -> TrainState:
+        """The newest state, laid out as `abstract` (shapes, types, shardings) says."""
+        restores = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
+        items = self._manager.restore(self.latest_step(), args=ocp.args.Composite(**restores))
+        rest = items["rest"]
+        return TrainState(rest["step"], items["params"], rest["optimizer"], items.get("ema"))
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _items(state: TrainState) -> dict[str, PyTree]:
+    items = {"params": state.params, "rest": {"step": state.step, "optimizer": state.optimizer}}
+    return items if state.ema is None else items | {"ema": state.ema}
+
+
+def load_inference_params(workdir: Path) -> tuple[PyTree, int]:
+    """Parameters of the newest checkpoint (their moving average where one was kept), and its step.
+
+    Raises:
+      UserError: the folder has no checkpoint yet.
+    """
+    folder = (workdir / FOLDER).absolute()
+    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise UserError(f"{workdir} has no checkpoint yet: train first, or wait for the first one.")
+        name = "ema" if (folder / str(step) / "ema").exists() else "params"
+    with ocp.StandardCheckpointer() as checkpointer:
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        metadata = checkpointer.metadata(folder / str(step) / name).item_metadata.tree
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), metadata)
+        return checkpointer.restore(folder / str(step) / name, target), step

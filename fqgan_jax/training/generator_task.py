@@ -1,0 +1,110 @@
+"""Training of the generator: its batches, its step, its evaluation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fqgan_jax import api
+from fqgan_jax.build import build_generator, check, generator_fields
+from fqgan_jax.data.codes import CodeCache, code_batches
+from fqgan_jax.data.loader import Batch
+from fqgan_jax.data.sources import Skipped
+from fqgan_jax.errors import UserError
+from fqgan_jax.evaluation.figures import image_rows
+from fqgan_jax.losses.tokens import next_code_loss
+from fqgan_jax.training.metrics import Metrics, average
+from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
+from fqgan_jax.training.state import TrainState, apply_gradients, create_state
+
+
+class GeneratorTask:
+    """What the loop needs to train a generator on a code cache."""
+
+    kind = "generator"
+    headline = "loss"
+
+    def __init__(self, config):
+        self.config = config
+        check(bool(config.data.codes), "data.codes is empty: name the folder that fqgan tokenize wrote.")
+        self.cache = CodeCache(Path(config.data.codes))
+        manifest = self.cache.manifest
+        sizes = {"num_codebooks": manifest.num_codebooks, "codebook_size": manifest.codebook_size}
+        sizes |= {"num_classes": len(manifest.class_names), "grid": manifest.grid}
+        self.fields = generator_fields(config, sizes)
+        self.module = build_generator(self.fields)
+        self.optimizer = make_optimizer(config.optimizer, config.train.steps)
+        self.schedule = learning_rate_schedule(config.optimizer, config.train.steps)
+        self.skipped = Skipped()
+        self.tokenizer = self._load_tokenizer(config.sample.tokenizer)
+
+    def _load_tokenizer(self, path: str) -> "api.Tokenizer | None":
+        """The tokenizer that decodes sample pictures.
+
+        Raises:
+          UserError: it is not the one that wrote the code cache.
+        """
+        if not path:
+            return None
+        tokenizer = api.load_tokenizer(path)
+        if tokenizer.fingerprint != self.cache.manifest.tokenizer:
+            raise UserError(
+                f"The code cache {self.config.data.codes} was written by another tokenizer than {path}: "
+                "tokenize again with this one, or name the one that wrote it."
+            )
+        return tokenizer
+
+    def description(self) -> dict:
+        """What is saved beside the parameters, so that a checkpoint describes itself."""
+        manifest = self.cache.manifest
+        return {"fields": self.fields, "class_names": manifest.class_names, "tokenizer": manifest.tokenizer}
+
+    def init(self, key: jax.Array) -> TrainState:
+        """A fresh state."""
+        positions = self.module.grid[0] * self.module.grid[1]
+        codes = jnp.zeros((1, positions, self.module.num_codebooks), jnp.int32)
+        params = self.module.init(key, codes, jnp.zeros(1, jnp.int32))["params"]
+        return create_state(params, self.optimizer, self.config.optimizer.ema_decay)
+
+    def batches(self, start_step: int, process: tuple[int, int]) -> Iterator[Batch]:
+        """This host's training batches from a step on."""
+        data = self.config.data
+        return code_batches(self.cache, data.batch_size, self.config.seed, start_step, data.num_threads, process)
+
+    def step(self, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
+        """One update; pure, its randomness a function of seed and step."""
+        B, h, w, K = batch["codes"].shape
+        codes = batch["codes"].reshape(B, h * w, K)
+        dropout_key, label_key = jax.random.split(jax.random.fold_in(jax.random.key(self.config.seed), state.step))
+        dropped = jax.random.bernoulli(label_key, self.config.class_dropout, (B,))
+        labels = jnp.where(dropped, self.module.num_classes, batch["label"])
+
+        def loss(params):
+            logits = self.module.apply({"params": params}, codes, labels, True, rngs={"dropout": dropout_key})
+            per_codebook = next_code_loss(logits, codes)
+            return jnp.mean(per_codebook), per_codebook
+
+        (total, per_codebook), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        metrics = {"loss": average(total), "next_code": average(per_codebook)}
+        metrics["gradient_norm"] = average(optax.global_norm(gradients))
+        return apply_gradients(state, gradients, self.optimizer, self.config.optimizer.ema_decay), metrics
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """One batch of labels to draw pictures for: the first eight classes."""
+        if self.tokenizer is not None:
+            classes = np.arange(min(8, self.module.num_classes), dtype=np.int32)
+            labels = np.repeat(classes, self.config.sample.per_class)
+            # Filled up so that it divides over any number of devices.
+            count = -(-len(labels) // jax.device_count()) * jax.device_count()
+            yield {"label": np.resize(labels, count), "mask": (np.arange(count) < len(labels)).astype(np.float32)}
+
+    def evaluate(self, params, batch: dict[str, jax.Array]) -> tuple[Metrics, dict[str, np.ndarray]]:
+        """A picture of samples, a row per class; no metrics."""
+        generator = api.Generator(self.module, params, self.cache.manifest.class_names, self.cache.manifest.tokenizer)
+        labels = np.asarray(batch["label"])[np.asarray(batch["mask"]) > 0]
+        codes = generator.sample(labels, key=jax.random.key(self.config.seed), guidance=self.config.sample.guidance)
+        images = np.asarray(self.tokenizer.decode(codes))
+        return {}, {"samples": image_rows(images.reshape(-1, self.config.sample.per_class, *images.shape[1:]))}

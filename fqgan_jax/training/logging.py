@@ -1,0 +1,52 @@
+"""A run's log: JSON lines, TensorBoard, PNG pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from fqgan_jax.evaluation.figures import save_picture
+from fqgan_jax.files import write_atomically
+
+
+class RunLog:
+    """Writes `metrics.jsonl`, TensorBoard events and `pictures/` in a work folder.
+
+    Opening it at a step drops what an interrupted run logged after that step.
+    """
+
+    def __init__(self, workdir: Path, step: int):
+        from tensorboardX import SummaryWriter
+
+        self._lines = workdir / "metrics.jsonl"
+        self._pictures = workdir / "pictures"
+        self._pictures.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in read_log(workdir) if line["step"] <= step]
+        write_atomically(self._lines, "".join(json.dumps(line) + "\n" for line in kept))
+        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Logs numbers at a step."""
+        with self._lines.open("a") as file:
+            file.write(json.dumps({"step": step} | values) + "\n")
+        for name, value in values.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
+        """Logs uint8 pictures [H, W, 3] at a step; the newest of each name lies in `pictures/NAME.png`."""
+        for name, picture in pictures.items():
+            save_picture(picture, self._pictures / f"{name}.png")
+            self._tensorboard.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flushes TensorBoard's file."""
+        self._tensorboard.close()
+
+
+def read_log(workdir: Path) -> list[dict]:
+    """The lines logged so far; a last line cut off by a kill is left out."""
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return []
+    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in whole]

@@ -1,0 +1,179 @@
+"""The one training loop."""
+
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import jax
+from tqdm import tqdm
+
+from fqgan_jax import model_files
+from fqgan_jax.build import check_batch_size
+from fqgan_jax.config import from_json, to_json
+from fqgan_jax.data.loader import to_devices
+from fqgan_jax.errors import UserError
+from fqgan_jax.files import write_atomically
+from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
+from fqgan_jax.sharding.rules import state_sharding
+from fqgan_jax.training import metrics as metrics_lib
+from fqgan_jax.training.checkpoints import Checkpoints
+from fqgan_jax.training.generator_task import GeneratorTask
+from fqgan_jax.training.logging import RunLog
+from fqgan_jax.training.state import TrainState
+from fqgan_jax.training.tokenizer_task import TokenizerTask
+
+TASKS = {"tokenizer": TokenizerTask, "generator": GeneratorTask}
+
+
+class Task(Protocol):
+    """What the loop asks of a task; see `TokenizerTask`."""
+
+    def description(self) -> dict: ...
+    def init(self, key): ...
+    def batches(self, start_step, process): ...
+    def step(self, state, batch): ...
+    def evaluation_batches(self): ...
+    def evaluate(self, params, batch): ...
+
+
+def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
+    """Trains what the config describes, continuing where the work folder stands.
+
+    Args:
+      config: from `fqgan_jax.config`.
+      workdir: takes config, checkpoints, logs and pictures.
+      stop_after: ends the run at this step, as an interruption would, without changing what is computed.
+
+    Raises:
+      UserError: bad sizes or data, or a work folder of another config.
+    """
+    task = TASKS[config.task](config)
+    mesh = make_mesh(dict(config.mesh))
+    check_batch_size(config.data.batch_size, jax.device_count(), jax.process_count())
+    claim_workdir(config, workdir)
+    model_files.write_description(workdir, task.kind, task.description())
+
+    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    state, step = _start(task, config.seed, mesh, checkpoints)
+    sharding, whole = jax.tree.map(lambda leaf: leaf.sharding, state), replicated(mesh)
+    task_step = jax.jit(
+        task.step, in_shardings=(sharding, batch_sharding(mesh)), out_shardings=(sharding, whole), donate_argnums=0
+    )
+    log = RunLog(workdir, step)
+    batches = to_devices(task.batches(step, (jax.process_index(), jax.process_count())), batch_sharding(mesh))
+    last = min(config.train.steps, stop_after or config.train.steps)
+    with _interruption() as interrupted, tqdm(total=config.train.steps, initial=step, desc=task.kind) as progress:
+        collected, since, start = None, step, time.monotonic()
+        while step < last and not interrupted:
+            state, metrics = task_step(state, next(batches))
+            collected = metrics if collected is None else _merge(collected, metrics)
+            step += 1
+            progress.update()
+            if step % config.train.log_every == 0 or step == last:
+                values = metrics_lib.compute(collected)
+                rate = (step - since) * config.data.batch_size / (time.monotonic() - start)
+                log.scalars(step, values | {"images_per_second": rate, "learning_rate": float(task.schedule(step))})
+                progress.set_postfix_str(f"loss {values[task.headline]:.4f}, {rate:.0f} images/s")
+                collected, since, start = None, step, time.monotonic()
+            if step % config.train.evaluate_every == 0 or step == config.train.steps:
+                _evaluate(task, state, step, mesh, log)
+                since, start = step, time.monotonic()
+            if step % config.train.checkpoint_every == 0 or step == last:
+                checkpoints.save(state)
+        if interrupted:
+            checkpoints.save(state)
+    checkpoints.close()
+    log.close()
+    if report := task.skipped.report():
+        tqdm.write(report)
+    if interrupted:
+        tqdm.write(f"Stopped by signal at step {step}; the same command continues from there.")
+        raise SystemExit(128 + interrupted[0])
+    return state
+
+
+_merge = jax.jit(metrics_lib.merge)
+
+
+def _start(task: Task, seed: int, mesh, checkpoints: Checkpoints) -> tuple[TrainState, int]:
+    """The newest checkpoint's state, or a fresh one, initialized sharded: nothing is ever whole on one device."""
+    key = jax.random.key(seed)
+    shapes = jax.eval_shape(task.init, key)
+    sharding = state_sharding(shapes, mesh)
+    if checkpoints.latest_step() is None:
+        return jax.jit(task.init, out_shardings=sharding)(key), 0
+    abstract = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, sharding
+    )
+    return checkpoints.restore(abstract), checkpoints.latest_step()
+
+
+def _evaluate(task: Task, state: TrainState, step: int, mesh, log: RunLog) -> None:
+    """Runs the task's evaluation over all its batches and logs it; pictures come from the first batch."""
+    collected = None
+    for batch in to_devices(task.evaluation_batches(), batch_sharding(mesh)):
+        metrics, pictures = task.evaluate(state.inference_params, batch)
+        if collected is None:
+            log.pictures(step, pictures)
+        collected = metrics if collected is None else _merge(collected, metrics)
+    if collected:
+        values = metrics_lib.compute(collected)
+        log.scalars(step, {f"validation/{name}": value for name, value in values.items()})
+
+
+FREE_SECTIONS = ("train", "mesh")  # fields that may change between runs in one work folder
+
+
+def claim_workdir(config, workdir: Path) -> None:
+    """Writes the config into the work folder, or checks that the folder holds the same one.
+
+    Raises:
+      UserError: the folder belongs to a run with another config; the fields that differ are named.
+    """
+    path = workdir / "config.json"
+    workdir.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        theirs, ours = (_flat(from_json(text)) for text in (path.read_text(), to_json(config)))
+        differing = sorted(
+            name
+            for name in theirs.keys() | ours.keys()
+            if name.split(".")[0] not in FREE_SECTIONS and theirs.get(name) != ours.get(name)
+        )
+        if differing:
+            changes = ", ".join(f"{name} {theirs.get(name)!r} -> {ours.get(name)!r}" for name in differing[:5])
+            raise UserError(
+                f"The work folder {workdir} holds a run with another config ({changes}): "
+                "choose another --workdir, or the config it was started with."
+            )
+    write_atomically(path, to_json(config))
+
+
+def _flat(config, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{prefix}{name}.") if hasattr(value, "items") else {prefix + name: value}
+    return flat
+
+
+@contextmanager
+def _interruption():
+    """Collects SIGTERM and SIGINT so that the loop can save before it stops; a second one ends at once."""
+    received: list[int] = []
+
+    def receive(number, frame):
+        received.append(number)
+        for each in previous:
+            signal.signal(each, signal.SIG_DFL)
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    try:
+        previous = {number: signal.signal(number, receive) for number in numbers}
+    except ValueError:  # not in the main thread, as in a notebook's worker: signals stay as they are
+        previous = {}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
