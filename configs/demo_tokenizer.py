@@ -1,6 +1,6 @@
 """A small dual tokenizer for 64x64 crops of the bundled photographs, on two CPU cores.
 
-    fqgan train --config configs/demo_tokenizer.py --workdir runs/tokenizer
+fqgan train --config configs/demo_tokenizer.py --workdir runs/tokenizer
 """
 
 from fqgan_jax.config import parse_arguments, tokenizer_defaults

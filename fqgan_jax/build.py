@@ -87,7 +87,7 @@ def generator_fields(config, codes: dict) -> dict:
     )
     check_choice("model.dtype", model.dtype, ("float32", "bfloat16"))
     K, positions = codes["num_codebooks"], codes["grid"][0] * codes["grid"][1]
-    check(K <= positions + 1, f"{K} sub-codebooks need a grid of at least {K - 1} positions; this one has {positions}.")
+    check(positions + 1 >= K, f"{K} sub-codebooks need a grid of at least {K - 1} positions; this one has {positions}.")
     return dict(model) | {name: codes[name] for name in ("num_codebooks", "codebook_size", "num_classes", "grid")}
 
 

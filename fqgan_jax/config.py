@@ -160,8 +160,10 @@ def load_config(file: str, overrides: list[str] = ()) -> ConfigDict:
     values = flags.FlagValues()
     located = _locate(path)
     try:
-        config_flags.DEFINE_config_file("config", f"{located}:{arguments}", flag_values=values)
-        values(["fqgan", *overrides])
+        command_line = ["fqgan", *overrides]
+        default = f"{located}:{arguments}"
+        config_flags.DEFINE_config_file("config", default, flag_values=values, sys_argv=command_line)
+        values(command_line)
         return values.config
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
         raise _override_error(located, arguments, overrides, error) from error

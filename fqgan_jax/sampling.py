@@ -47,7 +47,9 @@ def sampling_options(
         if len(values) == 1:
             values *= num_codebooks
         if len(values) != num_codebooks:
-            raise UserError(f"{name} has {len(values)} values for {num_codebooks} sub-codebooks: give one, or one each.")
+            raise UserError(
+                f"{name} has {len(values)} values for {num_codebooks} sub-codebooks: give one, or one each."
+            )
         if not all(low <= each <= high for each in values):
             raise UserError(f"{name} is {value}: it must lie between {low} and {high}.")
         return None if all(each == neutral for each in values) else jnp.array(values, dtype)

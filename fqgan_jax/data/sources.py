@@ -48,7 +48,9 @@ class ImageFolder:
 
     def __init__(self, root: Path, split: str, validation_fraction: float = 0.05):
         if not root.is_dir():
-            raise UserError(f"There is no folder {root}: give a folder of images with one subfolder a class, or photos.")
+            raise UserError(
+                f"There is no folder {root}: give a folder of images with one subfolder a class, or photos."
+            )
         split_root = next((root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()), None)
         both = split_root is not None and any((root / name).is_dir() for name in SPLIT_FOLDERS["train"])
         if both:

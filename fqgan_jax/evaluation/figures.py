@@ -51,3 +51,21 @@ def save_curves(runs: dict[str, list[dict]], panels: dict[str, Sequence[str]], p
             axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
+
+
+def save_labelled_rows(rows: dict[str, Float[np.ndarray, "n H W 3"]], path: Path) -> None:
+    """Writes rows of images in [-1, 1], each with its name in front."""
+    from matplotlib.figure import Figure
+
+    picture = image_rows(list(rows.values()))
+    inches = 9 / picture.shape[1]
+    figure = Figure(figsize=(10, picture.shape[0] * inches + 0.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(picture, interpolation="nearest")
+    step = picture.shape[0] / len(rows)
+    axes.set_yticks([(i + 0.5) * step for i in range(len(rows))], list(rows))
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    figure.savefig(path, dpi=110)

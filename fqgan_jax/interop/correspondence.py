@@ -89,7 +89,7 @@ class Entry:
 
     Attributes:
       name, shape: as published.
-      path: of our parameter that holds it, for some together with others:
+      path: of our parameter that holds it, for some together with others.
       stacked: how our parameter stacks them, () where it does not.
       index: this tensor's place there.
       layout: order of the published tensor's axes.
@@ -139,13 +139,13 @@ def _by_path(entries: Iterable[Entry]) -> Iterator[tuple[str, list[Entry]]]:
 
 
 def gather(entries: Iterable[Entry], params: Mapping) -> dict[str, np.ndarray]:
-    """Published tensors (contiguous, dtype unchanged) of our nested parameters."""
+    """Published tensors (contiguous copies, dtype unchanged) of our nested parameters."""
     leaves = traverse_util.flatten_dict(params, sep="/")
     tensors = {}
     for path, group in _by_path(entries):
         leaf = np.asarray(leaves[path])
         for entry in group:
-            tensors[entry.name] = np.ascontiguousarray(entry.layout.to_published(leaf[entry.index]))
+            tensors[entry.name] = np.array(entry.layout.to_published(leaf[entry.index]), order="C")
     return tensors
 
 
@@ -183,14 +183,14 @@ def first_names(names: Sequence[str], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
-def shape_of(shapes: Mapping[str, Shape], name: str, model: str) -> Shape:
-    """Shape of a tensor; UserError where the checkpoint lacks it."""
-    if name not in shapes:
-        raise UserError(
-            f"This is no checkpoint of {model}: it has no tensor {name}. Its {len(shapes)} tensors: "
-            f"{first_names(list(shapes)) or 'none'}."
-        )
-    return tuple(shapes[name])
+def shape_of(shapes: Mapping[str, Shape], name: str, rank: int, model: str) -> Shape:
+    """Shape of a tensor; UserError where the checkpoint of a `model` lacks it or it has another number of axes."""
+    shape = tuple(shapes.get(name, ()))
+    if len(shape) != rank:
+        reason = f"{name} has shape {shape}, not {rank} axes" if name in shapes else f"it has no tensor {name}"
+        names = first_names(list(shapes)) or "none"
+        raise UserError(f"This is no checkpoint of {model}: {reason}. Its {len(shapes)} tensors: {names}.")
+    return shape
 
 
 def count(shapes: Mapping[str, Shape], template: str) -> int:

@@ -46,7 +46,7 @@ def far_config(
     The keywords are what shapes do not tell; `num_heads` has a default for the published widths only.
     UserError where it is needed, or where the tensors are not a generator's.
     """
-    codebook_size, width = shape_of(shapes, "tok_embeddings_1.weight", _MODEL)
+    codebook_size, width = shape_of(shapes, "tok_embeddings_1.weight", 2, _MODEL)
     num_heads = num_heads or PUBLISHED_HEADS.get(width)
     if num_heads is None:
         known = ", ".join(f"{heads} for width {size}" for size, heads in PUBLISHED_HEADS.items())
@@ -54,22 +54,26 @@ def far_config(
             f"The tensors do not tell how many attention heads a generator of width {width} has (published: {known}). "
             "Give num_heads."
         )
+    if width % (4 * num_heads):
+        raise UserError(f"num_heads={num_heads} does not split width {width} into heads of a multiple of 4.")
+    hidden, _ = shape_of(shapes, "layers.0.feed_forward.w1.weight", 2, _MODEL)
+    shape_of(shapes, "ar_head.0.feed_forward.w1.weight", 2, _MODEL)
     return {
         "num_codebooks": sum(re.fullmatch(r"tok_embeddings_\d+\.weight", name) is not None for name in shapes),
         "codebook_size": codebook_size,
-        "num_classes": shape_of(shapes, "cls_embedding.embedding_table.weight", _MODEL)[0] - 1,
+        "num_classes": shape_of(shapes, "cls_embedding.embedding_table.weight", 2, _MODEL)[0] - 1,
         "grid": tuple(grid),
         "width": width,
         "depth": count(shapes, "layers.{}.attention.wqkv.weight"),
         "num_heads": num_heads,
         "head_depth": count(shapes, "ar_head.{}.attention.wqkv.weight"),
         "dropout": dropout,
-        "swiglu_multiple": _swiglu_multiple(width, shape_of(shapes, "layers.0.feed_forward.w1.weight", _MODEL)[0]),
+        "swiglu_multiple": _swiglu_multiple(width, hidden),
     }
 
 
 def _swiglu_multiple(width: int, hidden: int) -> int:
-    """A multiple that gives the hidden width: 256 as published where it does, else the largest power of two, else itself.
+    """A multiple that gives the hidden width: the largest power of two up to the published 256, or the width itself.
 
     Several multiples may give the same width; the model is the same. UserError where none does.
     """

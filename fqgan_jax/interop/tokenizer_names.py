@@ -110,10 +110,13 @@ def tokenizer_config(
     names = codebook_names(
         max(1, sum(re.fullmatch(r"quantize_\w+\.embedding\.weight", name) is not None for name in shapes))
     )
-    size, code_dim = shape_of(shapes, _CODEBOOK.format(**names[0]), _MODEL)
-    base_width = shape_of(shapes, "encoder.conv_in.weight", _MODEL)[0]
-    levels = count(shapes, "encoder.conv_blocks.{}.res.0.conv1.weight")
-    widths = [shapes[f"encoder.conv_blocks.{i}.res.0.conv1.weight"][0] for i in range(levels)]
+    size, code_dim = shape_of(shapes, _CODEBOOK.format(**names[0]), 2, _MODEL)
+    base_width = shape_of(shapes, "encoder.conv_in.weight", 4, _MODEL)[0]
+    first_convolution = "encoder.conv_blocks.{}.res.0.conv1.weight"
+    levels = max(1, count(shapes, first_convolution))
+    widths = [shape_of(shapes, first_convolution.format(i), 4, _MODEL)[0] for i in range(levels)]
+    if any(width % base_width for width in widths):
+        raise UserError(f"The levels' widths {widths} are no multiples of the encoder's first width {base_width}.")
     predictors = [name["predictor"] for name in names]
     feature_widths = tuple(shapes.get(f"{predictor}.class_embedding", (1, None))[1] for predictor in predictors)
     return {
@@ -124,7 +127,7 @@ def tokenizer_config(
         "base_width": base_width,
         "multipliers": tuple(width // base_width for width in widths),
         "num_blocks": count(shapes, "encoder.conv_blocks.0.res.{}.conv1.weight"),
-        "z_channels": shape_of(shapes, "post_quant_conv.weight", _MODEL)[0],
+        "z_channels": shape_of(shapes, "post_quant_conv.weight", 4, _MODEL)[0],
         "factorization": "split" if "encoder.conv_out.weight" in shapes else "adapters",
         "adapter_depth": count(shapes, f"encoder.{names[0]['adapter']}.0.transformer.{{}}.ln_1.weight"),
         "adapter_heads": adapter_heads,
@@ -143,7 +146,7 @@ def _grid(
     heads = [shapes.get(f"{name['predictor']}.positional_embedding") for name in names]
     positions = [adapter[0]] if adapter else [head[0] - 1 for head in heads if head]
     if not positions:
-        side = 256 // 2 ** max(levels - 1, 0)
+        side = 256 // 2 ** (levels - 1)
         return grid or (side, side)
     side = math.isqrt(positions[0])
     grid = grid or (side, side)

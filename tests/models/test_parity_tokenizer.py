@@ -56,9 +56,7 @@ def _forward(module: Tokenizer, images):
 def _forward_from_codes(module: Tokenizer, codes):
     """What follows the codes in `_forward`, for codes that differ where two entries are equally near."""
     quantized = module.quantizer.decode(codes)
-    features = tuple(
-        predict and predict(quantized[..., k, :]) for k, predict in enumerate(module.feature_predictors)
-    )
+    features = tuple(predict and predict(quantized[..., k, :]) for k, predict in enumerate(module.feature_predictors))
     return 0.1 * disentanglement_loss(quantized), features, module.decode_quantized(quantized)
 
 

@@ -1,0 +1,29 @@
+"""The published tokenizer on ImageNet at 256x256, for any number of sub-codebooks.
+
+    fqgan train --config configs/tokenizer_imagenet.py:k=2,f=16 --workdir runs/dual \\
+        --config.data.source=/data/imagenet
+
+Bits per position: 14 K. k=2 is the published dual tokenizer, k=3 the triple one; f is 16 or 8.
+"""
+
+from fqgan_jax.config import parse_arguments, tokenizer_defaults
+from fqgan_jax.errors import UserError
+
+MULTIPLIERS = {8: (1, 2, 2, 4), 16: (1, 1, 2, 2, 4)}
+
+
+def get_config(arguments: str = ""):
+    """Arguments: k (sub-codebooks), f (downsampling, 8 or 16)."""
+    arguments = parse_arguments(arguments, k=2, f=16)
+    if arguments["f"] not in MULTIPLIERS:
+        raise UserError(f"f={arguments['f']} is not published: choose 8 or 16, or set model.multipliers yourself.")
+    config = tokenizer_defaults()
+    config.model.num_codebooks = arguments["k"]
+    config.model.multipliers = MULTIPLIERS[arguments["f"]]
+    # The first sub-codebook stays visual; the others are semantic.
+    config.teachers = (None,) + ("hog",) * (arguments["k"] - 1)
+    config.model.feature_heads = 8
+
+    config.data.source = "imagenet"
+    config.train.steps = 200_000
+    return config

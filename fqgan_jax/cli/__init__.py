@@ -1,0 +1,1 @@
+"""The `fqgan` command: one small file per subcommand."""

@@ -1,0 +1,54 @@
+"""Entry point of `fqgan`: finds the subcommand, prints the user's errors as sentences."""
+
+import argparse
+import importlib
+import logging
+import sys
+import warnings
+
+from fqgan_jax.errors import UserError
+
+COMMANDS = ("demo", "train", "reconstruct", "tokenize", "sample")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands; each module brings HELP, EXAMPLES, `add_arguments` and `run`."""
+    parser = argparse.ArgumentParser(
+        prog="fqgan", description="Factorized image tokenizers and their generators in JAX."
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = importlib.import_module(f"fqgan_jax.cli.{name}")
+        subparser = subparsers.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            epilog=f"examples:\n{module.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run, overrides=[])
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; 0 when done, 2 with one sentence on bad input."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not (options.command == "train" and all(part.startswith("--config.") for part in rest)):
+        parser.error(f"unknown argument {rest[0]!r} for fqgan {options.command} (see fqgan {options.command} --help)")
+    options.overrides = rest
+    # A normal run shows the project's own lines only.
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="orbax")
+    try:
+        options.run(options)
+    except UserError as error:
+        print(f"fqgan {options.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The whole path on two CPU cores: train a tokenizer, tokenize, train a generator, sample, report."""
+
+import math
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from fqgan_jax import api
+from fqgan_jax.config import load_config
+from fqgan_jax.data.codes import MANIFEST, CodeCache
+from fqgan_jax.data.loader import evaluation_batches
+from fqgan_jax.data.sources import Skipped, open_source
+from fqgan_jax.errors import UserError
+from fqgan_jax.evaluation.figures import save_curves, save_labelled_rows
+from fqgan_jax.evaluation.report import write_report
+from fqgan_jax.tokenizing import tokenize
+from fqgan_jax.training.logging import read_log
+from fqgan_jax.training.loop import train
+
+SHOWN_CLASSES = 10
+PANELS = {
+    "reconstruction loss": ["tokenizer:reconstruction"],
+    "held-out PSNR (dB)": ["tokenizer:validation/psnr"],
+    "perplexity of the codes": ["tokenizer:perplexity/0", "tokenizer:perplexity/1"],
+    "feature prediction (InfoNCE)": ["tokenizer:feature/0"],
+    "disentanglement": ["tokenizer:disentanglement"],
+    "next-code loss (nats)": ["generator:next_code/0", "generator:next_code/1"],
+}
+
+
+def run_demo(data: str, workdir: Path) -> Path:
+    """Runs every stage that the work folder does not hold yet; returns the report's path.
+
+    Raises:
+      UserError: unreadable data, or a work folder of another run.
+    """
+    start = time.monotonic()
+    train(load_config("configs/demo_tokenizer.py", [f"--config.data.source={data}"]), workdir / "tokenizer")
+    tokenizer = api.load_tokenizer(workdir / "tokenizer")
+    _tokenize_once(tokenizer, data, workdir / "codes")
+    overrides = [f"--config.data.codes={workdir / 'codes'}", f"--config.sample.tokenizer={workdir / 'tokenizer'}"]
+    train(load_config("configs/demo_generator.py", overrides), workdir / "generator")
+    generator = api.load_generator(workdir / "generator")
+
+    _picture_reconstructions(tokenizer, data, workdir / "reconstructions.png")
+    _picture_samples(generator, tokenizer, workdir / "samples.png")
+    runs = {name: read_log(workdir / name) for name in ("tokenizer", "generator")}
+    save_curves(runs, PANELS, workdir / "curves.png")
+    rows = _table(tokenizer, runs, time.monotonic() - start)
+    for name, value in rows:
+        print(f"{name:>34}  {value}")
+    captions = {
+        "reconstructions.png": "Held-out crops: originals above their reconstructions.",
+        "samples.png": "New samples, a row per class.",
+        "curves.png": "Training of both networks.",
+    }
+    pictures = [(workdir / name, caption) for name, caption in captions.items()]
+    write_report(workdir / "report.html", f"fqgan demo: {data}", rows, pictures)
+    return workdir / "report.html"
+
+
+def _tokenize_once(tokenizer: api.Tokenizer, data: str, folder: Path) -> None:
+    if not (folder / MANIFEST).exists():
+        tokenize(tokenizer, open_source(data, "train"), folder)
+    elif CodeCache(folder).manifest.tokenizer != tokenizer.fingerprint:
+        raise UserError(f"The code cache {folder} was written by another tokenizer: remove it, or choose --workdir.")
+
+
+def _picture_reconstructions(tokenizer: api.Tokenizer, data: str, path: Path, columns: int = 10) -> None:
+    """Two double rows of held-out crops, evenly spread over the classes."""
+    source, wanted = open_source(data, "validation"), 2 * columns
+    chosen = np.unique(np.linspace(0, len(source) - 1, wanted).astype(int))
+    batches = evaluation_batches(source, tokenizer.image_size, len(source), Skipped())
+    images = next(batches)["image"][chosen].astype(np.float32) / 127.5 - 1
+    decoded = np.asarray(tokenizer.decode(tokenizer.encode(images)))
+    rows = {}
+    for i in range(0, len(images), columns):
+        suffix = "" if i == 0 else " "  # names are keys: the second pair differs by a space
+        rows |= {f"original{suffix}": images[i : i + columns], f"reconstruction{suffix}": decoded[i : i + columns]}
+    save_labelled_rows(rows, path)
+
+
+def _picture_samples(generator: api.Generator, tokenizer: api.Tokenizer, path: Path, columns: int = 8) -> None:
+    names = generator.class_names[:SHOWN_CLASSES]
+    labels = np.repeat(np.arange(len(names)), columns)
+    codes = generator.sample(labels, key=jax.random.key(0))
+    images = np.asarray(tokenizer.decode(codes)).reshape(len(names), columns, *[tokenizer.image_size] * 2, 3)
+    save_labelled_rows(dict(zip(names, images, strict=True)), path)
+
+
+def _table(tokenizer: api.Tokenizer, runs: dict[str, list[dict]], seconds: float) -> list[tuple[str, str]]:
+    last = lambda run, name: next(line[name] for line in reversed(runs[run]) if name in line)
+    module = tokenizer.module
+    each = lambda run, name, form: ", ".join(f"{last(run, f'{name}/{k}'):{form}}" for k in range(module.num_codebooks))
+    return [
+        ("held-out PSNR", f"{last('tokenizer', 'validation/psnr'):.2f} dB"),
+        ("held-out SSIM", f"{last('tokenizer', 'validation/ssim'):.3f}"),
+        ("usage of each sub-codebook", each("tokenizer", "usage", ".0%")),
+        ("  on held-out crops", each("tokenizer", "validation/usage", ".0%")),
+        ("perplexity of each sub-codebook", each("tokenizer", "perplexity", ".0f")),
+        ("  on held-out crops", each("tokenizer", "validation/perplexity", ".0f")),
+        ("bits per position", f"{module.num_codebooks * math.log2(module.codebook_size):g}"),
+        ("next-code loss of each sub-codebook", each("generator", "next_code", ".2f") + " nats"),
+        ("seconds spent", f"{seconds:.0f}"),
+    ]

@@ -1,0 +1,46 @@
+"""Packaging metadata of fqgan-jax."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="fqgan-jax",
+    version="0.1.0",
+    description="Factorized image tokenizers (FQGAN) and their autoregressive generators (FAR) in JAX",
+    long_description=Path("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["fqgan_jax", "fqgan_jax.*"]), "fqgan_jax.configs"],
+    package_dir={"fqgan_jax.configs": "configs"},
+    entry_points={"console_scripts": ["fqgan = fqgan_jax.cli.main:main"]},
+    install_requires=[
+        "jax",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "tensorflow-datasets",
+        "grain",
+        "transformers",
+        "ml_collections",
+        "clu",
+        "dm_pix",
+        "jaxtyping",
+        "matplotlib",
+        "numpy",
+        "pillow",
+        "safetensors",
+        "scikit-image",
+        "tensorboardX",
+        "tqdm",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]", "libtpu"],
+        "torch": ["torch"],
+        "onnx": ["jax2onnx", "onnxruntime"],
+        "test": ["pytest"],
+        "dev": ["pytest", "ruff"],
+    },
+)

@@ -1,0 +1,48 @@
+"""Blocks against the layers they replace, and shapes of the autoencoder."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fqgan_jax.models import blocks
+from fqgan_jax.models.autoencoder import Decoder, Encoder
+
+
+def test_patch_conv_is_a_convolution():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 6, 4))
+    params = blocks.PatchConv(7).init(jax.random.key(1), x)
+    params["params"]["bias"] = jnp.arange(7.0)
+    expected = nn.Conv(7, (3, 3)).apply(params, x)
+    np.testing.assert_allclose(blocks.PatchConv(7).apply(params, x), expected, atol=1e-5)
+
+
+def test_stacked_transformer_equals_its_blocks_one_by_one():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 8))
+    params = blocks.Transformer(3, 2).init(jax.random.key(1), x)
+    expected = x
+    for layer in range(3):
+        one = jax.tree.map(lambda leaf, layer=layer: leaf[layer], params["params"]["blocks"])
+        expected = blocks.TransformerBlock(2).apply({"params": one}, expected)
+    np.testing.assert_allclose(blocks.Transformer(3, 2).apply(params, x), expected, atol=1e-5)
+
+
+def test_positions_are_untouched_on_the_learned_grid_and_smooth_on_others():
+    rows, columns = jnp.meshgrid(jnp.arange(8.0), jnp.arange(8.0), indexing="ij")
+    ramp = jnp.stack([rows, columns], -1).reshape(64, 2)
+    assert blocks.resize_positions(ramp, (8, 8), (8, 8)) is ramp
+    larger = blocks.resize_positions(ramp, (8, 8), (8, 16)).reshape(8, 16, 2)
+    # A ramp stays a ramp between the borders: columns at half steps.
+    np.testing.assert_allclose(larger[3, 5:11, 1], np.arange(5, 11) / 2 - 0.25, atol=1e-4)
+    np.testing.assert_allclose(larger[3, 5:11, 0], 3, atol=1e-4)
+
+
+@pytest.mark.parametrize("multipliers", [(1, 2, 2), (1, 1, 2, 2), (1, 1, 1, 2, 2)])
+def test_encoder_and_decoder_shapes(multipliers):
+    f = 2 ** (len(multipliers) - 1)
+    images = jax.ShapeDtypeStruct((2, 32, 64, 3), jnp.float32)
+    run = lambda module, x: jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x)[0], x)
+    features = run(Encoder(8, multipliers, 1), images)
+    assert features.shape == (2, 32 // f, 64 // f, 16)
+    assert run(Decoder(8, multipliers, 1), features).shape == (2, 32, 64, 3)

@@ -1,0 +1,82 @@
+"""FAR: rotation against complex numbers, causality, cached decoding against teacher forcing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fqgan_jax.models.far import FAR, rotary_table, rotate, swiglu_width
+from fqgan_jax.sampling import sample_codes, sampling_options
+
+
+def make(K, grid=(3, 4)):
+    module = FAR(K, 11, 5, grid, width=16, depth=2, num_heads=2, head_depth=2, swiglu_multiple=8)
+    codes = jax.random.randint(jax.random.key(1), (3, grid[0] * grid[1], K), 0, 11)
+    labels = jnp.array([0, 4, 5])
+    shapes = jax.eval_shape(module.init, jax.random.key(0), codes, labels)["params"]
+    leaves, structure = jax.tree.flatten(shapes)
+    # Larger than the initialization (whose outputs are zero), so that every part matters.
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    leaves = [0.4 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return module, jax.tree.unflatten(structure, leaves), codes, labels
+
+
+def test_rotary_table_turns_by_row_and_by_column():
+    table = np.asarray(rotary_table((3, 5), 8))
+    assert not np.any(table[0])
+    frequencies = 10000.0 ** -np.array([0, 0.5])
+    for row in range(3):
+        for column in range(5):
+            angles = np.concatenate([row * frequencies, column * frequencies])
+            cos, sin = table[1 + row * 5 + column].T
+            np.testing.assert_allclose(cos + 1j * sin, np.exp(1j * angles), atol=1e-6)
+
+
+def test_rotation_is_complex_multiplication_of_interleaved_pairs():
+    table = rotary_table((2, 2), 8)
+    x = np.asarray(jax.random.normal(jax.random.key(0), (1, 5, 2, 8)))
+    numbers = (x[..., 0::2] + 1j * x[..., 1::2]) * (table[:, None, :, 0] + 1j * table[:, None, :, 1])
+    rotated = np.asarray(rotate(x, table))
+    np.testing.assert_allclose(rotated[..., 0::2] + 1j * rotated[..., 1::2], numbers, atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "multiple", "expected"), [(1024, 256, 2816), (1280, 256, 3584), (64, 32, 192)])
+def test_swiglu_width(width, multiple, expected):
+    assert swiglu_width(width, multiple) == expected
+
+
+def test_logits_see_only_earlier_codes():
+    module, params, codes, labels = make(3)
+    logits = module.apply({"params": params}, codes, labels)
+    t, k = 5, 1
+    changed = module.apply({"params": params}, codes.at[:, t, k].add(1) % 11, labels)
+    same = np.isclose(logits, changed, atol=1e-6).all((0, 3))
+    assert same[:t].all()
+    np.testing.assert_array_equal(same[t], [True, True, False])
+    assert not same[t + 1].any()
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 8])
+def test_cached_sampling_equals_teacher_forcing(K):
+    module, params, _, _ = make(K)
+    labels, keys = jnp.array([0, 4, 2]), jax.random.split(jax.random.key(3), 3)
+    codes, logits = sample_codes(module, params, keys, labels, sampling_options(K, guidance=1.7))
+    flat = codes.reshape(3, -1, K)
+    conditional = module.apply({"params": params}, flat, labels)
+    unconditional = module.apply({"params": params}, flat, jnp.full(3, 5))
+    expected = unconditional + 1.7 * (conditional - unconditional)
+    np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=1e-4)
+    assert codes.min() >= 0 and codes.max() < 11
+
+
+def test_new_model_predicts_uniformly():
+    module, _, codes, labels = make(2)
+    params = module.init(jax.random.key(0), codes, labels)
+    assert not np.any(module.apply(params, codes, labels))
+
+
+def test_dropout_acts_in_training_only():
+    module, params, codes, labels = make(2)
+    apply = lambda seed: module.apply({"params": params}, codes, labels, True, rngs={"dropout": jax.random.key(seed)})
+    np.testing.assert_array_equal(apply(0), apply(0))
+    assert np.abs(apply(0) - apply(1)).max() > 1e-3
