@@ -82,8 +82,8 @@ def generator_fields(config, codes: dict) -> dict:
     head_width = model.width // model.num_heads
     check(
         model.width % model.num_heads == 0 and head_width % 4 == 0,
-        f"model.width={model.width} must split into model.num_heads={model.num_heads} heads of a multiple of 4 channels "
-        "(the rotary embedding turns pairs by row and by column).",
+        f"model.width={model.width} must split into model.num_heads={model.num_heads} heads of a multiple of 4 "
+        "channels (the rotary embedding turns pairs by row and by column).",
     )
     check_choice("model.dtype", model.dtype, ("float32", "bfloat16"))
     K, positions = codes["num_codebooks"], codes["grid"][0] * codes["grid"][1]
@@ -95,7 +95,8 @@ def check_batch_size(batch_size: int, num_devices: int, num_processes: int) -> N
     """Raises `UserError` where a global batch does not divide over devices and hosts."""
     check(
         batch_size % num_devices == 0 and batch_size % num_processes == 0,
-        f"data.batch_size={batch_size} does not divide over {num_devices} device(s): choose a multiple of {num_devices}.",
+        f"data.batch_size={batch_size} does not divide over {num_devices} device(s): "
+        f"choose a multiple of {num_devices}.",
     )
 
 

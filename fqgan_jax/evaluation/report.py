@@ -10,7 +10,8 @@ from fqgan_jax.files import write_atomically
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; }
 img { max-width: 100%; height: auto; border: 1px solid #ddd; }
-table { border-collapse: collapse; } td, th { border-bottom: 1px solid #ddd; padding: .3rem 1rem .3rem 0; text-align: left; }
+table { border-collapse: collapse; }
+td, th { border-bottom: 1px solid #ddd; padding: .3rem 1rem .3rem 0; text-align: left; }
 figure { margin: 2rem 0; } figcaption { color: #555; }
 """
 

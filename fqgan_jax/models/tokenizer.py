@@ -16,7 +16,7 @@ from fqgan_jax.models.quantizer import FactorizedQuantizer, QuantizerOutput
 
 @flax.struct.dataclass
 class TokenizerOutput:
-    """One training pass: images in [-1, 1], the quantizer's output, a predicted feature per sub-codebook with a teacher."""
+    """One training pass: images in [-1, 1], the quantizer's output, the feature each head predicts."""
 
     reconstruction: Float[Array, "B H W 3"]
     quantizer: QuantizerOutput
