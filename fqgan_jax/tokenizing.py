@@ -1,5 +1,6 @@
 """From images to a code cache with a frozen tokenizer."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fqgan_jax.data import transforms
 from fqgan_jax.data.codes import CodesManifest, write_codes
 from fqgan_jax.data.images import UnreadableImage
 from fqgan_jax.data.sources import Skipped, Source
-from fqgan_jax.sharding.mesh import batch_sharding, make_mesh
+from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
 
 CROPS = {"ten": transforms.ten_crops, "center": lambda image, size: transforms.center_crop(image, size)[None]}
 
@@ -44,11 +45,12 @@ def tokenize(
         images_at_a_time = max(1, batch_size // count)
         # Always the same shape, so that it is compiled once: rows after the last image are filled with zeros.
         rows = -(-images_at_a_time * count // devices) * devices
-        sharding = batch_sharding(make_mesh({"data": -1, "fsdp": 1}))
+        mesh = make_mesh({"data": -1, "fsdp": 1})
+        everywhere = dataclasses.replace(tokenizer, params=jax.device_put(tokenizer.params, replicated(mesh)))
         for labels, images in _groups(source, tokenizer.image_size, CROPS[crops], images_at_a_time, skipped):
             flat = np.concatenate(images)
             padded = np.concatenate([flat, np.zeros((rows - len(flat), *flat.shape[1:]), flat.dtype)])
-            codes = np.asarray(tokenizer.encode(jax.device_put(padded, sharding)))[: len(flat)]
+            codes = np.asarray(everywhere.encode(jax.device_put(padded, batch_sharding(mesh))))[: len(flat)]
             yield from zip(labels, codes.reshape(len(labels), count, *codes.shape[1:]), strict=True)
 
     with tqdm(total=len(source), desc="tokenize") as progress:

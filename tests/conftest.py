@@ -1,9 +1,14 @@
 """Eight virtual CPU devices for every test, set before JAX is imported; tiny configs that compile fast."""
 
 import os
+import tempfile
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Programs that several tests build (a run and its resumption, say) are compiled once.
+CACHE = tempfile.TemporaryDirectory(prefix="fqgan_jax_tests_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import numpy as np
 import pytest
@@ -13,8 +18,8 @@ from fqgan_jax.config import load_config
 
 
 def tiny_tokenizer_config(*overrides: str, k: int = 2):
-    """The demo's config, far smaller: 16x16 images, f = 4."""
-    tiny = ["model.codebook_size=32", "model.base_width=8", "model.multipliers=(1,2,2)", "model.z_channels=16"]
+    """The demo's config, far smaller: 16x16 images, f = 2."""
+    tiny = ["model.codebook_size=32", "model.base_width=8", "model.multipliers=(1,2)", "model.z_channels=16"]
     tiny += ["model.adapter_heads=2", "data.image_size=16", "data.batch_size=8", "train.steps=4"]
     tiny += ["train.log_every=2", "train.checkpoint_every=2", "train.evaluate_every=4", "optimizer.warmup_steps=0"]
     return load_config(f"configs/demo_tokenizer.py:k={k}", [f"--config.{field}" for field in (*tiny, *overrides)])

@@ -36,12 +36,16 @@ def _reduced_size(size: tuple[int, int], shortest_side: int) -> tuple[int, int]:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+    if image.mode.startswith("I"):  # 16 bits, also where Pillow holds them in 32
+        return _from_floats(np.asarray(image, np.float64) / 257)
+    if image.mode == "F":  # taken as [0, 1] where nothing is larger, else as 8-bit values
         values = np.asarray(image, np.float64)
-        # "I" holds 16-bit PNGs in some versions of Pillow; plain floats are taken as [0, 1] or as 8-bit values.
-        scale = 1 / 257 if values.max(initial=0) > 255 else (255 if image.mode == "F" and values.max() <= 1 else 1)
-        return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)).convert("RGB")
+        return _from_floats(values * 255 if values.max() <= 1 else values)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def _from_floats(values: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")

@@ -89,7 +89,7 @@ class GeneratorTask:
 
         (total, per_codebook), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
         metrics = {"loss": average(total), "next_code": average(per_codebook)}
-        metrics["gradient_norm"] = average(optax.global_norm(gradients))
+        metrics["gradient_norm"] = average(optax.tree.norm(gradients))
         return apply_gradients(state, gradients, self.optimizer, self.config.optimizer.ema_decay), metrics
 
     def evaluation_batches(self) -> Iterator[Batch]:

@@ -37,10 +37,14 @@ class CodeUsage(metrics.Metric):
 Metrics = dict[str, metrics.Metric]
 
 
-def average(value: Array, mask: Array | None = None) -> metrics.Average:
-    """Average of one or many values, weighted by `mask`."""
-    mask = jnp.ones_like(value) if mask is None else mask
-    return metrics.Average(total=jnp.sum(value * mask), count=jnp.sum(mask))
+def average(value: Array) -> metrics.Average:
+    """Average over steps of a value, or of each of K values on its own."""
+    return metrics.Average(total=value, count=jnp.ones((), jnp.float32))
+
+
+def masked_average(values: Float[Array, " B"], mask: Float[Array, " B"]) -> metrics.Average:
+    """Average over the examples for which `mask` is 1."""
+    return metrics.Average(total=jnp.sum(values * mask), count=jnp.sum(mask))
 
 
 def merge(first: Metrics, second: Metrics) -> Metrics:

@@ -13,7 +13,7 @@ from fqgan_jax.data.sources import Skipped, open_source
 from fqgan_jax.evaluation.figures import image_rows
 from fqgan_jax.evaluation.reconstruction import psnr, ssim
 from fqgan_jax.teachers.registry import HOST_TEACHERS
-from fqgan_jax.training.metrics import CodeUsage, Metrics, average
+from fqgan_jax.training.metrics import CodeUsage, Metrics, average, masked_average
 from fqgan_jax.training.objective import tokenizer_objective
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import TrainState, apply_gradients, create_state
@@ -72,7 +72,7 @@ class TokenizerTask:
 
         gradients, (terms, codes) = jax.grad(loss, has_aux=True)(state.params)
         metrics = {name: average(term) for name, term in terms.items()}
-        metrics["gradient_norm"] = average(optax.global_norm(gradients))
+        metrics["gradient_norm"] = average(optax.tree.norm(gradients))
         metrics["codes"] = CodeUsage.from_codes(codes, self.module.codebook_size)
         return apply_gradients(state, gradients, self.optimizer, self.config.optimizer.ema_decay), metrics
 
@@ -81,8 +81,8 @@ class TokenizerTask:
         codes = self.module.apply({"params": params}, images, method="encode")
         reconstruction = self.module.apply({"params": params}, codes, method="decode")
         metrics = {
-            "psnr": average(psnr(reconstruction, images), batch["mask"]),
-            "ssim": average(ssim(reconstruction, images), batch["mask"]),
+            "psnr": masked_average(psnr(reconstruction, images), batch["mask"]),
+            "ssim": masked_average(ssim(reconstruction, images), batch["mask"]),
             "codes": CodeUsage.from_codes(codes, self.module.codebook_size, batch["mask"]),
         }
         return metrics, reconstruction

@@ -1,0 +1,52 @@
+"""Crops: sizes, places, randomness."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fqgan_jax.data import transforms
+
+
+def ramp(width, height):
+    """Red grows with the column, green with the row."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.linspace(0, 255, width)
+    image[..., 1] = np.linspace(0, 255, height)[:, None]
+    return Image.fromarray(image)
+
+
+@pytest.mark.parametrize("size", [(100, 60), (60, 100), (500, 33), (7, 5), (1, 1), (32, 32)])
+def test_crops_have_the_asked_size(size):
+    rng = np.random.default_rng(0)
+    assert transforms.random_crop(ramp(*size), 32, rng).shape == (32, 32, 3)
+    assert transforms.center_crop(ramp(*size), 32).shape == (32, 32, 3)
+    assert transforms.ten_crops(ramp(*size), 32).shape == (10, 32, 32, 3)
+
+
+def test_shorter_side():
+    assert transforms.resize_shorter_side(ramp(400, 200), 50).size == (100, 50)
+
+
+def test_center_crop_is_the_centre():
+    crop = transforms.center_crop(ramp(64, 32), 32).astype(int)
+    np.testing.assert_array_equal(crop, np.asarray(ramp(64, 32))[:, 16:48])
+
+
+def test_ten_crops_are_corners_centre_and_mirror_images():
+    square = np.asarray(ramp(35, 35))
+    crops = transforms.ten_crops(ramp(35, 35), 32)
+    places = [(0, 0), (0, 3), (3, 0), (3, 3), (1, 1)]
+    for crop, mirrored, (top, left) in zip(crops[:5], crops[5:], places, strict=True):
+        np.testing.assert_array_equal(crop, square[top : top + 32, left : left + 32])
+        np.testing.assert_array_equal(mirrored, crop[:, ::-1])
+
+
+def test_random_crops_cover_zooms_places_and_mirror_images():
+    rng = np.random.default_rng(0)
+    crops = np.stack([transforms.random_crop(ramp(80, 80), 64, rng) for _ in range(300)]).astype(int)
+    spans = np.abs(crops[:, 32, -1, 0] - crops[:, 32, 0, 0])
+    # A crop of 64 from 64 to 80 pixels shows 0.8 to all of the ramp.
+    assert spans.min() < 0.83 * 255
+    assert spans.max() > 0.97 * 255
+    mirrored = np.mean(crops[:, 32, -1, 0] < crops[:, 32, 0, 0])
+    assert 0.4 < mirrored < 0.6

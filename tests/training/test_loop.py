@@ -1,0 +1,107 @@
+"""The loop: exact resumption, the same numbers on any number of devices, learning, foreign work folders."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import tiny_generator_config, tiny_tokenizer_config
+
+from fqgan_jax.errors import UserError
+from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
+from fqgan_jax.sharding.rules import state_sharding
+from fqgan_jax.training import metrics
+from fqgan_jax.training.checkpoints import load_inference_params
+from fqgan_jax.training.generator_task import GeneratorTask
+from fqgan_jax.training.logging import read_log
+from fqgan_jax.training.loop import train
+from fqgan_jax.training.tokenizer_task import TokenizerTask
+
+
+def assert_identical(first, second):
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, trained_tokenizer, stop):
+    config = tiny_tokenizer_config()
+    train(config, tmp_path, stop_after=stop)
+    state = train(config, tmp_path)
+    assert int(state.step) == 4
+    assert_identical(state.params, load_inference_params(trained_tokenizer)[0])
+    names = ("reconstruction", "validation/psnr", "usage/0")
+    theirs, ours = ({name: read_log(folder)[-2 if name != "validation/psnr" else -1].get(name) for name in names}
+                    for folder in (trained_tokenizer, tmp_path))  # fmt: skip
+    assert theirs["validation/psnr"] == ours["validation/psnr"]
+
+
+def test_generator_with_moving_average_resumes_exactly(tmp_path, code_cache):
+    config = tiny_generator_config(f"data.codes={code_cache}", "optimizer.ema_decay=0.9")
+    whole = train(config, tmp_path / "whole")
+    train(config, tmp_path / "parts", stop_after=3)
+    resumed = train(config, tmp_path / "parts")
+    assert_identical((whole.params, whole.ema, whole.optimizer), (resumed.params, resumed.ema, resumed.optimizer))
+    assert_identical(load_inference_params(tmp_path / "parts")[0], whole.ema)
+    assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (whole.params, whole.ema)), strict=True))
+
+
+def losses(task, axes, devices, steps=3):
+    """Headline loss and gradient norm of each step on a mesh."""
+    mesh = make_mesh(axes, devices)
+    key = jax.random.key(0)
+    sharding = state_sharding(jax.eval_shape(task.init, key), mesh)
+    state = jax.jit(task.init, out_shardings=sharding)(key)
+    step = jax.jit(task.step, in_shardings=(sharding, batch_sharding(mesh)), out_shardings=(sharding, replicated(mesh)))
+    stream, rows = task.batches(0, (0, 1)), []
+    for _ in range(steps):
+        state, collected = step(state, jax.device_put(next(stream), batch_sharding(mesh)))
+        values = metrics.compute(collected)
+        rows.append([values[name] for name in sorted(values)])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "generator"])
+def test_eight_devices_give_the_numbers_of_one(kind, request):
+    if kind == "tokenizer":
+        task = TokenizerTask(tiny_tokenizer_config())
+    else:
+        task = GeneratorTask(tiny_generator_config(f"data.codes={request.getfixturevalue('code_cache')}"))
+    one = losses(task, {"data": 1, "fsdp": 1}, jax.devices()[:1])
+    np.testing.assert_allclose(losses(task, {"data": 8, "fsdp": 1}, jax.devices()), one, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(losses(task, {"data": 2, "fsdp": 4}, jax.devices()), one, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "generator"])
+def test_one_batch_is_learned(kind, request):
+    steps = ("train.steps=60", "optimizer.schedule=constant", "optimizer.learning_rate=3e-3")
+    if kind == "tokenizer":
+        task = TokenizerTask(tiny_tokenizer_config(*steps))
+    else:
+        codes = f"data.codes={request.getfixturevalue('code_cache')}"
+        task = GeneratorTask(tiny_generator_config(*steps, codes, "model.dropout=0.0", "class_dropout=0.0"))
+    state, batch = jax.jit(task.init)(jax.random.key(0)), next(task.batches(0, (0, 1)))
+    step, history = jax.jit(task.step), []
+    for _ in range(60):
+        state, collected = step(state, batch)
+        history.append(float(collected[task.headline].compute()))
+    assert history[-1] < 0.6 * history[0]
+
+
+def test_work_folder_of_another_config_is_left_alone(trained_tokenizer):
+    before = (trained_tokenizer / "config.json").read_text()
+    with pytest.raises(UserError, match=r"seed 0 -> 1"):
+        train(tiny_tokenizer_config("seed=1"), trained_tokenizer)
+    assert (trained_tokenizer / "config.json").read_text() == before
+
+
+def test_codes_of_another_tokenizer_are_refused(code_cache, tmp_path):
+    from fqgan_jax.api import load_tokenizer
+
+    train(tiny_tokenizer_config("seed=5", "train.steps=1"), tmp_path / "other")
+    config = tiny_generator_config(f"data.codes={code_cache}", f"sample.tokenizer={tmp_path / 'other'}")
+    with pytest.raises(UserError, match="another tokenizer"):
+        train(config, tmp_path / "generator")
+    assert load_tokenizer(tmp_path / "other").fingerprint
+
+
+def test_log_is_cut_back_to_the_checkpoint(trained_tokenizer):
+    steps = [line["step"] for line in read_log(trained_tokenizer)]
+    assert steps == [2, 4, 4]
