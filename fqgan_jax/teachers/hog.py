@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 CELLS = 4
-ORIENTATIONS = 9
+ORIENTATIONS = 6
 WIDTH = CELLS * CELLS * ORIENTATIONS
 
 

@@ -55,13 +55,15 @@ def load_inference_params(workdir: Path) -> tuple[PyTree, int]:
       UserError: the folder has no checkpoint yet.
     """
     folder = (workdir / FOLDER).absolute()
-    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise UserError(f"{workdir} has no checkpoint yet: train first, or wait for the first one.")
-        name = "ema" if (folder / str(step) / "ema").exists() else "params"
-    with ocp.StandardCheckpointer() as checkpointer:
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        metadata = checkpointer.metadata(folder / str(step) / name).item_metadata.tree
-        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), metadata)
-        return checkpointer.restore(folder / str(step) / name, target), step
+    # Orbax gives a step's folder its name only when it is complete.
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    if not steps:
+        raise UserError(f"{workdir} has no checkpoint yet: train first, or wait for the first one.")
+    newest = folder / str(max(steps))
+    item = newest / ("ema" if (newest / "ema").exists() else "params")
+    handler = ocp.StandardCheckpointHandler()
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), handler.metadata(item).tree
+    )
+    return handler.restore(item, args=ocp.args.StandardRestore(target)), max(steps)

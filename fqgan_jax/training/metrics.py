@@ -27,11 +27,12 @@ class CodeUsage(metrics.Metric):
     def merge(self, other: "CodeUsage") -> "CodeUsage":
         return CodeUsage(self.counts + other.counts)
 
-    def compute(self) -> dict[str, Float[Array, " K"]]:
+    def compute(self) -> dict[str, Float[np.ndarray, " K"]]:
         """Share of entries used at least once, and exp of the entropy of their frequencies."""
-        p = self.counts / jnp.maximum(jnp.sum(self.counts, -1, keepdims=True), 1)
-        entropy = -jnp.sum(jax.scipy.special.xlogy(p, p), -1)
-        return {"usage": jnp.mean(self.counts > 0, -1), "perplexity": jnp.exp(entropy)}
+        counts = np.asarray(self.counts, np.float64)
+        p = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
+        entropy = -np.sum(p * np.log(np.maximum(p, 1e-30)), -1)
+        return {"usage": np.mean(counts > 0, -1), "perplexity": np.exp(entropy)}
 
 
 Metrics = dict[str, metrics.Metric]

@@ -12,7 +12,15 @@ from fqgan_jax.cli.main import main
 
 def test_tokenize_refuses_to_overwrite(trained_tokenizer, image_folder, code_cache, capsys):
     before = (code_cache / "codes.json").read_text()
-    command = ["tokenize", "--checkpoint", str(trained_tokenizer), "--data", str(image_folder), "--out", str(code_cache)]
+    command = [
+        "tokenize",
+        "--checkpoint",
+        str(trained_tokenizer),
+        "--data",
+        str(image_folder),
+        "--out",
+        str(code_cache),
+    ]
     assert main(command) == 2
     assert "exists already" in capsys.readouterr().err
     assert (code_cache / "codes.json").read_text() == before
@@ -51,7 +59,15 @@ def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, t
     assert main([*command, "--out", str(tmp_path / "a"), *settings]) == 0
     assert main([*command, "--out", str(tmp_path / "b"), *settings[:3], "6", *settings[4:]]) == 0
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["blue_000.png", "blue_001.png", "blue_002.png", "grid.png", "red_000.png", "red_001.png", "red_002.png"]
+    assert names == [
+        "blue_000.png",
+        "blue_001.png",
+        "blue_002.png",
+        "grid.png",
+        "red_000.png",
+        "red_001.png",
+        "red_002.png",
+    ]
     for name in names:
         # The same seed and labels give the same samples whatever the batch size.
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -60,8 +76,14 @@ def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, t
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("train --config configs/demo_tokenizer.py --workdir {tmp}/w --config.data.source={tmp}/none", "There is no folder"),
-        ("train --config configs/demo_tokenizer.py --workdir {tmp}/w --config.data.batch_size=3", "does not divide over 8"),
+        (
+            "train --config configs/demo_tokenizer.py --workdir {tmp}/w --config.data.source={tmp}/none",
+            "There is no folder",
+        ),
+        (
+            "train --config configs/demo_tokenizer.py --workdir {tmp}/w --config.data.batch_size=3",
+            "does not divide over 8",
+        ),
         ("train --config configs/demo_tokenizer.py --workdir {tmp}/w --config.sed=3", "did you mean 'seed'"),
         ("train --config configs/demo_generator.py --workdir {tmp}/w", "data.codes is empty"),
         ("train --config configs/demo_generator.py --workdir {tmp}/w --config.data.codes={tmp}", "no code cache"),

@@ -12,7 +12,9 @@ def test_psnr_and_ssim():
     noisy = np.clip(images + 0.2 * rng.standard_normal(images.shape), -1, 1).astype(np.float32)
     for i in range(2):
         first, second = (images[i] + 1) / 2, (noisy[i] + 1) / 2
-        np.testing.assert_allclose(psnr(images, noisy)[i], peak_signal_noise_ratio(first, second, data_range=1), rtol=1e-4)
+        np.testing.assert_allclose(
+            psnr(images, noisy)[i], peak_signal_noise_ratio(first, second, data_range=1), rtol=1e-4
+        )
         _, full = structural_similarity(
             first, second, data_range=1, channel_axis=-1, full=True,
             gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
