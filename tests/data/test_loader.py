@@ -50,7 +50,7 @@ def test_a_feature_describes_its_own_crop(image_folder):
 @pytest.mark.parametrize("batch_size", [1, 5, 24, 100])
 def test_evaluation_sees_every_image_once(image_folder, batch_size):
     source = ImageFolder(image_folder, "train", 0)
-    seen = [batch for batch in evaluation_batches(source, 16, batch_size, Skipped())]
+    seen = list(evaluation_batches(source, 16, batch_size, Skipped()))
     assert {len(batch["image"]) for batch in seen} == {batch_size}
     assert sum(batch["mask"].sum() for batch in seen) == 24
 
