@@ -11,22 +11,22 @@ from fqgan_jax.config import generator_defaults
 def get_config(arguments: str = ""):
     """No arguments: K, N and the grid come from the code cache."""
     config = generator_defaults()
-    config.model.width = 128
-    config.model.depth = 4
+    config.model.width = 96
+    config.model.depth = 3
     config.model.num_heads = 4
     config.model.head_depth = 1
-    config.model.swiglu_multiple = 64
+    config.model.swiglu_multiple = 32
     config.model.dtype = "float32"
 
-    config.data.batch_size = 32
+    config.data.batch_size = 16
     config.data.num_threads = 2
 
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
 
-    config.train.steps = 600
+    config.train.steps = 1000
     config.train.log_every = 50
-    config.train.evaluate_every = 600
-    config.train.checkpoint_every = 300
+    config.train.evaluate_every = 1000
+    config.train.checkpoint_every = 500
     return config

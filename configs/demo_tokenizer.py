@@ -1,4 +1,4 @@
-"""A small dual tokenizer for 48x48 crops of the bundled photographs, on two CPU cores.
+"""A small dual tokenizer for 32x32 crops of the bundled photographs, on two CPU cores.
 
 fqgan train --config configs/demo_tokenizer.py --workdir runs/tokenizer
 """
@@ -14,8 +14,8 @@ def get_config(arguments: str = ""):
     config.teachers = (None,) * (arguments["k"] - 1) + (("hog",) if arguments["k"] > 1 else (None,))
 
     config.model.codebook_size = 256
-    config.model.base_width = 8
-    config.model.multipliers = (1, 2, 4)  # f = 4
+    config.model.base_width = 16
+    config.model.multipliers = (1, 1, 2)  # f = 4
     config.model.num_blocks = 1
     config.model.z_channels = 64
     config.model.adapter_depth = 1
@@ -27,7 +27,7 @@ def get_config(arguments: str = ""):
     # Pixels weigh more than in the paper, where a perceptual loss stands beside them.
     config.loss.reconstruction = 5.0
 
-    config.data.image_size = 48
+    config.data.image_size = 32
     config.data.batch_size = 16
     config.data.num_threads = 2
 
@@ -35,8 +35,8 @@ def get_config(arguments: str = ""):
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
 
-    config.train.steps = 800
+    config.train.steps = 1500
     config.train.log_every = 50
-    config.train.evaluate_every = 400
-    config.train.checkpoint_every = 400
+    config.train.evaluate_every = 500
+    config.train.checkpoint_every = 500
     return config

@@ -6,6 +6,7 @@ A config file defines `get_config(arguments)` and starts from `tokenizer_default
 import difflib
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -148,7 +149,7 @@ def parse_arguments(arguments: str, **defaults: int | float | str) -> dict[str, 
     return values
 
 
-def load_config(file: str, overrides: list[str] = ()) -> ConfigDict:
+def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Loads "configs/x.py:k=3" and applies `--config.field=value` overrides.
 
     A path that does not exist is also looked for among the configs that come with the package.
@@ -157,16 +158,17 @@ def load_config(file: str, overrides: list[str] = ()) -> ConfigDict:
       UserError: no such file, an unknown field (the nearest one is named), a value of the wrong type.
     """
     path, _, arguments = file.partition(":")
-    values = flags.FlagValues()
-    located = _locate(path)
+    spec = importlib.util.spec_from_file_location("config", _locate(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(arguments)
+    values, command_line = flags.FlagValues(), ["fqgan", *overrides]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=command_line)
     try:
-        command_line = ["fqgan", *overrides]
-        default = f"{located}:{arguments}"
-        config_flags.DEFINE_config_file("config", default, flag_values=values, sys_argv=command_line)
         values(command_line)
-        return values.config
-    except (flags.Error, AttributeError, KeyError, TypeError) as error:
-        raise _override_error(located, arguments, overrides, error) from error
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _override_error(config, overrides, error) from error
+    return values.config
 
 
 def _locate(path: str) -> Path:
@@ -181,19 +183,16 @@ def _locate(path: str) -> Path:
     raise UserError(f"There is no config file {path}. These come with fqgan_jax: {shipped}.")
 
 
-def _override_error(path: Path, arguments: str, overrides: list[str], error: Exception) -> Exception:
-    """The sentence for a bad override, or the error itself where the fault is the config file's."""
-    spec = importlib.util.spec_from_file_location("config", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    known = field_names(module.get_config(arguments))
+def _override_error(config: ConfigDict, overrides: Sequence[str], error: Exception) -> UserError:
+    """The sentence for a bad override."""
+    known = field_names(config)
     for override in overrides:
         name = override.partition("=")[0].removeprefix("--config.")
         if not override.startswith("--config."):
             return UserError(f"Unknown argument {override!r}: config fields are set by --config.FIELD=VALUE.")
         if name not in known:
             return UserError(f"The config has no field {name!r}{_nearest(name, known)}.")
-    return UserError(f"A config field was given a value of the wrong type: {error}") if overrides else error
+    return UserError(f"A config field was given a value of the wrong type: {error}")
 
 
 def field_names(config: ConfigDict, prefix: str = "") -> list[str]:

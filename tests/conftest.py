@@ -3,7 +3,9 @@
 import os
 import tempfile
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Tiny programs: compiling them takes longer than running them.
+FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs that several tests build (a run and its resumption, say) are compiled once.
 CACHE = tempfile.TemporaryDirectory(prefix="fqgan_jax_tests_")

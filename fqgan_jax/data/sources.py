@@ -123,7 +123,7 @@ class BundledPhotos:
     """
 
     STRIP = 0.2
-    TRAIN_SIDES = (0.45, 0.6, 0.8, 1.0)  # of the shorter side of the training part
+    TRAIN_SIDES = (0.6, 0.8, 1.0)  # of the shorter side of the training part
     STEPS = 4  # positions of the crops along each axis
 
     def __init__(self, split: str):

@@ -106,5 +106,6 @@ class GeneratorTask:
         generator = api.Generator(self.module, params, self.cache.manifest.class_names, self.cache.manifest.tokenizer)
         labels = np.asarray(batch["label"])[np.asarray(batch["mask"]) > 0]
         codes = generator.sample(labels, key=jax.random.key(self.config.seed), guidance=self.config.sample.guidance)
-        images = np.asarray(self.tokenizer.decode(codes))
+        # Through the host: parameters in training lie on all devices, the frozen tokenizer on one.
+        images = np.asarray(self.tokenizer.decode(np.asarray(codes)))
         return {}, {"samples": image_rows(images.reshape(-1, self.config.sample.per_class, *images.shape[1:]))}

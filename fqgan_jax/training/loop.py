@@ -123,7 +123,8 @@ def _evaluate(task: Task, state: TrainState, step: int, mesh, log: RunLog) -> No
         log.scalars(step, {f"validation/{name}": value for name, value in values.items()})
 
 
-FREE_SECTIONS = ("train", "mesh")  # fields that may change between runs in one work folder
+# Fields that may change between runs in one work folder: they do not touch what is computed.
+FREE_FIELDS = ("train.", "mesh.", "data.num_threads", "sample.")
 
 
 def claim_workdir(config, workdir: Path) -> None:
@@ -139,7 +140,7 @@ def claim_workdir(config, workdir: Path) -> None:
         differing = sorted(
             name
             for name in theirs.keys() | ours.keys()
-            if name.split(".")[0] not in FREE_SECTIONS and theirs.get(name) != ours.get(name)
+            if not name.startswith(FREE_FIELDS) and theirs.get(name) != ours.get(name)
         )
         if differing:
             changes = ", ".join(f"{name} {theirs.get(name)!r} -> {ours.get(name)!r}" for name in differing[:5])

@@ -65,8 +65,7 @@ def test_eight_devices_give_the_numbers_of_one(kind, request):
     else:
         task = GeneratorTask(tiny_generator_config(f"data.codes={request.getfixturevalue('code_cache')}"))
     one = losses(task, {"data": 1, "fsdp": 1}, jax.devices()[:1])
-    np.testing.assert_allclose(losses(task, {"data": 8, "fsdp": 1}, jax.devices()), one, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(losses(task, {"data": 2, "fsdp": 4}, jax.devices()), one, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(losses(task, {"data": 4, "fsdp": 2}, jax.devices()), one, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "generator"])
@@ -105,3 +104,8 @@ def test_codes_of_another_tokenizer_are_refused(code_cache, tmp_path):
 def test_log_is_cut_back_to_the_checkpoint(trained_tokenizer):
     steps = [line["step"] for line in read_log(trained_tokenizer)]
     assert steps == [2, 4, 4]
+
+
+def test_fields_that_change_no_number_may_change(trained_tokenizer):
+    state = train(tiny_tokenizer_config("data.num_threads=1", "train.log_every=1"), trained_tokenizer)
+    assert int(state.step) == 4
