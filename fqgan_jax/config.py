@@ -163,8 +163,8 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     spec.loader.exec_module(module)
     config = module.get_config(arguments)
     values, command_line = flags.FlagValues(), ["fqgan", *overrides]
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=command_line)
     try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=command_line)
         values(command_line)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise _override_error(config, overrides, error) from error
