@@ -17,6 +17,7 @@ def get_config(arguments: str = ""):
     config.model.base_width = 16
     config.model.multipliers = (1, 1, 2)  # f = 4
     config.model.num_blocks = 1
+    config.model.norm_groups = 4
     config.model.z_channels = 64
     config.model.adapter_depth = 1
     config.model.adapter_heads = 4

@@ -29,6 +29,7 @@ def tokenizer_defaults() -> ConfigDict:
     model.base_width = 128  # channels of the first level
     model.multipliers = (1, 1, 2, 2, 4)  # width of each level; len - 1 halvings
     model.num_blocks = 2  # residual blocks a level (one more in the decoder)
+    model.norm_groups = 32  # of the group normalization; fewer for narrow models
     model.z_channels = 256  # width around the latents; must be K * d for "split"
     model.adapter_depth = 6  # transformer blocks of each adapter
     model.adapter_heads = 8  # attention heads of each adapter

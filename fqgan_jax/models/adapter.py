@@ -40,12 +40,13 @@ class AdapterHead(nn.Module):
     code_dim: int
     depth: int = 6
     num_heads: int = 8
+    groups: int = 32
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w d"]:
         x = Adapter(self.grid, self.depth, self.num_heads, self.dtype, name="adapter")(features)
-        x = nn.swish(GroupNorm(self.dtype, name="norm_out")(x))
+        x = nn.swish(GroupNorm(self.groups, self.dtype, name="norm_out")(x))
         x = PatchConv(self.z_channels, self.dtype, name="conv_out")(x)
         return nn.Dense(self.code_dim, dtype=self.dtype, name="to_latent")(x)
 
@@ -59,6 +60,7 @@ class AdapterHeads(nn.Module):
     code_dim: int
     depth: int = 6
     num_heads: int = 8
+    groups: int = 32
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -71,7 +73,7 @@ class AdapterHeads(nn.Module):
             out_axes=-2,
             axis_size=self.num_codebooks,
         )
-        sizes = (self.grid, self.z_channels, self.code_dim, self.depth, self.num_heads)
+        sizes = (self.grid, self.z_channels, self.code_dim, self.depth, self.num_heads, self.groups)
         return heads(*sizes, self.dtype, name="heads")(features)
 
 
@@ -80,10 +82,11 @@ class SplitHead(nn.Module):
 
     num_codebooks: int
     code_dim: int
+    groups: int = 32
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w K d"]:
-        x = nn.swish(GroupNorm(self.dtype, name="norm_out")(features))
+        x = nn.swish(GroupNorm(self.groups, self.dtype, name="norm_out")(features))
         x = nn.Conv(self.num_codebooks * self.code_dim, (3, 3), dtype=self.dtype, name="conv_out")(x)
         return x.reshape(*x.shape[:-1], self.num_codebooks, self.code_dim)

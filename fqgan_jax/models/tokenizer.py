@@ -30,6 +30,7 @@ class Tokenizer(nn.Module):
       num_codebooks, codebook_size, code_dim: K, N and d.
       grid: (h, w) of the training images, for which positions are learned.
       base_width, multipliers, num_blocks: the encoder's and decoder's levels.
+      norm_groups: of the group normalization.
       z_channels: width between the encoder's heads and the latents, and into the decoder.
       factorization: "adapters" (a head per sub-codebook, the paper) or "split" (channels split K ways).
       adapter_depth, adapter_heads: transformer of each adapter.
@@ -46,6 +47,7 @@ class Tokenizer(nn.Module):
     base_width: int = 128
     multipliers: Sequence[int] = (1, 1, 2, 2, 4)
     num_blocks: int = 2
+    norm_groups: int = 32
     z_channels: int = 256
     factorization: str = "adapters"
     adapter_depth: int = 6
@@ -59,7 +61,7 @@ class Tokenizer(nn.Module):
     dtype: Dtype = jnp.float32
 
     def setup(self):
-        levels = (self.base_width, self.multipliers, self.num_blocks, self.dtype)
+        levels = (self.base_width, self.multipliers, self.num_blocks, self.norm_groups, self.dtype)
         self.encoder = Encoder(*levels)
         if self.factorization == "adapters":
             self.heads = AdapterHeads(
@@ -69,10 +71,11 @@ class Tokenizer(nn.Module):
                 self.code_dim,
                 self.adapter_depth,
                 self.adapter_heads,
+                self.norm_groups,
                 self.dtype,
             )
         else:
-            self.heads = SplitHead(self.num_codebooks, self.code_dim, self.dtype)
+            self.heads = SplitHead(self.num_codebooks, self.code_dim, self.norm_groups, self.dtype)
         self.quantizer = FactorizedQuantizer(
             self.num_codebooks,
             self.codebook_size,

@@ -70,7 +70,7 @@ def test_eight_devices_give_the_numbers_of_one(kind, request):
 
 @pytest.mark.parametrize("kind", ["tokenizer", "generator"])
 def test_one_batch_is_learned(kind, request):
-    steps = ("train.steps=60", "optimizer.schedule=constant", "optimizer.learning_rate=3e-3")
+    steps = ("train.steps=120", "optimizer.schedule=constant", "optimizer.learning_rate=3e-3")
     if kind == "tokenizer":
         task = TokenizerTask(tiny_tokenizer_config(*steps))
     else:
@@ -78,7 +78,7 @@ def test_one_batch_is_learned(kind, request):
         task = GeneratorTask(tiny_generator_config(*steps, codes, "model.dropout=0.0", "class_dropout=0.0"))
     state, batch = jax.jit(task.init)(jax.random.key(0)), next(task.batches(0, (0, 1)))
     step, history = jax.jit(task.step), []
-    for _ in range(60):
+    for _ in range(120):
         state, collected = step(state, batch)
         history.append(float(collected[task.headline].compute()))
     assert history[-1] < 0.6 * history[0]
