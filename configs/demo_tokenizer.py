@@ -36,7 +36,7 @@ def get_config(arguments: str = ""):
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
 
-    config.train.steps = 1500
+    config.train.steps = 1000
     config.train.log_every = 50
     config.train.evaluate_every = 500
     config.train.checkpoint_every = 500
