@@ -68,4 +68,4 @@ def save_labelled_rows(rows: dict[str, Float[np.ndarray, "n H W 3"]], path: Path
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
