@@ -141,7 +141,7 @@ def parse_arguments(arguments: str, **defaults: int | float | str) -> dict[str, 
     for part in filter(None, arguments.split(",")):
         name, _, value = part.partition("=")
         if name not in defaults:
-            raise UserError(f"This config has no argument {name!r}{_nearest(name, defaults)}.")
+            raise UserError(f"This config has no argument {name!r}{_nearest(name, defaults)}")
         try:
             values[name] = type(defaults[name])(value)
         except ValueError as error:
@@ -192,7 +192,7 @@ def _override_error(config: ConfigDict, overrides: Sequence[str], error: Excepti
         if not override.startswith("--config."):
             return UserError(f"Unknown argument {override!r}: config fields are set by --config.FIELD=VALUE.")
         if name not in known:
-            return UserError(f"The config has no field {name!r}{_nearest(name, known)}.")
+            return UserError(f"The config has no field {name!r}{_nearest(name, known)}")
     return UserError(f"A config field was given a value of the wrong type: {error}")
 
 
@@ -208,7 +208,7 @@ def _nearest(name: str, known) -> str:
     close = difflib.get_close_matches(name, list(known), 1, cutoff=0.5)
     # A misplaced field is named by its last part.
     close = close or [field for field in known if field.split(".")[-1] == name.split(".")[-1]]
-    return f"; did you mean {close[0]!r}?" if close else f" (it has {', '.join(known)})"
+    return f"; did you mean {close[0]!r}?" if close else f": it has {', '.join(known)}."
 
 
 def to_json(config: ConfigDict) -> str:
