@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from fqgan_jax import model_files
-from fqgan_jax.build import build_generator, build_tokenizer
+from fqgan_jax.build import build_generator, build_tokenizer, downsampling
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.tokenizer import Tokenizer as TokenizerModule
@@ -50,7 +50,7 @@ class Tokenizer:
     @property
     def downsampling(self) -> int:
         """f: the image's side over the grid's."""
-        return 2 ** (len(self.module.multipliers) - 1)
+        return downsampling(self.module.multipliers)
 
     @property
     def image_size(self) -> int:
