@@ -37,6 +37,12 @@ def read_description(folder: Path, kind: str) -> dict:
     return description
 
 
+def described_kind(folder: Path) -> str | None:
+    """The kind of model a folder describes; None where it describes none."""
+    path = folder / DESCRIPTION
+    return json.loads(path.read_text())["kind"] if path.is_file() else None
+
+
 def write_export(folder: Path, kind: str, description: dict, params: PyTree) -> None:
     """Writes a native export folder: `model.json` and `params.safetensors`."""
     from safetensors.numpy import save

@@ -54,16 +54,41 @@ def load_inference_params(workdir: Path) -> tuple[PyTree, int]:
     Raises:
       UserError: the folder has no checkpoint yet.
     """
+    newest = _newest(workdir)
+    return _read(newest / ("ema" if has_average(workdir) else "params")), int(newest.name)
+
+
+def load_params_and_average(workdir: Path) -> tuple[PyTree, PyTree]:
+    """Parameters of the newest checkpoint as they are trained, and their moving average.
+
+    Raises:
+      UserError: the folder has no checkpoint yet, or the run keeps no moving average.
+    """
+    if not has_average(workdir):
+        raise UserError(f"{workdir} keeps no moving average of the weights (optimizer.ema_decay is 0).")
+    newest = _newest(workdir)
+    return _read(newest / "params"), _read(newest / "ema")
+
+
+def has_average(workdir: Path) -> bool:
+    """Whether the run keeps a moving average. UserError where it has no checkpoint yet."""
+    return (_newest(workdir) / "ema").exists()
+
+
+def _newest(workdir: Path) -> Path:
+    """Folder of the newest checkpoint."""
     folder = (workdir / FOLDER).absolute()
     # Orbax gives a step's folder its name only when it is complete.
     steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
     if not steps:
         raise UserError(f"{workdir} has no checkpoint yet: train first, or wait for the first one.")
-    newest = folder / str(max(steps))
-    item = newest / ("ema" if (newest / "ema").exists() else "params")
+    return folder / str(max(steps))
+
+
+def _read(item: Path) -> PyTree:
     handler = ocp.StandardCheckpointHandler()
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), handler.metadata(item).tree
     )
-    return handler.restore(item, args=ocp.args.StandardRestore(target)), max(steps)
+    return handler.restore(item, args=ocp.args.StandardRestore(target))

@@ -1,0 +1,140 @@
+"""Export folders: a tokenizer or generator in the format of another framework, with a README that loads it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import PyTree
+
+from fqgan_jax import model_files
+from fqgan_jax.api import Generator, Tokenizer, load_generator, load_tokenizer
+from fqgan_jax.errors import UserError
+from fqgan_jax.extras import import_extra
+from fqgan_jax.files import whole_folder
+from fqgan_jax.interop.published import export_far, export_tokenizer
+from fqgan_jax.interop.readme import readme
+from fqgan_jax.training.checkpoints import FOLDER, has_average, load_params_and_average
+
+# Name of a set of tensors in a published file ("model", "ema") to its tensors by name.
+TensorSets = Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export writes. `sets` are its parameters by their names in a published file."""
+
+    model: Tokenizer | Generator
+    sets: Mapping[str, PyTree]
+    batch_size: int
+
+    def published(self) -> TensorSets:
+        """The sets with published names and layouts."""
+        to_published = export_far if isinstance(self.model, Generator) else export_tokenizer
+        return {name: to_published(params, self.model.module) for name, params in self.sets.items()}
+
+
+def export_checkpoint(
+    checkpoint: Path, format: str, out: Path, *, with_ema: bool = False, batch_size: int = 1
+) -> list[str]:
+    """Writes the folder `out`, whole or not at all, and returns its file names.
+
+    Args:
+      checkpoint: work folder or export folder of a tokenizer or a generator.
+      format: one of `FORMATS`.
+      with_ema: parameters as they are trained and their moving average, as two sets ("torch" and "safetensors");
+        otherwise the moving average alone, where one was kept.
+      batch_size: of the ONNX models.
+
+    Raises:
+      UserError: no model there, a format that does not suit it, a missing extra, or `out` exists.
+    """
+    if with_ema and format not in ("torch", "safetensors"):
+        raise UserError(f"--with-ema is for the formats torch and safetensors: {format} holds one set of parameters.")
+    with whole_folder(out) as folder:
+        model = load_model(checkpoint)
+        sets = _parameter_sets(model, checkpoint, with_ema)
+        FORMATS[format](folder, Export(model, sets, batch_size))
+        weights = _which_weights(checkpoint, with_ema)
+        (folder / "README.md").write_text(readme(model.module, format, weights, model.class_names, batch_size))
+        return sorted(path.name for path in folder.iterdir())
+
+
+def load_model(checkpoint: Path) -> Tokenizer | Generator:
+    """The tokenizer or generator of a checkpoint, whichever it holds. UserError where it holds neither."""
+    if model_files.described_kind(checkpoint) == "generator":
+        return load_generator(checkpoint)
+    return load_tokenizer(checkpoint)
+
+
+def _parameter_sets(model: Tokenizer | Generator, checkpoint: Path, with_ema: bool) -> dict[str, PyTree]:
+    if not with_ema:
+        return {"model": model.params}
+    if not _is_workdir(checkpoint):
+        raise UserError(f"{checkpoint} is no work folder of `fqgan train`: --with-ema finds no second set there.")
+    params, average = load_params_and_average(checkpoint)
+    return {"model": params, "ema": average}
+
+
+def _is_workdir(checkpoint: Path) -> bool:
+    return (checkpoint / FOLDER).is_dir()
+
+
+def _which_weights(checkpoint: Path, with_ema: bool) -> str:
+    if with_ema:
+        return "The set `model` holds the parameters as they were trained, `ema` their moving average."
+    if not _is_workdir(checkpoint):
+        return "These are the parameters of the checkpoint that was exported."
+    if has_average(checkpoint):
+        return "These are the moving average of the parameters over training."
+    return "These are the parameters as they were trained (no moving average was kept)."
+
+
+def _write_native(folder: Path, export: Export) -> None:
+    export.model.save(folder)
+
+
+def _write_torch(folder: Path, export: Export) -> None:
+    torch = import_extra("torch", "torch")
+    tensors = {
+        name: {tensor: torch.from_numpy(value) for tensor, value in tensors.items()}
+        for name, tensors in export.published().items()
+    }
+    torch.save(tensors, folder / "model.pt")
+
+
+def _write_safetensors(folder: Path, export: Export) -> None:
+    from safetensors.numpy import save_file
+
+    for name, tensors in export.published().items():
+        save_file(tensors, folder / f"{name}.safetensors", metadata={"format": "pt"})
+
+
+def _write_stablehlo(folder: Path, export: Export) -> None:
+    from safetensors.numpy import save_file
+
+    from fqgan_jax.interop.stablehlo import flat_params, generator_programs, tokenizer_programs
+
+    model = export.model
+    programs = generator_programs if isinstance(model, Generator) else tokenizer_programs
+    for name, program in programs(model.module, model.params).items():
+        (folder / f"{name}.jaxexport").write_bytes(program.serialize())
+    save_file(flat_params(model.params), folder / "params.safetensors")
+
+
+def _write_onnx(folder: Path, export: Export) -> None:
+    from fqgan_jax.interop.onnx import tokenizer_models
+
+    if isinstance(export.model, Generator):
+        raise UserError("--format onnx is for tokenizers alone; --format stablehlo exports a generator's loop.")
+    for name, model in tokenizer_models(export.model.module, export.model.params, export.batch_size).items():
+        (folder / f"{name}.onnx").write_bytes(model)
+
+
+FORMATS: dict[str, Callable[[Path, Export], None]] = {
+    "native": _write_native,
+    "torch": _write_torch,
+    "safetensors": _write_safetensors,
+    "stablehlo": _write_stablehlo,
+    "onnx": _write_onnx,
+}

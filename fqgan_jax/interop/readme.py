@@ -1,0 +1,151 @@
+"""The README.md of an export folder: what lies in it, shapes, value ranges, and the lines that load it."""
+
+import dataclasses
+import math
+
+import jax
+
+from fqgan_jax.build import downsampling
+from fqgan_jax.models.far import FAR
+from fqgan_jax.models.tokenizer import Tokenizer
+
+_NAMES = (
+    "Tensors have the names and layouts of the published PyTorch checkpoints: convolutions (out, in, rows, columns), "
+    "linear layers (out, in)."
+)
+_TOKENIZER_NAMES = (
+    f"{_NAMES} Sub-codebooks are `vis` and `sem` for K = 2, `vis`, `sem_mid` and `sem_high` for K = 3; for other K, "
+    "which were not published, the semantic ones are numbered from 1: `sem_1`, `semantic_head_1`, `sem_1_feat_pred` "
+    "and so on. `codebook_used` are statistics buffers, zero here."
+)
+_GENERATOR_NAMES = f"{_NAMES} The tables of sub-codebook k are `tok_embeddings_k` and `output_k`, from 1, for any K."
+
+_STRICT = """\
+# In PyTorch modules of these names and sizes: module.load_state_dict(tensors, strict=True)"""
+
+_CODE = {
+    ("native", "tokenizer"): """\
+import numpy as np
+import fqgan_jax
+
+tokenizer = fqgan_jax.load_tokenizer(".")
+images = np.zeros((1, {H}, {W}, 3), np.uint8)
+codes = tokenizer.encode(images)
+images = tokenizer.decode(codes)""",
+    ("native", "generator"): """\
+import jax
+import fqgan_jax
+
+generator = fqgan_jax.load_generator(".")
+codes = generator.sample([0], key=jax.random.key(0), guidance=2.0)""",
+    ("torch", ""): """\
+import torch
+
+checkpoint = torch.load("model.pt", weights_only=True)
+tensors = checkpoint["model"]
+{strict}
+print(len(tensors), "tensors")""",
+    ("safetensors", ""): """\
+from safetensors.torch import load_file  # or safetensors.numpy
+
+tensors = load_file("model.safetensors")
+{strict}
+print(len(tensors), "tensors")""",
+    ("stablehlo", "tokenizer"): """\
+import jax
+import numpy as np
+from jax import export
+from safetensors.numpy import load_file
+
+params = jax.device_put(load_file("params.safetensors"))
+load = lambda name: jax.jit(export.deserialize(bytearray(open(name, "rb").read())).call)
+encode, decode = load("encode.jaxexport"), load("decode.jaxexport")
+images = np.zeros((3, {H}, {W}, 3), np.float32)  # any number of images
+codes = encode(params, images)
+images = decode(params, codes)""",
+    ("stablehlo", "generator"): """\
+import jax
+import numpy as np
+from jax import export
+from safetensors.numpy import load_file
+
+params = jax.device_put(load_file("params.safetensors"))
+sample = jax.jit(export.deserialize(bytearray(open("sample.jaxexport", "rb").read())).call)
+labels = np.array([0, 0, 0], np.int32)  # any number of classes
+guidance, temperature = np.full({K}, 2.0, np.float32), np.full({K}, 1.0, np.float32)
+codes = sample(params, jax.random.key(0), labels, guidance, temperature)""",
+    ("onnx", "tokenizer"): """\
+import numpy as np
+import onnxruntime
+
+encoder = onnxruntime.InferenceSession("encode.onnx")
+decoder = onnxruntime.InferenceSession("decode.onnx")
+images = np.zeros(({batch_size}, {H}, {W}, 3), np.float32)
+codes, latents = encoder.run(None, {{"images": images}})
+(images,) = decoder.run(None, {{"codes": codes}})""",
+}
+
+_FILES = {
+    ("native", "tokenizer"): "`params.safetensors` holds the parameters, `model.json` what the model is.",
+    ("torch", "tokenizer"): f"`model.pt` is a dict of named sets of tensors. {_TOKENIZER_NAMES}",
+    ("torch", "generator"): f"`model.pt` is a dict of named sets of tensors. {_GENERATOR_NAMES}",
+    ("safetensors", "tokenizer"): f"One file for each named set of tensors. {_TOKENIZER_NAMES}",
+    ("safetensors", "generator"): f"One file for each named set of tensors. {_GENERATOR_NAMES}",
+    ("stablehlo", "tokenizer"): (
+        "`encode.jaxexport` and `decode.jaxexport` are StableHLO programs for any batch size, each for CPUs, NVIDIA "
+        "GPUs and TPUs, that JAX runs without further libraries; `params.safetensors` is their first argument. "
+        "Written by JAX {jax}. Decoded images are clipped to [-1, 1]."
+    ),
+    ("stablehlo", "generator"): (
+        "`sample.jaxexport` is a StableHLO program for any batch size, for CPUs, NVIDIA GPUs and TPUs, that JAX runs "
+        "without further libraries; `params.safetensors` is its first argument. Written by JAX {jax}. Guidance scale "
+        "and temperature are given per sub-codebook; temperature 0 takes the most probable codes. There is no top-k "
+        "or top-p."
+    ),
+    ("onnx", "tokenizer"): (
+        "`encode.onnx` and `decode.onnx` take batches of {batch_size}, compute in float32, and agreed with JAX to 1e-3 "
+        "in onnxruntime when they were written (codes wherever one entry is clearly the nearest). Decoded images are "
+        "clipped to [-1, 1]."
+    ),
+}
+_FILES["native", "generator"] = _FILES["native", "tokenizer"]
+
+
+def readme(module: Tokenizer | FAR, format: str, weights: str, class_names: tuple[str, ...], batch_size: int) -> str:
+    """Text of the README of a folder in this format.
+
+    `weights` is a sentence on which parameters these are; the code in it runs inside the folder.
+    """
+    kind = "generator" if isinstance(module, FAR) else "tokenizer"
+    facts = {"K": module.num_codebooks, "batch_size": batch_size, "jax": jax.__version__, "strict": _STRICT}
+    if kind == "tokenizer":
+        f = downsampling(module.multipliers)
+        facts |= {"H": module.grid[0] * f, "W": module.grid[1] * f}
+    code = _CODE.get((format, kind)) or _CODE[format, ""]
+    parts = [
+        f"# {'FAR generator' if kind == 'generator' else 'FQGAN tokenizer'}: {format} export of fqgan_jax",
+        _FILES[format, kind].format(**facts) + f" {weights}",
+        f"```python\n{code.format(**facts)}\n```",
+        _shapes(module, kind, facts),
+    ]
+    if class_names:
+        parts.append("Classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(class_names)) + ".")
+    fields = [f for f in dataclasses.fields(module) if f.name not in ("parent", "name", "dtype")]
+    parts.append("Sizes: " + ", ".join(f"`{f.name}={getattr(module, f.name)}`" for f in fields) + ".")
+    return "\n\n".join(parts) + "\n"
+
+
+def _shapes(module: Tokenizer | FAR, kind: str, facts: dict) -> str:
+    """What goes in and comes out."""
+    h, w = module.grid
+    K, N = module.num_codebooks, module.codebook_size
+    codes = f"codes: int32 `[B, {h}, {w}, {K}]`, each 0 to {N - 1}"
+    if kind == "generator":
+        return f"- labels: int32 `[B]`, 0 to {module.num_classes - 1}\n- {codes}"
+    bits = f"{K * math.log2(N):g}"
+    lines = [
+        f"images: float32 `[B, {facts['H']}, {facts['W']}, 3]`, RGB, -1 to 1",
+        f"{codes} ({bits} bits a position)",
+        f"latents, before quantization: float32 `[B, {h}, {w}, {K}, {module.code_dim}]`",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
