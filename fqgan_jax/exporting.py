@@ -104,14 +104,14 @@ def _write_torch(folder: Path, export: Export) -> None:
 
 
 def _write_safetensors(folder: Path, export: Export) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     for name, tensors in export.published().items():
-        save_file(tensors, folder / f"{name}.safetensors", metadata={"format": "pt"})
+        (folder / f"{name}.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
 def _write_stablehlo(folder: Path, export: Export) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     from fqgan_jax.interop.stablehlo import flat_params, generator_programs, tokenizer_programs
 
@@ -119,7 +119,7 @@ def _write_stablehlo(folder: Path, export: Export) -> None:
     programs = generator_programs if isinstance(model, Generator) else tokenizer_programs
     for name, program in programs(model.module, model.params).items():
         (folder / f"{name}.jaxexport").write_bytes(program.serialize())
-    save_file(flat_params(model.params), folder / "params.safetensors")
+    (folder / "params.safetensors").write_bytes(save(flat_params(model.params)))
 
 
 def _write_onnx(folder: Path, export: Export) -> None:

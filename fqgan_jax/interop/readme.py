@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 
 from fqgan_jax.build import downsampling
 from fqgan_jax.models.far import FAR
@@ -94,13 +95,13 @@ _FILES = {
     ("stablehlo", "tokenizer"): (
         "`encode.jaxexport` and `decode.jaxexport` are StableHLO programs for any batch size, each for CPUs, NVIDIA "
         "GPUs and TPUs, that JAX runs without further libraries; `params.safetensors` is their first argument. "
-        "Written by JAX {jax}. Decoded images are clipped to [-1, 1]."
+        "Written by JAX {jax}, computing in {dtype}. Decoded images are clipped to [-1, 1]."
     ),
     ("stablehlo", "generator"): (
         "`sample.jaxexport` is a StableHLO program for any batch size, for CPUs, NVIDIA GPUs and TPUs, that JAX runs "
-        "without further libraries; `params.safetensors` is its first argument. Written by JAX {jax}. Guidance scale "
-        "and temperature are given per sub-codebook; temperature 0 takes the most probable codes. There is no top-k "
-        "or top-p."
+        "without further libraries; `params.safetensors` is its first argument. Written by JAX {jax}, computing in "
+        "{dtype}. Guidance scale and temperature are given per sub-codebook; temperature 0 takes the most probable "
+        "codes. There is no top-k or top-p."
     ),
     ("onnx", "tokenizer"): (
         "`encode.onnx` and `decode.onnx` take batches of {batch_size}, compute in float32, and agreed with JAX to 1e-3 "
@@ -111,22 +112,27 @@ _FILES = {
 _FILES["native", "generator"] = _FILES["native", "tokenizer"]
 
 
-def readme(module: Tokenizer | FAR, format: str, weights: str, class_names: tuple[str, ...], batch_size: int) -> str:
-    """Text of the README of a folder in this format.
+# Formats that hold tensors alone; the others run, and state their shapes.
+_TENSORS = ("torch", "safetensors")
 
-    `weights` is a sentence on which parameters these are; the code in it runs inside the folder.
+
+def readme(module: Tokenizer | FAR, format: str, weights: str, class_names: tuple[str, ...], batch_size: int) -> str:
+    """Text of the README of a folder in this format; its code runs inside the folder.
+
+    `weights` is a sentence on which parameters these are, `batch_size` that of the ONNX models.
     """
     kind = "generator" if isinstance(module, FAR) else "tokenizer"
     facts = {"K": module.num_codebooks, "batch_size": batch_size, "jax": jax.__version__, "strict": _STRICT}
     if kind == "tokenizer":
         f = downsampling(module.multipliers)
         facts |= {"H": module.grid[0] * f, "W": module.grid[1] * f}
+    facts["dtype"] = "float32" if format == "onnx" else jnp.dtype(module.dtype).name
     code = _CODE.get((format, kind)) or _CODE[format, ""]
     parts = [
         f"# {'FAR generator' if kind == 'generator' else 'FQGAN tokenizer'}: {format} export of fqgan_jax",
-        _FILES[format, kind].format(**facts) + f" {weights}",
+        f"{_FILES[format, kind].format(**facts)} {weights}",
         f"```python\n{code.format(**facts)}\n```",
-        _shapes(module, kind, facts),
+        "\n".join(f"- {line}" for line in _values(module, format, facts)),
     ]
     if class_names:
         parts.append("Classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(class_names)) + ".")
@@ -135,17 +141,19 @@ def readme(module: Tokenizer | FAR, format: str, weights: str, class_names: tupl
     return "\n\n".join(parts) + "\n"
 
 
-def _shapes(module: Tokenizer | FAR, kind: str, facts: dict) -> str:
-    """What goes in and comes out."""
+def _values(module: Tokenizer | FAR, format: str, facts: dict) -> list[str]:
+    """What goes in and comes out: shapes where the format fixes them, and ranges."""
     h, w = module.grid
     K, N = module.num_codebooks, module.codebook_size
-    codes = f"codes: int32 `[B, {h}, {w}, {K}]`, each 0 to {N - 1}"
-    if kind == "generator":
-        return f"- labels: int32 `[B]`, 0 to {module.num_classes - 1}\n- {codes}"
-    bits = f"{K * math.log2(N):g}"
+    shape = lambda *sizes: "" if format in _TENSORS else f" `[{', '.join(map(str, ('B', *sizes)))}]`"
+    codes = f"codes: int32{shape(h, w, K)}, 0 to {N - 1}, {K} at each of {h} x {w} positions"
+    if isinstance(module, FAR):
+        return [f"labels: int32{shape()}, 0 to {module.num_classes - 1}", codes]
+    H, W = facts["H"], facts["W"]
     lines = [
-        f"images: float32 `[B, {facts['H']}, {facts['W']}, 3]`, RGB, -1 to 1",
-        f"{codes} ({bits} bits a position)",
-        f"latents, before quantization: float32 `[B, {h}, {w}, {K}, {module.code_dim}]`",
+        f"images: float32{shape(H, W, 3)}, {H} x {W} pixels, RGB, -1 to 1",
+        f"{codes} ({K * math.log2(N):.4g} bits a position)",
     ]
-    return "\n".join(f"- {line}" for line in lines)
+    if format in ("native", "onnx"):
+        lines.append(f"latents, before quantization: float32{shape(h, w, K, module.code_dim)}")
+    return lines
