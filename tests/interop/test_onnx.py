@@ -1,5 +1,7 @@
 """ONNX models compute what the tokenizer computes; models that do not are found out."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from tiny_models import IMAGE_SIZE, tiny_tokenizer
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.interop.onnx import check_models, run_model, tokenizer_models
+from fqgan_jax.interop.onnx import CODE_TOLERANCE, TOLERANCE, check_models, run_model, tokenizer_models
 
 pytest.importorskip("jax2onnx")
 pytest.importorskip("onnxruntime")
@@ -53,19 +55,23 @@ def test_bfloat16_is_computed_in_float32(dual):
 
 
 @pytest.mark.parametrize(
-    ("path", "change"),
+    ("differs", "path", "change"),
     [
-        (("heads", "heads", "to_latent", "bias"), lambda leaf: leaf + 0.01),
-        (("quantizer", "codebooks"), lambda leaf: leaf[:, ::-1]),
-        (("decoder", "conv_out", "bias"), lambda leaf: leaf + 0.01),
+        (0, ("heads", "heads", "to_latent", "bias"), lambda leaf: leaf + 0.01),
+        (1, ("decoder", "conv_out", "bias"), lambda leaf: leaf + 0.01),
+        (2, ("quantizer", "codebooks"), lambda leaf: leaf[:, ::-1]),
     ],
 )
-def test_the_check_finds_a_difference(dual, path, change):
-    """Of latents, codes and images, one at a time."""
+def test_the_check_finds_a_difference(dual, differs, path, change):
+    """Of latents, images and codes."""
     tokenizer, models = dual
     check_models(models, tokenizer.module, tokenizer.params, IMAGES)
     params = jax.tree_util.tree_map_with_path(
         lambda keys, leaf: change(leaf) if tuple(key.key for key in keys) == path else leaf, tokenizer.params
     )
-    with pytest.raises(UserError, match="ONNX does not compute what JAX does"):
+    with pytest.raises(UserError, match="ONNX does not compute what JAX does") as error:
         check_models(models, tokenizer.module, params, IMAGES)
+    # The three differences in the sentence, latents, images and codes.
+    found = [float(number) for number in re.findall(r"\d\.\de[+-]\d+", str(error.value))]
+    assert len(found) == 3
+    assert found[differs] > (TOLERANCE, TOLERANCE, CODE_TOLERANCE)[differs]
