@@ -1,14 +1,16 @@
-"""Published checkpoints (PyTorch names and layouts) to our parameters and back. Pure; arrays are numpy's.
+"""Published checkpoints (PyTorch names and layouts) to our parameters and back; arrays are numpy's.
 
     fields = tokenizer_config({name: tensor.shape for name, tensor in state.items()})
     module = Tokenizer(**fields)
     params = import_tokenizer(state, module)  # module.apply({"params": params}, images)
     state = export_tokenizer(params, module)
 
-Reading and writing the files is not done here.
+`load_published` does this for a file.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from fqgan_jax.build import build_generator, build_tokenizer, downsampling
+from fqgan_jax.interop.checkpoint_files import read_checkpoint_file
 from fqgan_jax.interop.correspondence import Entry, Shape, check_tensors, correspondence, gather, scatter
 from fqgan_jax.interop.far_names import FAR_RULES, far_config, table_names
 from fqgan_jax.interop.tokenizer_names import (
@@ -35,6 +39,7 @@ __all__ = [
     "far_entries",
     "import_far",
     "import_tokenizer",
+    "load_published",
     "tokenizer_config",
     "tokenizer_entries",
 ]
@@ -42,7 +47,7 @@ __all__ = [
 
 def tokenizer_entries(module: Tokenizer) -> list[Entry]:
     """One entry a published tensor of the tokenizer (name, published shape, place in our parameters), buffers apart."""
-    f = 2 ** (len(module.multipliers) - 1)
+    f = downsampling(module.multipliers)
     images = jax.ShapeDtypeStruct((1, module.grid[0] * f, module.grid[1] * f, 3), jnp.float32)
     return correspondence(TOKENIZER_RULES, _shapes(module, images), codebook_names(module.num_codebooks))
 
@@ -85,6 +90,25 @@ def import_far(state: Mapping[str, np.ndarray], module: FAR) -> dict:
 def export_far(params: Mapping, module: FAR) -> dict[str, np.ndarray]:
     """Published tensors of the generator's parameters, the inverse of `import_far`."""
     return gather(far_entries(module), params)
+
+
+def load_published(path: Path, kind: str, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict]:
+    """The description (fields, class names, tokenizer; as in `model_files`) and parameters of a checkpoint file.
+
+    What the shapes do not tell comes from `overrides`, from the description where our own export left one, or is as
+    published. Raises UserError where the file is damaged or its tensors are not those of a model of this kind.
+    """
+    tensors, description = read_checkpoint_file(path)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    infer, build, load = {
+        "tokenizer": (tokenizer_config, build_tokenizer, import_tokenizer),
+        "generator": (far_config, build_generator, import_far),
+    }[kind]
+    written = description.get("fields", {}) if description.get("kind") == kind else {}
+    known = {"dtype": "float32"} | written | overrides
+    fields = infer(shapes, **{name: known[name] for name in infer.__kwdefaults__ if name in known}) | known
+    description = {"class_names": (), "tokenizer": ""} | description | {"fields": fields}
+    return description, load(tensors, build(fields))
 
 
 def _usage_buffers(module: Tokenizer) -> list[str]:
