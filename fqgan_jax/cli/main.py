@@ -8,7 +8,7 @@ import warnings
 
 from fqgan_jax.errors import UserError
 
-COMMANDS = ("demo", "train", "reconstruct", "tokenize", "sample")
+COMMANDS = ("demo", "train", "reconstruct", "tokenize", "sample", "weights")
 
 
 def make_parser() -> argparse.ArgumentParser:

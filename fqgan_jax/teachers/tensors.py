@@ -7,6 +7,10 @@ import numpy as np
 
 from fqgan_jax.errors import UserError
 
+# A network's files in a folder of the hub or of our cache.
+TENSORS = "model.safetensors"
+CONFIG = "config.json"
+
 
 def read_tensors(path: Path, unused: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
     """Name to tensor, without those whose names start with one of `unused`. Runs no code from the file.

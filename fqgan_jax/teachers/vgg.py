@@ -11,9 +11,10 @@ from jaxtyping import Array, Float
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.correspondence import Rule, check_tensors, correspondence, layer, scatter
-from fqgan_jax.teachers.tensors import read_tensors
+from fqgan_jax.teachers.tensors import TENSORS, read_tensors
 from fqgan_jax.teachers.vit import Dtype
 from fqgan_jax.teachers.vit_files import parameter_shapes
+from fqgan_jax.teachers.weights import find_weights
 
 # Widths of the convolutions between two poolings; the features are taken after the last of each stage.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -91,6 +92,12 @@ def import_lpips(vgg: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray])
     return scatter(entries, state)
 
 
-def load_lpips(vgg: Path, heads: Path) -> dict:
-    """`import_lpips` of two files, safetensors or PyTorch's."""
+def load_lpips(vgg: Path | None = None, heads: Path | None = None) -> dict:
+    """`import_lpips` of two files (safetensors or PyTorch's), by default of the cache's.
+
+    Raises:
+      UserError: also where a file is missing or damaged.
+    """
+    vgg = vgg or find_weights("vgg16") / TENSORS
+    heads = heads or find_weights("lpips-vgg16") / TENSORS
     return import_lpips(read_tensors(vgg, unused=("classifier.",)), read_tensors(heads))

@@ -13,11 +13,8 @@ from jaxtyping import Float
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.correspondence import Entry, Rule, check_tensors, correspondence, layer, scatter, within
-from fqgan_jax.teachers.tensors import read_tensors
+from fqgan_jax.teachers.tensors import CONFIG, TENSORS, read_tensors
 from fqgan_jax.teachers.vit import ACTIVATIONS, ViT, clip_vit, dino_vit
-
-CONFIG = "config.json"
-TENSORS = "model.safetensors"
 
 _CLIP_BLOCK = (
     *layer("norm1", "layer_norm1."),
