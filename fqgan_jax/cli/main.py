@@ -8,7 +8,7 @@ import warnings
 
 from fqgan_jax.errors import UserError
 
-COMMANDS = ("demo", "train", "reconstruct", "tokenize", "sample", "ablate")
+COMMANDS = ("demo", "train", "reconstruct", "tokenize", "sample", "ablate", "weights")
 WITH_OVERRIDES = ("train", "ablate")  # take --config.FIELD=VALUE
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fqgan_jax.interop.correspondence import Layout, Rule, layer
+from fqgan_jax.interop.correspondence import layer
 
 # A Sequential counts its members: convolution, activation, then convolution, normalization, activation, ...
 _PATCH = {
@@ -26,3 +26,20 @@ STYLE_RULES = (
         for rule in layer(f"block{i}/{ours}", f"blocks.{i + 2}.{published}")
     ),
 )
+
+# Tensors of a published discriminator that are not learned, by the end of their names.
+DISCRIMINATOR_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "downsample.0.f")
+
+
+def discriminator_buffers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The buffers that belong to a discriminator's tensors, as in a network that has seen no batch."""
+    buffers = {}
+    for name, tensor in tensors.items():
+        layer_name = name.removesuffix(".weight")
+        if name.startswith("main.") and name.endswith(".weight") and tensor.ndim == 1:  # batch normalization
+            buffers[f"{layer_name}.running_mean"] = np.zeros_like(tensor)
+            buffers[f"{layer_name}.running_var"] = np.ones_like(tensor)
+            buffers[f"{layer_name}.num_batches_tracked"] = np.zeros((), np.int64)
+        elif name.endswith("downsample.1.weight"):  # the blur before it
+            buffers[name.replace("1.weight", "0.f")] = np.array([1, 2, 1], np.float32)
+    return buffers

@@ -21,6 +21,12 @@ from flax import traverse_util
 from fqgan_jax.build import build_generator, build_tokenizer, downsampling
 from fqgan_jax.interop.checkpoint_files import read_checkpoint_file
 from fqgan_jax.interop.correspondence import Entry, Shape, check_tensors, correspondence, gather, scatter
+from fqgan_jax.interop.discriminator_names import (
+    DISCRIMINATOR_BUFFERS,
+    PATCH_RULES,
+    STYLE_RULES,
+    discriminator_buffers,
+)
 from fqgan_jax.interop.far_names import FAR_RULES, far_config, table_names
 from fqgan_jax.interop.tokenizer_names import (
     TOKENIZER_RULES,
@@ -29,14 +35,18 @@ from fqgan_jax.interop.tokenizer_names import (
     codebook_names,
     tokenizer_config,
 )
+from fqgan_jax.models.discriminator import PatchDiscriminator
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.tokenizer import Tokenizer
 
 __all__ = [
+    "discriminator_entries",
+    "export_discriminator",
     "export_far",
     "export_tokenizer",
     "far_config",
     "far_entries",
+    "import_discriminator",
     "import_far",
     "import_tokenizer",
     "load_published",
@@ -90,6 +100,31 @@ def import_far(state: Mapping[str, np.ndarray], module: FAR) -> dict:
 def export_far(params: Mapping, module: FAR) -> dict[str, np.ndarray]:
     """Published tensors of the generator's parameters, the inverse of `import_far`."""
     return gather(far_entries(module), params)
+
+
+def discriminator_entries(module: nn.Module, image_size: int) -> list[Entry]:
+    """One entry a published tensor of a discriminator of images of this side, buffers apart."""
+    rules = PATCH_RULES if isinstance(module, PatchDiscriminator) else STYLE_RULES
+    images = jax.ShapeDtypeStruct((2, image_size, image_size, 3), jnp.float32)
+    return correspondence(rules, _shapes(module, images), ())
+
+
+def import_discriminator(state: Mapping[str, np.ndarray], module: nn.Module, image_size: int) -> dict:
+    """Parameters of a discriminator (nested, float32) from published tensors.
+
+    Buffers (running averages, the blur's filter) are ignored: they take no part in training. UserError where tensors
+    are missing, unexpected or of another shape.
+    """
+    state = {name: tensor for name, tensor in state.items() if not name.endswith(DISCRIMINATOR_BUFFERS)}
+    entries = discriminator_entries(module, image_size)
+    check_tensors(entries, state, "this discriminator")
+    return scatter(entries, state)
+
+
+def export_discriminator(params: Mapping, module: nn.Module, image_size: int) -> dict[str, np.ndarray]:
+    """Published tensors of a discriminator's parameters, the inverse of `import_discriminator`, with fresh buffers."""
+    tensors = gather(discriminator_entries(module, image_size), params)
+    return tensors | discriminator_buffers(tensors)
 
 
 def load_published(path: Path, kind: str, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict]:

@@ -81,7 +81,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Feature maps to images in [-1, 1] (not clipped), in two parts; mirrors `Encoder` with one more block a level.
 
-    The last convolution stands apart, because the adaptive adversarial weight looks at its gradient. Level names count from the lowest resolution, the order in which they run.
+    The last convolution stands apart, because the adaptive adversarial weight looks at its gradient. Level names count
+    from the lowest resolution, the order in which they run.
     """
 
     base_width: int = 128

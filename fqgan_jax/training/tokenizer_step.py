@@ -157,7 +157,9 @@ def _pixel_losses(
     return value, terms, cotangents
 
 
-def _last_convolution(tokenizer: Tokenizer, params: PyTree, features: Float[Array, "B H W C"]) -> tuple[Callable, Array]:
+def _last_convolution(
+    tokenizer: Tokenizer, params: PyTree, features: Float[Array, "B H W C"]
+) -> tuple[Callable, Array]:
     """The decoder's last convolution as a function of its kernel, and that kernel."""
     last = params["decoder"]["conv_out"]
 
