@@ -8,8 +8,8 @@ import warnings
 
 from fqgan_jax.errors import UserError
 
-COMMANDS = ("demo", "train", "reconstruct", "tokenize", "sample", "ablate", "weights")
-WITH_OVERRIDES = ("train", "ablate")  # take --config.FIELD=VALUE
+COMMANDS = ("demo", "train", "reconstruct", "tokenize", "sample", "ablate", "weights", "plan", "bench")
+WITH_OVERRIDES = ("train", "ablate", "plan", "bench")  # take --config.FIELD=VALUE
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ def mutual_information(
     `mask` is 0 do not count.
     """
     K = codes.shape[-1]
-    tokens = codes.reshape(-1, K)
+    tokens = jnp.asarray(codes).reshape(-1, K)
     counted = jnp.broadcast_to(mask[:, None, None], codes.shape[:-1]).reshape(-1) > 0
     single = jax.lax.map(lambda k: _entropy(tokens[:, k], counted), jnp.arange(K))
     pairs = np.array(list(itertools.combinations(range(K), 2)), np.int32)

@@ -27,7 +27,7 @@ class GeneratorTask:
     kind = "generator"
     headline = "loss"
 
-    def __init__(self, config):
+    def __init__(self, config, num_devices: int):
         self.config = config
         check(bool(config.data.codes), "data.codes is empty: name the folder that fqgan tokenize wrote.")
         self.cache = CodeCache(Path(config.data.codes))
@@ -77,6 +77,16 @@ class GeneratorTask:
     def frozen(self) -> dict:
         """No frozen network takes part."""
         return {}
+
+    def random_frozen(self, key: jax.Array) -> dict:
+        """As `frozen`."""
+        return {}
+
+    def random_batch(self, key: jax.Array) -> Batch:
+        """A global batch of random codes, as `batches` would give it."""
+        shape = (self.config.data.batch_size, *self.module.grid, self.module.num_codebooks)
+        codes = jax.random.randint(key, shape, 0, self.module.codebook_size)
+        return {"codes": codes, "label": jnp.zeros(len(codes), jnp.int32)}
 
     def step(self, state: TrainState, frozen: dict, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         """One update; pure, its randomness a function of seed and step."""

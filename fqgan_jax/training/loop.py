@@ -2,11 +2,14 @@
 
 import signal
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import jax
+from clu import parameter_overview
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from fqgan_jax import model_files
@@ -50,24 +53,20 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     Raises:
       UserError: bad sizes or data, or a work folder of another config.
     """
-    task = TASKS[config.task](config)
     mesh = make_mesh(dict(config.mesh))
-    check_batch_size(config.data.batch_size, jax.device_count(), jax.process_count())
-    # Before the work folder: weights that are missing should leave nothing behind.
-    frozen = jax.device_put(task.frozen(), replicated(mesh))
+    check_batch_size(config.data.batch_size, mesh.size, jax.process_count())
+    task = TASKS[config.task](config, mesh.size)
+    # Before the work folder: data or weights that are missing leave nothing behind.
+    description, frozen = task.description(), jax.device_put(task.frozen(), replicated(mesh))
     claim_workdir(config, workdir)
-    model_files.write_description(workdir, task.kind, task.description())
+    model_files.write_description(workdir, task.kind, description)
 
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
     state, step = _start(task, config.seed, mesh, checkpoints)
-    sharding, whole = jax.tree.map(lambda leaf: leaf.sharding, state), replicated(mesh)
-    task_step = jax.jit(
-        task.step,
-        in_shardings=(sharding, whole, batch_sharding(mesh)),
-        out_shardings=(sharding, whole),
-        donate_argnums=0,
-    )
+    task_step = compiled_step(task, jax.tree.map(lambda leaf: leaf.sharding, state), mesh)
     log = RunLog(workdir, step)
+    if step == 0:
+        _write_overview(state, workdir)
     batches = to_devices(task.batches(step, (jax.process_index(), jax.process_count())), batch_sharding(mesh))
     last = min(config.train.steps, stop_after or config.train.steps)
     with _interruption() as interrupted, tqdm(total=config.train.steps, initial=step, desc=task.kind) as progress:
@@ -100,6 +99,23 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
         tqdm.write(f"Stopped by signal at step {step}; the same command continues from there.")
         raise SystemExit(128 + interrupted[0])
     return state
+
+
+def compiled_step(task: Task, sharding: TrainState, mesh: Mesh) -> Callable:
+    """The task's step, jitted for a mesh: `(state, frozen, batch) -> (state, metrics)`; the old state is given up."""
+    whole = replicated(mesh)
+    arguments, results = (sharding, whole, batch_sharding(mesh)), (sharding, whole)
+    return jax.jit(task.step, in_shardings=arguments, out_shardings=results, donate_argnums=0)
+
+
+def _write_overview(state: TrainState, workdir: Path) -> None:
+    """Every parameter's name, shape and size in `parameters.txt`, and one line of sums on the screen."""
+    networks = {"model": state.params} | ({"discriminator": state.adversary.params} if state.adversary else {})
+    table = parameter_overview.get_parameter_overview(networks, include_stats=False)
+    write_atomically(workdir / "parameters.txt", table + "\n")
+    sums = {name: sum(leaf.size for leaf in jax.tree.leaves(params)) for name, params in networks.items()}
+    sizes = ", ".join(f"{name} {size / 1e6:.2f} million" for name, size in sums.items())
+    tqdm.write(f"Parameters: {sizes} (each in {workdir / 'parameters.txt'})")
 
 
 _merge = jax.jit(metrics_lib.merge)

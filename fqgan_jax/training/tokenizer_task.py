@@ -1,7 +1,7 @@
 """Training of the tokenizer: its batches, its state, its evaluation; the step itself is in `tokenizer_step`."""
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from fqgan_jax.build import build_discriminator, build_tokenizer, check_batch_parts, tokenizer_fields
 from fqgan_jax.data.loader import Batch, evaluation_batches, image_batches
-from fqgan_jax.data.sources import Skipped, open_source
+from fqgan_jax.data.sources import Skipped, Source, open_source
 from fqgan_jax.evaluation.codebooks import mutual_information
 from fqgan_jax.evaluation.figures import image_rows
 from fqgan_jax.evaluation.reconstruction import psnr, ssim
@@ -34,20 +34,20 @@ class TokenizerTask:
     kind = "tokenizer"
     headline = "reconstruction"  # the metric beside the progress bar
 
-    def __init__(self, config):
+    def __init__(self, config, num_devices: int):
         self.config = config
         self.fields = tokenizer_fields(config)
-        check_batch_parts(config, jax.device_count())
+        check_batch_parts(config, num_devices)
         names = dict.fromkeys(name for name in config.teachers if name in DEVICE_TEACHERS)
         self.teachers = {name: DEVICE_TEACHERS[name].with_dtype(config.frozen_dtype) for name in names}
-        lpips = LPIPS(jnp.dtype(config.frozen_dtype)) if config.loss.perceptual else None
+        self.lpips = LPIPS(jnp.dtype(config.frozen_dtype)) if config.loss.perceptual else None
         self.players = Players(
             # `chunk_tokens` is a device's share; distances exist on all of them at a time.
-            build_tokenizer(self.fields | {"chunk_tokens": config.model.chunk_tokens * jax.device_count()}),
+            build_tokenizer(self.fields | {"chunk_tokens": config.model.chunk_tokens * num_devices}),
             make_optimizer(config.optimizer, config.train.steps),
             build_discriminator(config),
             make_optimizer(config.adversarial.optimizer, config.train.steps),
-            lpips and partial(perceptual_loss, lpips),
+            self.lpips and partial(perceptual_loss, self.lpips),
         )
         self.module = self.players.tokenizer
         self.schedules = {
@@ -55,10 +55,17 @@ class TokenizerTask:
             "discriminator_learning_rate": learning_rate_schedule(config.adversarial.optimizer, config.train.steps),
         }
         self.skipped = Skipped()
-        source = (config.data.source, config.data.validation_fraction)
-        self.train_source = open_source(source[0], "train", source[1])
-        self.validation_source = open_source(source[0], "validation", source[1])
         self._reconstruct = jax.jit(self._evaluation_step)
+
+    @cached_property
+    def train_source(self) -> Source:
+        """Images to learn from."""
+        return open_source(self.config.data.source, "train", self.config.data.validation_fraction)
+
+    @cached_property
+    def validation_source(self) -> Source:
+        """Images kept aside."""
+        return open_source(self.config.data.source, "validation", self.config.data.validation_fraction)
 
     def description(self) -> dict:
         """What is saved beside the parameters, so that a checkpoint describes itself."""
@@ -71,7 +78,15 @@ class TokenizerTask:
           UserError: weights that are not in the cache, or damaged ones.
         """
         teachers = {name: teacher.load() for name, teacher in self.teachers.items()}
-        return {"teachers": teachers} | ({"perceptual": load_lpips()} if self.players.perceptual else {})
+        return {"teachers": teachers} | ({"perceptual": load_lpips()} if self.lpips else {})
+
+    def random_frozen(self, key: jax.Array) -> PyTree:
+        """Random numbers in the place of `frozen`, for compilation and benchmarks without the published weights."""
+        images = jnp.zeros((1, 32, 32, 3))
+        teachers = {name: teacher.init(key) for name, teacher in self.teachers.items()}
+        return {"teachers": teachers} | (
+            {"perceptual": self.lpips.init(key, images, images)["params"]} if self.lpips else {}
+        )
 
     def init(self, key: jax.Array) -> TrainState:
         """A fresh state."""
@@ -84,6 +99,13 @@ class TokenizerTask:
         shape = (self.module.num_codebooks, self.module.codebook_size)
         idle = jnp.zeros(shape, jnp.int32) if config.reseed_after else None
         return create_state(params, self.players.optimizer, config.optimizer.ema_decay, adversary, idle)
+
+    def random_batch(self, key: jax.Array) -> dict[str, jax.Array]:
+        """A global batch of noise, as `batches` would give it."""
+        size, count = self.config.data.image_size, self.config.data.batch_size
+        batch = {"image": jax.random.bits(key, (count, size, size, 3), jnp.uint8), "label": jnp.zeros(count, jnp.int32)}
+        hosts = {name for name in self.config.teachers if name in HOST_TEACHERS}
+        return batch | {f"feature/{name}": jnp.ones((count, HOST_TEACHERS[name].width)) for name in sorted(hosts)}
 
     def batches(self, start_step: int, process: tuple[int, int]) -> Iterator[Batch]:
         """This host's training batches from a step on."""
