@@ -1,6 +1,7 @@
 """Files of tensors, as published: safetensors, or what torch.save wrote."""
 
 import pickle
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,12 @@ def read_tensors(path: Path, unused: tuple[str, ...] = ()) -> dict[str, np.ndarr
     return (_read_safetensors if path.suffix == ".safetensors" else _read_torch)(path, unused)
 
 
+def check_reader(file: str) -> None:
+    """UserError where a file of this name needs PyTorch to be read and it is not installed."""
+    if not file.endswith(".safetensors") and find_spec("torch") is None:
+        raise UserError(f"Reading {file} needs PyTorch: install it with pip install 'fqgan-jax[torch]'.")
+
+
 def _read_safetensors(path: Path, unused: tuple[str, ...]) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError, safe_open
 
@@ -34,10 +41,9 @@ def _read_safetensors(path: Path, unused: tuple[str, ...]) -> dict[str, np.ndarr
 
 
 def _read_torch(path: Path, unused: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(f"Reading {path} needs PyTorch: install it with pip install 'fqgan-jax[torch]'.") from error
+    check_reader(str(path))
+    import torch
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
