@@ -36,14 +36,13 @@ def fetch(name: str, file: Path | None = None, sha256: str | None = None) -> Pat
       UserError: no connection, a file that is not the published one, or one about which nothing is known.
     """
     network = network_named(name)
-    if file is None and _is_whole(network):
-        return network.folder
+    if not (network.repository or network.sha256 or sha256):
+        raise UserError(f"Nothing is known about the published file of {name}: give its SHA-256 with --sha256 HEX.")
     if file is None:
-        return _fetch_published(network, sha256)
+        return network.folder if _is_whole(network) else _fetch_published(network, sha256)
     if not file.is_file():
         raise UserError(f"There is no file {file}.")
-    known = [sha256] if sha256 else _known_digests(network)
-    digest = _check(network, file, known)
+    digest = _check(network, file, [sha256] if sha256 else _known_digests(network))
     config = file.with_name(CONFIG) if network.repository else None
     if config and not config.is_file():
         raise UserError(f"There is no {config}: {name} needs the {CONFIG} that is published beside {file.name}.")

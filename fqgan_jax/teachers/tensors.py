@@ -1,12 +1,18 @@
-"""Files of tensors, as published: safetensors, or what torch.save wrote."""
+"""Published tensors: their files (safetensors, or what torch.save wrote), and their way into our parameters."""
 
 import pickle
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from fqgan_jax.errors import UserError
+from fqgan_jax.interop.correspondence import Rule, check_tensors, correspondence, scatter
 
 # A network's files in a folder of the hub or of our cache.
 TENSORS = "model.safetensors"
@@ -50,4 +56,20 @@ def _read_torch(path: Path, unused: tuple[str, ...]) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is no whole PyTorch file of tensors.") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise UserError(f"{path} holds something else than tensors by name.")
-    return {name: tensor.numpy() for name, tensor in state.items() if not name.startswith(unused)}
+    return {name: tensor.contiguous().numpy() for name, tensor in state.items() if not name.startswith(unused)}
+
+
+def import_tensors(
+    state: Mapping[str, np.ndarray], rules: Sequence[Rule], module: nn.Module, image_size: int, inputs: int, what: str
+) -> dict:
+    """Parameters (nested, float32) of a module of so many image inputs from published tensors.
+
+    Raises:
+      UserError: tensors that are missing, unexpected or mis-shaped for `what`, by name.
+    """
+    images = [jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)] * inputs
+    params = jax.eval_shape(module.init, jax.random.key(0), *images)["params"]
+    shapes = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
+    entries = correspondence(rules, shapes, ())
+    check_tensors(entries, state, what)
+    return scatter(entries, state)

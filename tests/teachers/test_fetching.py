@@ -192,6 +192,14 @@ def test_files_that_changed_in_the_cache_are_not_used(server):
         find_weights("vgg16")
 
 
+def test_a_network_about_whose_file_nothing_is_known_is_not_fetched(server, cache, monkeypatch, tmp_path):
+    monkeypatch.setitem(NETWORKS, "vgg16", dataclasses.replace(NETWORKS["vgg16"], sha256=""))
+    with pytest.raises(UserError, match=r"Nothing is known about the published file of vgg16.*--sha256 HEX"):
+        fetch("vgg16")
+    assert not server.requests
+    find_weights(fetch("vgg16", sha256=DIGEST).name)
+
+
 def test_pytorch_is_missed_before_anything_is_downloaded(server, monkeypatch):
     row = dataclasses.replace(NETWORKS["vgg16"], url=f"{server.url}/vgg.pth")
     monkeypatch.setitem(NETWORKS, "vgg16", row)

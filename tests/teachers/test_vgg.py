@@ -1,5 +1,7 @@
 """Reading VGG16 and the LPIPS heads as they are published."""
 
+import dataclasses
+
 import golden_data
 import golden_vgg
 import jax
@@ -8,7 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from fqgan_jax.errors import UserError
+from fqgan_jax.teachers.fetching import fetch
 from fqgan_jax.teachers.vgg import import_lpips, load_lpips
+from fqgan_jax.teachers.weights import NETWORKS, sha256_of
 
 
 def published():
@@ -26,6 +30,19 @@ def test_torch_files_and_safetensors_give_the_same_parameters(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, one, other)
     weight = golden_data.weight("features.28.weight", (512, 512, 3, 3))
     np.testing.assert_array_equal(one["vgg"]["features28"]["kernel"], weight.transpose(2, 3, 1, 0))
+
+
+def test_without_files_the_caches_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="fqgan weights fetch vgg16"):
+        load_lpips()
+    for name, state in zip(("vgg16", "lpips-vgg16"), published(), strict=True):
+        file = tmp_path / f"{name}.safetensors"
+        save_file(state, file)
+        monkeypatch.setitem(NETWORKS, name, dataclasses.replace(NETWORKS[name], sha256=sha256_of(file)))
+        fetch(name, file)
+    expected = load_lpips(tmp_path / "vgg16.safetensors", tmp_path / "lpips-vgg16.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, load_lpips(), expected)
 
 
 @pytest.mark.torch
