@@ -220,3 +220,9 @@ def test_a_pytorch_file_is_kept_as_safetensors(server, monkeypatch, tmp_path):
     )
     kept = read_tensors(fetch("vgg16") / "model.safetensors")
     np.testing.assert_array_equal(kept["features.0.weight"], KEPT["features.0.weight"])
+
+
+def test_partly_known_hashes_stand_in_the_published_files_names():
+    partly = [network for network in NETWORKS.values() if 0 < len(network.sha256) < 64]
+    assert {network.name for network in partly} == {"vgg16", "inception-fid"}
+    assert all(network.file_name.endswith(f"-{network.sha256}.pth") for network in partly)
