@@ -33,7 +33,8 @@ class Task(Protocol):
     def description(self) -> dict: ...
     def init(self, key): ...
     def batches(self, start_step, process): ...
-    def step(self, state, batch): ...
+    def frozen(self): ...
+    def step(self, state, frozen, batch): ...
     def evaluation_batches(self): ...
     def evaluate(self, params, batch): ...
 
@@ -52,6 +53,8 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     task = TASKS[config.task](config)
     mesh = make_mesh(dict(config.mesh))
     check_batch_size(config.data.batch_size, jax.device_count(), jax.process_count())
+    # Before the work folder: weights that are missing should leave nothing behind.
+    frozen = jax.device_put(task.frozen(), replicated(mesh))
     claim_workdir(config, workdir)
     model_files.write_description(workdir, task.kind, task.description())
 
@@ -59,7 +62,10 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     state, step = _start(task, config.seed, mesh, checkpoints)
     sharding, whole = jax.tree.map(lambda leaf: leaf.sharding, state), replicated(mesh)
     task_step = jax.jit(
-        task.step, in_shardings=(sharding, batch_sharding(mesh)), out_shardings=(sharding, whole), donate_argnums=0
+        task.step,
+        in_shardings=(sharding, whole, batch_sharding(mesh)),
+        out_shardings=(sharding, whole),
+        donate_argnums=0,
     )
     log = RunLog(workdir, step)
     batches = to_devices(task.batches(step, (jax.process_index(), jax.process_count())), batch_sharding(mesh))
@@ -67,15 +73,17 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     with _interruption() as interrupted, tqdm(total=config.train.steps, initial=step, desc=task.kind) as progress:
         collected, since, start = None, step, time.monotonic()
         while step < last and not interrupted:
-            state, metrics = task_step(state, next(batches))
+            state, metrics = task_step(state, frozen, next(batches))
             collected = metrics if collected is None else _merge(collected, metrics)
             step += 1
             progress.update()
             if step % config.train.log_every == 0 or step == last:
                 values = metrics_lib.compute(collected)
                 rate = (step - since) * config.data.batch_size / (time.monotonic() - start)
-                log.scalars(step, values | {"images_per_second": rate, "learning_rate": float(task.schedule(step))})
+                values |= {name: float(schedule(step)) for name, schedule in task.schedules.items()}
+                log.scalars(step, values | {"images_per_second": rate, "skipped": int(state.skipped)})
                 progress.set_postfix_str(f"loss {values[task.headline]:.4f}, {rate:.0f} images/s")
+                _check_progress(int(state.skipped), step, config.train.max_skipped, workdir)
                 collected, since, start = None, step, time.monotonic()
             if step % config.train.evaluate_every == 0 or step == config.train.steps:
                 _evaluate(task, state, step, mesh, log)
@@ -108,6 +116,15 @@ def _start(task: Task, seed: int, mesh, checkpoints: Checkpoints) -> tuple[Train
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, sharding
     )
     return checkpoints.restore(abstract), checkpoints.latest_step()
+
+
+def _check_progress(skipped: int, step: int, limit: int, workdir: Path) -> None:
+    """Raises `UserError` where too many updates in a row were skipped because something was not finite."""
+    if skipped >= limit:
+        raise UserError(
+            f"The last {skipped} updates before step {step} were skipped because a loss or gradient was not finite. "
+            f"The checkpoints in {workdir} are intact: lower the learning rate, or compute in float32, in a new folder."
+        )
 
 
 def _evaluate(task: Task, state: TrainState, step: int, mesh, log: RunLog) -> None:
