@@ -9,6 +9,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fqgan_jax.errors import UserError
 from fqgan_jax.teachers.tensors import CONFIG, TENSORS, check_reader, read_tensors
 from fqgan_jax.teachers.weights import (
@@ -170,7 +172,9 @@ def _install(network: FrozenNetwork, path: Path, config: Path | None, source: di
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f".{network.name}-") as temporary:
         folder = Path(temporary) / network.name
         folder.mkdir()
-        save_file(read_tensors(path, network.unused), folder / TENSORS)
+        tensors = read_tensors(path, network.unused)
+        # safetensors writes an array's memory as it lies, transposed or not.
+        save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, folder / TENSORS)
         if config:
             shutil.copyfile(config, folder / CONFIG)
         files = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
