@@ -9,8 +9,10 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fqgan_jax.errors import UserError
-from fqgan_jax.teachers.tensors import CONFIG, TENSORS, read_tensors
+from fqgan_jax.teachers.tensors import CONFIG, TENSORS, check_reader, read_tensors
 from fqgan_jax.teachers.weights import (
     HUB_FILES,
     SOURCE,
@@ -36,14 +38,13 @@ def fetch(name: str, file: Path | None = None, sha256: str | None = None) -> Pat
       UserError: no connection, a file that is not the published one, or one about which nothing is known.
     """
     network = network_named(name)
-    if file is None and _is_whole(network):
-        return network.folder
+    if not (network.repository or network.sha256 or sha256):
+        raise UserError(f"Nothing is known about the published file of {name}: give its SHA-256 with --sha256 HEX.")
     if file is None:
-        return _fetch_published(network, sha256)
+        return network.folder if _is_whole(network) else _fetch_published(network, sha256)
     if not file.is_file():
         raise UserError(f"There is no file {file}.")
-    known = [sha256] if sha256 else _known_digests(network)
-    digest = _check(network, file, known)
+    digest = _check(network, file, [sha256] if sha256 else _known_digests(network))
     config = file.with_name(CONFIG) if network.repository else None
     if config and not config.is_file():
         raise UserError(f"There is no {config}: {name} needs the {CONFIG} that is published beside {file.name}.")
@@ -61,9 +62,10 @@ def _is_whole(network: FrozenNetwork) -> bool:
 def _fetch_published(network: FrozenNetwork, sha256: str | None) -> Path:
     folder = cache_folder() / "downloads" / network.name
     url, known = next(iter(published_files(network).items()))
+    check_reader(url)
     path = download(network, url, folder)
     try:
-        digest = _check(network, path, [known, sha256] if sha256 else [known])
+        digest = _check(network, path, [known], sha256)
     except UserError:
         path.unlink()
         raise
@@ -80,7 +82,7 @@ def published_files(network: FrozenNetwork) -> dict[str, str]:
     """
     if not network.repository:
         return {network.url: network.sha256}
-    from huggingface_hub import HfApi, errors, hf_hub_url
+    from huggingface_hub import HfApi, errors
 
     hub = HfApi()
     try:
@@ -88,8 +90,8 @@ def published_files(network: FrozenNetwork) -> dict[str, str]:
     except (OSError, errors.HTTPError) as error:
         raise _unreachable(network, network.page, error) from error
     published = {file.rfilename: file.lfs.sha256 for file in info.siblings if file.lfs}
-    address = lambda name: hf_hub_url(network.repository, name, revision=info.sha, endpoint=hub.endpoint)
-    files = {address(name): published[name] for name in HUB_FILES if name in published}
+    commit = f"{hub.endpoint}/{network.repository}/resolve/{info.sha}"
+    files = {f"{commit}/{name}": published[name] for name in HUB_FILES if name in published}
     if not files:
         raise UserError(f"The repository {network.repository} on the hub has none of {', '.join(HUB_FILES)}.")
     return files
@@ -105,12 +107,16 @@ def _known_digests(network: FrozenNetwork) -> list[str]:
         ) from error
 
 
-def _check(network: FrozenNetwork, path: Path, known: Sequence[str]) -> str:
-    """SHA-256 of a file, which must be one of the known ones, whole or their first digits, and fit the row's."""
+def _check(network: FrozenNetwork, path: Path, known: Sequence[str], given: str | None = None) -> str:
+    """SHA-256 of a file, which must begin as one of the known ones, as its row's and as the given one."""
     digest = sha256_of(path)
-    if not digest.startswith(network.sha256) or not any(digest.startswith(start) for start in known):
-        expected = " or ".join(dict.fromkeys([*known, network.sha256] if network.sha256 else known))
-        raise UserError(f"{path} is not the published file of {network.name}: its SHA-256 is {digest}, not {expected}.")
+    for accepted in (known, [network.sha256], [given or ""]):
+        if not any(digest.startswith(start) for start in accepted):
+            expected = " or ".join(start if len(start) == len(digest) else f"{start}…" for start in accepted)
+            raise UserError(
+                f"{path} is not the published file of {network.name}: its SHA-256 is {digest}, not {expected}. It is "
+                f"not used; download it again from {network.page}."
+            )
     return digest
 
 
@@ -125,7 +131,6 @@ def download(network: FrozenNetwork, url: str, folder: Path) -> Path:
     path = folder / url.rsplit("/", 1)[-1]
     if path.is_file():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     there = partial.stat().st_size if partial.is_file() else 0
     headers = {"User-Agent": "fqgan_jax"} | ({"Range": f"bytes={there}-"} if there else {})
@@ -135,6 +140,7 @@ def download(network: FrozenNetwork, url: str, folder: Path) -> Path:
             there = there if response.status == http.client.PARTIAL_CONTENT else 0
             length = response.headers.get("Content-Length")
             total = there + int(length) if length else None
+            folder.mkdir(parents=True, exist_ok=True)
             bar = tqdm(total=total, initial=there, unit="B", unit_scale=True, desc=f"{network.name}: {path.name}")
             with bar, partial.open("ab" if there else "wb") as file:
                 while chunk := response.read(_CHUNK):
@@ -166,7 +172,9 @@ def _install(network: FrozenNetwork, path: Path, config: Path | None, source: di
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f".{network.name}-") as temporary:
         folder = Path(temporary) / network.name
         folder.mkdir()
-        save_file(read_tensors(path, network.unused), folder / TENSORS)
+        tensors = read_tensors(path, network.unused)
+        # safetensors writes an array's memory as it lies, transposed or not.
+        save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, folder / TENSORS)
         if config:
             shutil.copyfile(config, folder / CONFIG)
         files = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}

@@ -4,17 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.interop.correspondence import Rule, check_tensors, correspondence, layer, scatter
-from fqgan_jax.teachers.tensors import TENSORS, read_tensors
-from fqgan_jax.teachers.vit import Dtype
-from fqgan_jax.teachers.vit_files import parameter_shapes
+from fqgan_jax.interop.correspondence import Rule, layer
+from fqgan_jax.teachers.tensors import TENSORS, import_tensors, read_tensors
 from fqgan_jax.teachers.weights import find_weights
+
+Dtype = jnp.dtype
 
 # Widths of the convolutions between two poolings; the features are taken after the last of each stage.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -82,14 +81,11 @@ def import_lpips(vgg: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray])
     Raises:
       UserError: tensors that are missing, unexpected or mis-shaped; a head with negative weights.
     """
-    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    entries = correspondence(LPIPS_RULES, parameter_shapes(LPIPS(), images, images), ())
-    state = dict(vgg) | dict(heads)
-    check_tensors(entries, state, "VGG16 and the LPIPS heads")
+    params = import_tensors(dict(vgg) | dict(heads), LPIPS_RULES, LPIPS(), 32, 2, "VGG16 and the LPIPS heads")
     negative = [name for name in heads if np.min(heads[name]) < 0]
     if negative:
         raise UserError(f"The LPIPS heads {', '.join(negative)} have negative weights: this is not the published file.")
-    return scatter(entries, state)
+    return params
 
 
 def load_lpips(vgg: Path | None = None, heads: Path | None = None) -> dict:

@@ -4,16 +4,12 @@ import json
 import math
 from pathlib import Path
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from jaxtyping import Float
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.interop.correspondence import Entry, Rule, check_tensors, correspondence, layer, scatter, within
-from fqgan_jax.teachers.tensors import CONFIG, TENSORS, read_tensors
+from fqgan_jax.interop.correspondence import Rule, layer, within
+from fqgan_jax.teachers.tensors import CONFIG, TENSORS, import_tensors, read_tensors
 from fqgan_jax.teachers.vit import ACTIVATIONS, ViT, clip_vit, dino_vit
 
 _CLIP_BLOCK = (
@@ -69,11 +65,11 @@ def load_vit(folder: Path, image_size: int = 224) -> tuple[ViT, dict]:
       UserError: files that are missing or damaged, another architecture, tensors that are missing or mis-shaped.
     """
     published = read_config(folder)
+    # Only CLIP normalizes its tokens before the first block.
     rules = CLIP_RULES if published.norm_in else DINO_RULES
-    entries = vit_entries(published, rules)
     state = without_prefix(read_tensors(folder / TENSORS))
-    check_tensors(entries, state, f"the network that {folder / CONFIG} describes")
-    params = scatter(entries, state)
+    what = f"the network that {folder / CONFIG} describes"
+    params = import_tensors(state, rules, published, published.image_size, 1, what)
     module = published.clone(image_size=image_size)
     # Only DINOv2 with registers was published with an antialiased resize.
     params["positions"] = interpolate_positions(
@@ -101,27 +97,26 @@ def read_config(folder: Path) -> ViT:
         raise UserError(f"{path} describes no network of type {', '.join(classes)}.") from error
     config = config_class.from_dict(fields)
     config = getattr(config, "vision_config", config)
-    wrong = [
-        f"{name}={getattr(config, name)!r}"
-        for name, accepted in {
-            "hidden_act": tuple(ACTIVATIONS),
-            "num_channels": (3,),
-            "qkv_bias": (True,),
-            "use_swiglu_ffn": (False,),
-        }.items()
-        if getattr(config, name, accepted[0]) not in accepted
-    ]
-    if wrong:
-        raise UserError(f"{path} has {', '.join(wrong)}, which is not supported here.")
+    _check_supported(config, path)
     sizes = (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.patch_size)
-    common = {name: getattr(config, ours) for name, ours in _FIELDS.items()}
+    others = {"activation": config.hidden_act, "norm_eps": config.layer_norm_eps, "image_size": config.image_size}
     if config.model_type == CLIPVisionConfig.model_type:
-        return clip_vit(*sizes, mlp_width=config.intermediate_size, **common)
+        return clip_vit(*sizes, mlp_width=config.intermediate_size, **others)
     registers = getattr(config, "num_register_tokens", 0)
-    return dino_vit(*sizes, mlp_width=config.hidden_size * config.mlp_ratio, num_registers=registers, **common)
+    return dino_vit(*sizes, mlp_width=config.hidden_size * config.mlp_ratio, num_registers=registers, **others)
 
 
-_FIELDS = {"image_size": "image_size", "activation": "hidden_act", "norm_eps": "layer_norm_eps"}
+def _check_supported(config, path: Path) -> None:
+    supported = {
+        "hidden_act": tuple(ACTIVATIONS),
+        "num_channels": (3,),
+        "qkv_bias": (True,),
+        "use_swiglu_ffn": (False,),
+    }
+    for name, values in supported.items():
+        value = getattr(config, name, values[0])
+        if value not in values:
+            raise UserError(f"{path} has {name}={value!r}; supported here: {', '.join(map(repr, values))}.")
 
 
 def without_prefix(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -134,18 +129,6 @@ def without_prefix(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if state[name].shape[:axes] == (1,) * axes:
             state[name] = state[name].reshape(state[name].shape[axes:])
     return state
-
-
-def vit_entries(module: ViT, rules: tuple[Rule, ...]) -> list[Entry]:
-    """One entry a published tensor of the module (prefix and leading axes of one removed)."""
-    images = jax.ShapeDtypeStruct((1, module.image_size, module.image_size, 3), jnp.float32)
-    return correspondence(rules, parameter_shapes(module, images), ())
-
-
-def parameter_shapes(module: nn.Module, *inputs: jax.ShapeDtypeStruct) -> dict[str, tuple[int, ...]]:
-    """Path to shape of every parameter, computing nothing."""
-    params = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
-    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
 
 
 def interpolate_positions(positions: Float[np.ndarray, "T D"], grid: int, antialias: bool) -> Float[np.ndarray, "T2 D"]:

@@ -142,11 +142,9 @@ def find_weights(name: str) -> Path:
 
 def by_hand(network: FrozenNetwork) -> str:
     """How to get a network onto a machine without a network connection."""
-    files = f"{network.page} and {CONFIG} beside it" if network.repository else network.page
-    command = f"fqgan weights fetch {network.name} --from {network.file_name}"
-    if network.repository:
-        command += " --sha256 HEX"
-    return f"Without a connection, copy {files} here and run `{command}`."
+    more, digest = (f" (and the {CONFIG} beside it)", " --sha256 HEX") if network.repository else ("", "")
+    command = f"fqgan weights fetch {network.name} --from {network.file_name}{digest}"
+    return f"Without a connection, download {network.page}{more} elsewhere, copy it here and run `{command}`."
 
 
 def sha256_of(path: Path) -> str:

@@ -1,5 +1,7 @@
 """Reading VGG16 and the LPIPS heads as they are published."""
 
+import dataclasses
+
 import golden_data
 import golden_vgg
 import jax
@@ -8,7 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from fqgan_jax.errors import UserError
+from fqgan_jax.teachers.fetching import fetch
 from fqgan_jax.teachers.vgg import import_lpips, load_lpips
+from fqgan_jax.teachers.weights import NETWORKS, sha256_of
 
 
 def published():
@@ -28,11 +32,24 @@ def test_torch_files_and_safetensors_give_the_same_parameters(tmp_path):
     np.testing.assert_array_equal(one["vgg"]["features28"]["kernel"], weight.transpose(2, 3, 1, 0))
 
 
+def test_without_files_the_caches_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="fqgan weights fetch vgg16"):
+        load_lpips()
+    for name, state in zip(("vgg16", "lpips-vgg16"), published(), strict=True):
+        file = tmp_path / f"{name}.safetensors"
+        save_file(state, file)
+        monkeypatch.setitem(NETWORKS, name, dataclasses.replace(NETWORKS[name], sha256=sha256_of(file)))
+        fetch(name, file)
+    expected = load_lpips(tmp_path / "vgg16.safetensors", tmp_path / "lpips-vgg16.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, load_lpips(), expected)
+
+
 @pytest.mark.torch
 def test_a_torch_file_that_would_run_code_is_refused(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"features.0.weight": print}, tmp_path / "vgg.pth")
-    with pytest.raises(UserError, match="no whole PyTorch file of tensors"):
+    with pytest.raises(UserError, match="nothing of it was run"):
         load_lpips(tmp_path / "vgg.pth", tmp_path / "heads.pth")
 
 
@@ -42,7 +59,7 @@ def test_files_that_are_missing_or_cut_short(tmp_path):
     save_file({"features.0.bias": np.zeros(64, np.float32)}, tmp_path / "vgg.safetensors")
     content = (tmp_path / "vgg.safetensors").read_bytes()
     (tmp_path / "vgg.safetensors").write_bytes(content[:-10])
-    with pytest.raises(UserError, match="no whole safetensors file"):
+    with pytest.raises(UserError, match="damaged"):
         load_lpips(tmp_path / "vgg.safetensors", tmp_path / "heads.safetensors")
 
 

@@ -1,21 +1,18 @@
 """The vision transformer against transformers' PyTorch classes, through the files that those write."""
 
-import json
-
 import golden_data
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dino_files import DINO, SMALL, write_dino_files
 from safetensors.numpy import load_file, save_file
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.teachers.vit import preprocess
 from fqgan_jax.teachers.vit_files import bicubic_matrix, load_vit
 
-SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 CLIP = SMALL | {"intermediate_size": 48, "patch_size": 8, "image_size": 32}
-DINO = SMALL | {"patch_size": 7, "image_size": 63, "mlp_ratio": 2}
 
 
 def random_model(model_class, config):
@@ -105,34 +102,6 @@ def test_bicubic_matrix_is_pytorchs_resize(size, new_size, antialias):
     options = {"mode": "bicubic", "align_corners": False, "antialias": antialias}
     expected = torch.nn.functional.interpolate(rows, size=(1, new_size), **options)[:, 0, 0].numpy().T
     np.testing.assert_allclose(bicubic_matrix(size, new_size, antialias), expected, atol=1e-5)
-
-
-def write_dino_files(folder, sizes=DINO):
-    """config.json and model.safetensors of a small DINOv2 without PyTorch; the tensors are drawn by name."""
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "dinov2"} | sizes))
-    D, side, patch = sizes["hidden_size"], sizes["image_size"] // sizes["patch_size"], sizes["patch_size"]
-    hidden = D * sizes["mlp_ratio"]
-    vectors = ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "layer_scale1.lambda1")
-    layer = dict.fromkeys((*vectors, "layer_scale2.lambda1"), (D,))
-    for name in ("attention.query", "attention.key", "attention.value", "output.dense"):
-        layer |= {f"attention.{name}.weight": (D, D), f"attention.{name}.bias": (D,)}
-    layer |= {"mlp.fc1.weight": (hidden, D), "mlp.fc1.bias": (hidden,), "mlp.fc2.weight": (D, hidden)}
-    layer |= {"mlp.fc2.bias": (D,)}
-    shapes = {
-        "embeddings.cls_token": (1, 1, D),
-        "embeddings.mask_token": (1, D),
-        "embeddings.position_embeddings": (1, 1 + side * side, D),
-        "embeddings.patch_embeddings.projection.weight": (D, 3, patch, patch),
-        "embeddings.patch_embeddings.projection.bias": (D,),
-        "layernorm.weight": (D,),
-        "layernorm.bias": (D,),
-    }
-    for i in range(sizes["num_hidden_layers"]):
-        shapes |= {f"encoder.layer.{i}.{name}": shape for name, shape in layer.items()}
-    tensors = {name: golden_data.weight(name, shape) for name, shape in shapes.items()}
-    save_file(tensors, folder / "model.safetensors")
-    return folder
 
 
 def test_bfloat16_stays_close_and_returns_float32(tmp_path):
