@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from fqgan_jax import model_files
 from fqgan_jax.build import build_generator, build_tokenizer, downsampling
+from fqgan_jax.data.transforms import to_float
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.checkpoint_files import is_checkpoint_file
 from fqgan_jax.interop.published import load_published
@@ -74,7 +75,7 @@ class Tokenizer:
         if images.ndim != 4 or images.shape[-1] != 3 or images.shape[1] % f or images.shape[2] % f:
             raise UserError(f"Images must be [B, H, W, 3] with H and W divisible by {f}, not {list(images.shape)}.")
         images = jnp.asarray(images)
-        return images.astype(jnp.float32) / 127.5 - 1 if images.dtype == jnp.uint8 else images
+        return to_float(images) if images.dtype == jnp.uint8 else images
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 from fqgan_jax.build import build_discriminator, build_tokenizer, check_batch_parts, tokenizer_fields
 from fqgan_jax.data.loader import Batch, evaluation_batches, image_batches
 from fqgan_jax.data.sources import Skipped, Source, open_source
+from fqgan_jax.data.transforms import to_float
 from fqgan_jax.evaluation.codebooks import mutual_information
 from fqgan_jax.evaluation.figures import image_rows
 from fqgan_jax.evaluation.reconstruction import psnr, ssim
@@ -21,11 +22,6 @@ from fqgan_jax.training.metrics import CodeUsage, Metrics, average, masked_avera
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import Adversary, TrainState, create_state
 from fqgan_jax.training.tokenizer_step import Players, in_parts, tokenizer_step
-
-
-def to_float(images: jax.Array) -> jax.Array:
-    """uint8 [0, 255] to float32 [-1, 1]."""
-    return images.astype(jnp.float32) / 127.5 - 1
 
 
 class TokenizerTask:
