@@ -22,6 +22,7 @@ setup(
         "orbax-checkpoint",
         "tensorflow-datasets",
         "grain",
+        "huggingface_hub",
         "transformers",
         "ml_collections",
         "clu",

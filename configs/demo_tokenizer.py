@@ -7,11 +7,12 @@ from fqgan_jax.config import parse_arguments, tokenizer_defaults
 
 
 def get_config(arguments: str = ""):
-    """Arguments: k (sub-codebooks); the last sub-codebook is the semantic one."""
-    arguments = parse_arguments(arguments, k=2)
+    """Arguments: k (sub-codebooks), teacher (of the last sub-codebook where there are several, or "none")."""
+    arguments = parse_arguments(arguments, k=2, teacher="hog")
     config = tokenizer_defaults()
     config.model.num_codebooks = arguments["k"]
-    config.teachers = (None,) * (arguments["k"] - 1) + (("hog",) if arguments["k"] > 1 else (None,))
+    teacher = arguments["teacher"] if arguments["teacher"] != "none" and arguments["k"] > 1 else None
+    config.teachers = (None,) * (arguments["k"] - 1) + (teacher,)
 
     config.model.codebook_size = 256
     config.model.base_width = 16
@@ -25,8 +26,10 @@ def get_config(arguments: str = ""):
     config.model.feature_heads = 4
     config.model.dtype = "float32"
 
-    # Pixels weigh more than in the paper, where a perceptual loss stands beside them.
+    # Pixels weigh more than in the paper, where a perceptual loss and a discriminator stand beside them.
     config.loss.reconstruction = 5.0
+    config.loss.perceptual = 0.0
+    config.adversarial.discriminator = "none"
 
     config.data.image_size = 32
     config.data.batch_size = 16

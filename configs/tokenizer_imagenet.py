@@ -9,20 +9,24 @@ Bits per position: 14 K. k=2 is the published dual tokenizer, k=3 the triple one
 from fqgan_jax.config import parse_arguments, tokenizer_defaults
 from fqgan_jax.errors import UserError
 
+# Published for the dual and the triple tokenizer.
+TEACHERS = {2: (None, "clip-vit-large-patch14"), 3: (None, "dinov2-small", "clip-vit-base-patch16")}
 MULTIPLIERS = {8: (1, 2, 2, 4), 16: (1, 1, 2, 2, 4)}
 
 
 def get_config(arguments: str = ""):
-    """Arguments: k (sub-codebooks), f (downsampling, 8 or 16)."""
-    arguments = parse_arguments(arguments, k=2, f=16)
+    """Arguments: k (sub-codebooks), f (downsampling, 8 or 16), factorization ("adapters", or "split" for large k)."""
+    arguments = parse_arguments(arguments, k=2, f=16, factorization="adapters")
     if arguments["f"] not in MULTIPLIERS:
         raise UserError(f"f={arguments['f']} is not published: choose 8 or 16, or set model.multipliers yourself.")
     config = tokenizer_defaults()
     config.model.num_codebooks = arguments["k"]
+    config.model.factorization = arguments["factorization"]
+    if arguments["factorization"] == "split":
+        config.model.z_channels = arguments["k"] * config.model.code_dim
     config.model.multipliers = MULTIPLIERS[arguments["f"]]
-    # The first sub-codebook stays visual; the others are semantic.
-    config.teachers = (None,) + ("hog",) * (arguments["k"] - 1)
-    config.model.feature_heads = 8
+    # The first sub-codebook stays visual, the next ones are semantic.
+    config.teachers = TEACHERS.get(arguments["k"], (*TEACHERS[3], *[None] * arguments["k"])[: arguments["k"]])
 
     config.data.source = "imagenet"
     config.train.steps = 200_000

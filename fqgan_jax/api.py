@@ -13,7 +13,10 @@ from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from fqgan_jax import model_files
 from fqgan_jax.build import build_generator, build_tokenizer, downsampling
+from fqgan_jax.data.transforms import to_float
 from fqgan_jax.errors import UserError
+from fqgan_jax.interop.checkpoint_files import is_checkpoint_file
+from fqgan_jax.interop.published import load_published
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.tokenizer import Tokenizer as TokenizerModule
 from fqgan_jax.sampling import sample_codes, sampling_options
@@ -72,7 +75,7 @@ class Tokenizer:
         if images.ndim != 4 or images.shape[-1] != 3 or images.shape[1] % f or images.shape[2] % f:
             raise UserError(f"Images must be [B, H, W, 3] with H and W divisible by {f}, not {list(images.shape)}.")
         images = jnp.asarray(images)
-        return images.astype(jnp.float32) / 127.5 - 1 if images.dtype == jnp.uint8 else images
+        return to_float(images) if images.dtype == jnp.uint8 else images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,31 +132,59 @@ def _fields(module: nn.Module) -> dict:
     return fields | {"dtype": jnp.dtype(fields["dtype"]).name}
 
 
-def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Loads a tokenizer from a work folder of `fqgan train` (its newest checkpoint) or a native export folder.
+# What tensors' shapes do not tell, and what does not touch the parameters: settable when a model is loaded.
+TOKENIZER_OVERRIDES = (
+    *("grid", "adapter_heads", "feature_heads", "normalized", "norm_groups"),
+    *("temperature", "chunk_tokens", "dtype"),
+)
+GENERATOR_OVERRIDES = ("grid", "num_heads", "dropout", "dtype")
+
+
+def load_tokenizer(path: str | Path, **overrides) -> Tokenizer:
+    """Loads a tokenizer from a work folder, a native export folder or a published checkpoint file.
+
+    Args:
+      path: a work folder of `fqgan train` (its newest checkpoint), an export folder, or a `.safetensors` or PyTorch
+        file with the published names; sizes are read from the tensors' shapes, its moving average is preferred.
+      **overrides: `TOKENIZER_OVERRIDES`. A file takes the published value for each that is not given: the square grid
+        of the learned positions, 8 adapter_heads, 8 feature_heads, normalized codes, 32 norm_groups, float32.
 
     Raises:
-      UserError: no tokenizer there.
+      UserError: no tokenizer there, a damaged file, tensors that do not fit.
     """
-    description, params = _load(Path(path), "tokenizer")
+    description, params = _load(Path(path), "tokenizer", overrides)
     return Tokenizer(build_tokenizer(description["fields"]), params, tuple(description["class_names"]))
 
 
-def load_generator(path: str | Path) -> Generator:
-    """Loads a generator from a work folder of `fqgan train` (its newest checkpoint) or a native export folder.
+def load_generator(path: str | Path, **overrides) -> Generator:
+    """Loads a generator from a work folder, a native export folder or a published checkpoint file.
+
+    Args:
+      path: as in `load_tokenizer`.
+      **overrides: `GENERATOR_OVERRIDES`. A file takes the published value for each that is not given: grid (16, 16),
+        16 num_heads at width 1024 and 20 at width 1280, dropout 0.1, float32.
 
     Raises:
-      UserError: no generator there.
+      UserError: no generator there, a damaged file, tensors that do not fit.
     """
-    description, params = _load(Path(path), "generator")
+    description, params = _load(Path(path), "generator", overrides)
     names = tuple(description["class_names"])
     return Generator(build_generator(description["fields"]), params, names, description["tokenizer"])
 
 
-def _load(path: Path, kind: str) -> tuple[dict, PyTree]:
+def _load(path: Path, kind: str, overrides: dict) -> tuple[dict, PyTree]:
+    known = TOKENIZER_OVERRIDES if kind == "tokenizer" else GENERATOR_OVERRIDES
+    for name in overrides.keys() - set(known):
+        raise UserError(f"A {kind} is not loaded with {name!r}: only {', '.join(known)} can be given.")
     if not path.exists():
-        raise UserError(f"There is no checkpoint {path}: give a work folder of `fqgan train` or an export folder.")
-    description = model_files.read_description(path, kind)
-    exported = (path / model_files.PARAMETERS).exists()
-    params = model_files.read_export(path) if exported else load_inference_params(path)[0]
+        raise UserError(
+            f"There is no checkpoint {path}: give a work folder of fqgan train, an export folder or a checkpoint file."
+        )
+    if is_checkpoint_file(path):
+        description, params = load_published(path, kind, overrides)
+    else:
+        description = model_files.read_description(path, kind)
+        description["fields"] |= overrides
+        exported = (path / model_files.PARAMETERS).exists()
+        params = model_files.read_export(path) if exported else load_inference_params(path)[0]
     return description, jax.tree.map(jnp.asarray, params)

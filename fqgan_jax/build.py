@@ -3,12 +3,17 @@
 A model's fields are a plain dict that JSON can hold; they are saved beside its parameters.
 """
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from fqgan_jax.errors import UserError
+from fqgan_jax.losses.adversarial import ADVERSARIAL_LOSSES
+from fqgan_jax.models.discriminator import PatchDiscriminator, StyleDiscriminator
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.tokenizer import Tokenizer
-from fqgan_jax.teachers.registry import HOST_TEACHERS
+from fqgan_jax.teachers.registry import DEVICE_TEACHERS, HOST_TEACHERS
+
+DTYPES = ("float32", "bfloat16")
 
 
 def check(condition: bool, sentence: str) -> None:
@@ -47,10 +52,13 @@ def tokenizer_fields(config) -> dict:
         f"teachers={teachers} names {len(teachers)} teacher(s) for model.num_codebooks={K}: give one per sub-codebook, "
         "None for those without.",
     )
+    known = HOST_TEACHERS | DEVICE_TEACHERS
     for teacher in filter(None, teachers):
-        check_choice("teachers", teacher, sorted(HOST_TEACHERS))
+        check_choice("teachers", teacher, sorted(known))
     check_choice("model.factorization", model.factorization, ("adapters", "split"))
-    check_choice("model.dtype", model.dtype, ("float32", "bfloat16"))
+    check_choice("model.dtype", model.dtype, DTYPES)
+    check_choice("frozen_dtype", config.frozen_dtype, DTYPES)
+    check_choice("model.remat", model.remat, ("none", "blocks", "full"))
     check(
         model.factorization != "split" or K * d == model.z_channels,
         f'model.factorization="split" cuts z_channels={model.z_channels} into K={K} codes of d={d}: '
@@ -62,7 +70,7 @@ def tokenizer_fields(config) -> dict:
         f"The adapters' width {width} (base_width x last multiplier) is not divisible by "
         f"model.adapter_heads={model.adapter_heads}.",
     )
-    widths = tuple(HOST_TEACHERS[teacher].width if teacher else None for teacher in teachers)
+    widths = tuple(known[teacher].width if teacher else None for teacher in teachers)
     for teacher, feature_width in zip(teachers, widths, strict=True):
         check(
             not feature_width or feature_width % model.feature_heads == 0,
@@ -70,6 +78,28 @@ def tokenizer_fields(config) -> dict:
             f"model.feature_heads={model.feature_heads}.",
         )
     return dict(model) | {"grid": (size // f, size // f), "feature_widths": widths}
+
+
+def build_discriminator(config) -> nn.Module | None:
+    """The discriminator that a tokenizer's config describes, None where it has none.
+
+    Raises:
+      UserError: a choice that does not exist, or one that the images' size does not allow.
+    """
+    adversarial, size = config.adversarial, config.data.image_size
+    check_choice("adversarial.discriminator", adversarial.discriminator, ("patch", "style", "none"))
+    check_choice("adversarial.loss", adversarial.loss, sorted(ADVERSARIAL_LOSSES))
+    if adversarial.discriminator == "none":
+        return None
+    dtype = jnp.dtype(config.model.dtype)
+    if adversarial.discriminator == "patch":
+        check(size >= 32, f'adversarial.discriminator="patch" needs data.image_size of 32 or more, not {size}.')
+        return PatchDiscriminator(adversarial.width, dtype=dtype)
+    check(
+        size >= 8 and size & (size - 1) == 0,
+        f'adversarial.discriminator="style" needs a power of two as data.image_size, not {size}: choose "patch".',
+    )
+    return StyleDiscriminator(8 * adversarial.width, dtype=dtype)
 
 
 def generator_fields(config, codes: dict) -> dict:
@@ -85,7 +115,7 @@ def generator_fields(config, codes: dict) -> dict:
         f"model.width={model.width} must split into model.num_heads={model.num_heads} heads of a multiple of 4 "
         "channels (the rotary embedding turns pairs by row and by column).",
     )
-    check_choice("model.dtype", model.dtype, ("float32", "bfloat16"))
+    check_choice("model.dtype", model.dtype, DTYPES)
     K, positions = codes["num_codebooks"], codes["grid"][0] * codes["grid"][1]
     check(positions + 1 >= K, f"{K} sub-codebooks need a grid of at least {K - 1} positions; this one has {positions}.")
     return dict(model) | {name: codes[name] for name in ("num_codebooks", "codebook_size", "num_classes", "grid")}
@@ -97,6 +127,20 @@ def check_batch_size(batch_size: int, num_devices: int, num_processes: int) -> N
         batch_size % num_devices == 0 and batch_size % num_processes == 0,
         f"data.batch_size={batch_size} does not divide over {num_devices} device(s): "
         f"choose a multiple of {num_devices}.",
+    )
+
+
+def check_batch_parts(config, num_devices: int) -> None:
+    """Raises `UserError` where a tokenizer's batch cannot be cut as `train.accumulate` and `loss.feature_group` say."""
+    size, parts, group = config.data.batch_size, config.train.accumulate, config.loss.feature_group
+    check(
+        parts >= 1 and size % (parts * num_devices) == 0,
+        f"train.accumulate={parts} does not divide the {size // num_devices} examples that each of {num_devices} "
+        f"device(s) gets of data.batch_size={size}.",
+    )
+    check(
+        group >= 0 and (group == 0 or size % group == 0),
+        f"loss.feature_group={group} does not divide data.batch_size={size}.",
     )
 
 

@@ -37,18 +37,38 @@ def tokenizer_defaults() -> ConfigDict:
     model.feature_heads = 8  # attention heads of each feature head
     model.normalized = True  # compare latents and entries as unit vectors
     model.temperature = 0.01  # of the soft assignment behind the entropy loss
-    model.chunk_tokens = 4096  # tokens of the global batch whose distances exist at a time
+    model.chunk_tokens = 512  # tokens a device whose distances to the codebooks exist at a time
+    model.remat = "none"  # what the backward pass computes again: "none", "blocks" or "full" (least memory)
     model.dtype = "bfloat16"  # of the computation; parameters stay float32
 
-    config.teachers = (None, "hog")  # per sub-codebook the teacher whose feature it predicts, or None
+    config.teachers = (None, "clip-vit-large-patch14")  # per sub-codebook whose feature it predicts, or None
+    config.frozen_dtype = "bfloat16"  # of the computation in teachers and perceptual loss
 
     config.loss = loss = ConfigDict()
     loss.reconstruction = 1.0  # weight of the mean squared error
+    loss.perceptual = 1.0  # weight of LPIPS; 0: none, and its weights are not needed
     loss.codebook = 1.0  # weight of the codebook loss
     loss.commitment = 0.25  # weight of the commitment loss
     loss.entropy = 0.03  # weight of the entropy loss
     loss.disentanglement = 0.1  # weight of the disentanglement loss
     loss.feature = 0.5  # weight of each feature prediction
+    loss.feature_group = 0  # examples that contrast in it; 0: the global batch (published: a device's share)
+
+    config.adversarial = adversarial = ConfigDict()
+    adversarial.discriminator = "patch"  # "patch" (PatchGAN), "style" (StyleGAN2's) or "none"
+    adversarial.loss = "hinge"  # "hinge", "vanilla" or "non_saturating"
+    adversarial.weight = 0.5  # of both players' adversarial losses
+    adversarial.start = 20_000  # first step at which they count
+    adversarial.ramp = 1  # steps over which their weight then grows
+    adversarial.adaptive = False  # balance the generator's with the reconstruction's gradient
+    adversarial.adaptive_largest = 1e4  # largest factor of that balance
+    adversarial.lecam = 0.0  # weight of LeCAM regularization
+    adversarial.lecam_decay = 0.999  # of its moving averages of the logits
+    adversarial.r1 = 0.0  # weight of the penalty on the gradient at real images
+    adversarial.width = 64  # channels of the first convolution ("patch"), an eighth of the largest ("style")
+    adversarial.optimizer = _optimizer_defaults(average=False)
+
+    config.reseed_after = 0  # unused codebook entries move to random latents after so many steps; 0: never
 
     config.data = _data_defaults()
     config.data.source = "photos"  # an image folder, or "photos" (bundled)
@@ -57,6 +77,7 @@ def tokenizer_defaults() -> ConfigDict:
 
     config.optimizer = _optimizer_defaults()
     config.train = _train_defaults()
+    config.train.accumulate = 1  # parts in which a batch goes through the networks; the result is the same
     config.mesh = _mesh_defaults()
     return config
 
@@ -101,7 +122,7 @@ def _data_defaults() -> ConfigDict:
     return data
 
 
-def _optimizer_defaults() -> ConfigDict:
+def _optimizer_defaults(average: bool = True) -> ConfigDict:
     optimizer = ConfigDict()
     optimizer.learning_rate = 2e-4  # peak
     optimizer.schedule = "constant"  # "constant", or "cosine" to zero at the last step
@@ -110,7 +131,8 @@ def _optimizer_defaults() -> ConfigDict:
     optimizer.b2 = 0.95  # Adam's second decay
     optimizer.weight_decay = 0.0  # on matrices only
     optimizer.clip = 1.0  # global gradient norm
-    optimizer.ema_decay = 0.0  # of the moving average of the weights; 0: none
+    if average:
+        optimizer.ema_decay = 0.0  # of the moving average of the weights; 0: none
     return optimizer
 
 
@@ -121,6 +143,7 @@ def _train_defaults() -> ConfigDict:
     train.evaluate_every = 5000  # steps between evaluations and pictures; also at the end
     train.checkpoint_every = 5000  # steps between checkpoints; also at the end
     train.keep_checkpoints = 3  # newest ones that stay
+    train.max_skipped = 100  # the run stops after so many updates in a row that were not finite
     return train
 
 

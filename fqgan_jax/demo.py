@@ -12,6 +12,7 @@ from fqgan_jax.config import load_config
 from fqgan_jax.data.codes import MANIFEST, CodeCache
 from fqgan_jax.data.loader import evaluation_batches
 from fqgan_jax.data.sources import Skipped, open_source
+from fqgan_jax.data.transforms import to_float
 from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation.figures import save_curves, save_labelled_rows
 from fqgan_jax.evaluation.report import write_report
@@ -73,7 +74,7 @@ def _picture_reconstructions(tokenizer: api.Tokenizer, data: str, path: Path, co
     source, wanted = open_source(data, "validation"), 2 * columns
     chosen = np.unique(np.linspace(0, len(source) - 1, wanted).astype(int))
     batches = evaluation_batches(source, tokenizer.image_size, len(source), Skipped())
-    images = next(batches)["image"][chosen].astype(np.float32) / 127.5 - 1
+    images = to_float(next(batches)["image"][chosen])
     decoded = np.asarray(tokenizer.decode(tokenizer.encode(images)))
     rows = {}
     for i in range(0, len(images), columns):

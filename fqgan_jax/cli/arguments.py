@@ -5,10 +5,12 @@ from pathlib import Path
 
 from fqgan_jax.errors import UserError
 
+MODEL = "a work folder of fqgan train, an export folder or a published file (.safetensors, .pt)"
+
 
 def add_checkpoint(parser: argparse.ArgumentParser, what: str, flag: str = "--checkpoint") -> None:
     """A model to read."""
-    parser.add_argument(flag, required=True, help=f"{what}: a work folder of fqgan train or an export folder")
+    parser.add_argument(flag, required=True, help=f"{what}: {MODEL}")
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,8 @@ import warnings
 
 from fqgan_jax.errors import UserError
 
-COMMANDS = ("demo", "train", "reconstruct", "tokenize", "sample", "export")
+COMMANDS = ("demo", "train", "reconstruct", "tokenize", "sample", "export", "ablate", "weights", "plan", "bench")
+WITH_OVERRIDES = ("train", "ablate", "plan", "bench")  # take --config.FIELD=VALUE
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -36,11 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; 0 when done, 2 with one sentence on bad input."""
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and not (options.command == "train" and all(part.startswith("--config.") for part in rest)):
+    if rest and not (options.command in WITH_OVERRIDES and all(part.startswith("--config.") for part in rest)):
         parser.error(f"unknown argument {rest[0]!r} for fqgan {options.command} (see fqgan {options.command} --help)")
     options.overrides = rest
     # A normal run shows the project's own lines only.
+    logging.basicConfig(format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)
+    logging.getLogger("fqgan_jax").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="orbax")
     try:
         options.run(options)

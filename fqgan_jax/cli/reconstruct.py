@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fqgan_jax.cli.arguments import add_checkpoint, add_out, out_folder
+from fqgan_jax.cli.arguments import add_checkpoint, add_out, out_folder, positive
 from fqgan_jax.errors import UserError
 
 HELP = "Encode and decode images; writes each beside its reconstruction and prints its PSNR."
@@ -13,6 +13,12 @@ EXAMPLES = """\
 def add_arguments(parser) -> None:
     add_checkpoint(parser, "tokenizer")
     add_out(parser, "folder for the PNGs")
+    parser.add_argument(
+        "--max-side",
+        type=positive,
+        default=1024,
+        help="larger images are scaled down to it; memory grows with the square of their area (default: %(default)s)",
+    )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files of any size")
 
 
@@ -21,6 +27,7 @@ def run(options) -> None:
 
     from fqgan_jax.api import load_tokenizer
     from fqgan_jax.data.images import UnreadableImage, read_image
+    from fqgan_jax.data.transforms import to_float
     from fqgan_jax.evaluation.figures import image_rows, save_picture
     from fqgan_jax.evaluation.reconstruction import psnr
 
@@ -29,7 +36,9 @@ def run(options) -> None:
     done = 0
     for path in options.images:
         try:
-            image = np.asarray(read_image(path))
+            image = read_image(path, options.max_side)
+            image.thumbnail((options.max_side, options.max_side))
+            image = np.asarray(image)
         except UnreadableImage as error:
             print(f"Skipped {path}: {error}")
             continue
@@ -38,7 +47,7 @@ def run(options) -> None:
         f = tokenizer.downsampling
         padded = np.pad(image, ((0, -height % f), (0, -width % f), (0, 0)), mode="edge")
         decoded = np.asarray(tokenizer.decode(tokenizer.encode(padded[None])))[:, :height, :width]
-        original = image[None].astype(np.float32) / 127.5 - 1
+        original = to_float(image[None])
         target = folder / f"{path.stem}_reconstruction.png"
         save_picture(image_rows([np.concatenate([original, decoded])]), target)
         print(f"{path}: PSNR {float(psnr(original, decoded)[0]):.2f} dB -> {target}")

@@ -1,12 +1,17 @@
-"""Crops. All take and return RGB images; the size of a result is always `size` x `size`."""
+"""Crops, which take RGB images and return squares of `size` x `size`; and pixels as the networks see them."""
 
 import math
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 ZOOM = 1.25  # training crops come from images whose shorter side is up to this times the crop
+
+
+def to_float(images: UInt8[np.ndarray, "*s"] | UInt8[Array, "*s"]) -> Float[np.ndarray, "*s"] | Float[Array, "*s"]:
+    """[0, 255] to float32 [-1, 1]; NumPy's stay NumPy's, JAX's JAX's."""
+    return images.astype(np.float32) / 127.5 - 1
 
 
 def resize_shorter_side(image: Image.Image, side: int) -> Image.Image:

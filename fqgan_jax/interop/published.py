@@ -1,14 +1,16 @@
-"""Published checkpoints (PyTorch names and layouts) to our parameters and back. Pure; arrays are numpy's.
+"""Published checkpoints (PyTorch names and layouts) to our parameters and back; arrays are numpy's.
 
     fields = tokenizer_config({name: tensor.shape for name, tensor in state.items()})
     module = Tokenizer(**fields)
     params = import_tokenizer(state, module)  # module.apply({"params": params}, images)
     state = export_tokenizer(params, module)
 
-Reading and writing the files is not done here.
+`load_published` does this for a file.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,7 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from fqgan_jax.build import build_generator, build_tokenizer, downsampling
+from fqgan_jax.interop.checkpoint_files import read_checkpoint_file
 from fqgan_jax.interop.correspondence import Entry, Shape, check_tensors, correspondence, gather, scatter
+from fqgan_jax.interop.discriminator_names import (
+    DISCRIMINATOR_BUFFERS,
+    PATCH_RULES,
+    STYLE_RULES,
+    discriminator_buffers,
+)
 from fqgan_jax.interop.far_names import FAR_RULES, far_config, table_names
 from fqgan_jax.interop.tokenizer_names import (
     TOKENIZER_RULES,
@@ -25,16 +35,21 @@ from fqgan_jax.interop.tokenizer_names import (
     codebook_names,
     tokenizer_config,
 )
+from fqgan_jax.models.discriminator import PatchDiscriminator
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.tokenizer import Tokenizer
 
 __all__ = [
+    "discriminator_entries",
+    "export_discriminator",
     "export_far",
     "export_tokenizer",
     "far_config",
     "far_entries",
+    "import_discriminator",
     "import_far",
     "import_tokenizer",
+    "load_published",
     "tokenizer_config",
     "tokenizer_entries",
 ]
@@ -42,7 +57,7 @@ __all__ = [
 
 def tokenizer_entries(module: Tokenizer) -> list[Entry]:
     """One entry a published tensor of the tokenizer (name, published shape, place in our parameters), buffers apart."""
-    f = 2 ** (len(module.multipliers) - 1)
+    f = downsampling(module.multipliers)
     images = jax.ShapeDtypeStruct((1, module.grid[0] * f, module.grid[1] * f, 3), jnp.float32)
     return correspondence(TOKENIZER_RULES, _shapes(module, images), codebook_names(module.num_codebooks))
 
@@ -85,6 +100,50 @@ def import_far(state: Mapping[str, np.ndarray], module: FAR) -> dict:
 def export_far(params: Mapping, module: FAR) -> dict[str, np.ndarray]:
     """Published tensors of the generator's parameters, the inverse of `import_far`."""
     return gather(far_entries(module), params)
+
+
+def discriminator_entries(module: nn.Module, image_size: int) -> list[Entry]:
+    """One entry a published tensor of a discriminator of images of this side, buffers apart."""
+    rules = PATCH_RULES if isinstance(module, PatchDiscriminator) else STYLE_RULES
+    images = jax.ShapeDtypeStruct((2, image_size, image_size, 3), jnp.float32)
+    return correspondence(rules, _shapes(module, images), ())
+
+
+def import_discriminator(state: Mapping[str, np.ndarray], module: nn.Module, image_size: int) -> dict:
+    """Parameters of a discriminator (nested, float32) from published tensors.
+
+    Buffers (running averages, the blur's filter) are ignored: they take no part in training. UserError where tensors
+    are missing, unexpected or of another shape.
+    """
+    state = {name: tensor for name, tensor in state.items() if not name.endswith(DISCRIMINATOR_BUFFERS)}
+    entries = discriminator_entries(module, image_size)
+    check_tensors(entries, state, "this discriminator")
+    return scatter(entries, state)
+
+
+def export_discriminator(params: Mapping, module: nn.Module, image_size: int) -> dict[str, np.ndarray]:
+    """Published tensors of a discriminator's parameters, the inverse of `import_discriminator`, with fresh buffers."""
+    tensors = gather(discriminator_entries(module, image_size), params)
+    return tensors | discriminator_buffers(tensors)
+
+
+def load_published(path: Path, kind: str, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict]:
+    """The description (fields, class names, tokenizer; as in `model_files`) and parameters of a checkpoint file.
+
+    What the shapes do not tell comes from `overrides`, from the description where our own export left one, or is as
+    published. Raises UserError where the file is damaged or its tensors are not those of a model of this kind.
+    """
+    tensors, description = read_checkpoint_file(path)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    infer, build, load = {
+        "tokenizer": (tokenizer_config, build_tokenizer, import_tokenizer),
+        "generator": (far_config, build_generator, import_far),
+    }[kind]
+    written = description.get("fields", {}) if description.get("kind") == kind else {}
+    known = {"dtype": "float32"} | written | overrides
+    fields = infer(shapes, **{name: known[name] for name in infer.__kwdefaults__ if name in known}) | known
+    description = {"class_names": (), "tokenizer": ""} | description | {"fields": fields}
+    return description, load(tensors, build(fields))
 
 
 def _usage_buffers(module: Tokenizer) -> list[str]:

@@ -14,11 +14,13 @@ class Adapter(nn.Module):
       grid: the grid for which positions are learned; other grids interpolate them (beyond the paper).
       depth: transformer blocks.
       num_heads: attention heads a block.
+      remat: what the backward pass computes again: "none", or the blocks.
     """
 
     grid: tuple[int, int]
     depth: int = 6
     num_heads: int = 8
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -28,7 +30,7 @@ class Adapter(nn.Module):
         positions = self.param("positions", nn.initializers.normal(c**-0.5), shape)
         x = features.reshape(B, h * w, c) + resize_positions(positions, self.grid, (h, w)).astype(self.dtype)
         x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_in")(x)
-        x = Transformer(self.depth, self.num_heads, self.dtype, name="transformer")(x)
+        x = Transformer(self.depth, self.num_heads, self.remat, self.dtype, name="transformer")(x)
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_out")(x).reshape(B, h, w, c)
 
 
@@ -41,11 +43,12 @@ class AdapterHead(nn.Module):
     depth: int = 6
     num_heads: int = 8
     groups: int = 32
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w d"]:
-        x = Adapter(self.grid, self.depth, self.num_heads, self.dtype, name="adapter")(features)
+        x = Adapter(self.grid, self.depth, self.num_heads, self.remat, self.dtype, name="adapter")(features)
         x = nn.swish(GroupNorm(self.groups, self.dtype, name="norm_out")(x))
         x = PatchConv(self.z_channels, self.dtype, name="conv_out")(x)
         return nn.Dense(self.code_dim, dtype=self.dtype, name="to_latent")(x)
@@ -61,6 +64,7 @@ class AdapterHeads(nn.Module):
     depth: int = 6
     num_heads: int = 8
     groups: int = 32
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -74,7 +78,7 @@ class AdapterHeads(nn.Module):
             axis_size=self.num_codebooks,
         )
         sizes = (self.grid, self.z_channels, self.code_dim, self.depth, self.num_heads, self.groups)
-        return heads(*sizes, self.dtype, name="heads")(features)
+        return heads(*sizes, self.remat, self.dtype, name="heads")(features)
 
 
 class SplitHead(nn.Module):

@@ -10,6 +10,11 @@ from jaxtyping import Array, Float
 Dtype = jnp.dtype
 
 
+def rematerialized(module: type[nn.Module], wanted: bool) -> type[nn.Module]:
+    """The module class, whose inner values the backward pass computes again instead of keeping them, where wanted."""
+    return nn.remat(module) if wanted else module
+
+
 class GroupNorm(nn.Module):
     """Group normalization, statistics in float32; fewer groups where they do not divide the width.
 
@@ -103,19 +108,22 @@ class Transformer(nn.Module):
 
     depth: int
     num_heads: int
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         if not self.depth:
             return x
+        # Inside a scan nothing is merged with the forward pass anyway.
+        block = TransformerBlock if self.remat == "none" else nn.remat(TransformerBlock, prevent_cse=False)
         stack = nn.scan(
             lambda block, x, _: (block(x), None),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=self.depth,
         )
-        x, _ = stack(TransformerBlock(self.num_heads, self.dtype, name="blocks"), x, None)
+        x, _ = stack(block(self.num_heads, self.dtype, name="blocks"), x, None)
         return x
 
 

@@ -19,6 +19,7 @@ class FeatureHead(nn.Module):
     width: int
     depth: int = 3
     num_heads: int = 8
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -33,5 +34,5 @@ class FeatureHead(nn.Module):
         class_token = jnp.broadcast_to(class_token + positions[:1], (B, 1, self.width)).astype(self.dtype)
         x = jnp.concatenate([class_token, x + grid_positions.astype(self.dtype)], axis=1)
         x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_in")(x)
-        x = Transformer(self.depth, self.num_heads, self.dtype, name="transformer")(x)
+        x = Transformer(self.depth, self.num_heads, self.remat, self.dtype, name="transformer")(x)
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_out")(x)[:, 0].astype(jnp.float32)

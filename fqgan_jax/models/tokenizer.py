@@ -37,6 +37,7 @@ class Tokenizer(nn.Module):
       feature_widths: per sub-codebook the width of the teacher's feature it predicts, or None.
       feature_depth, feature_heads: transformer of each feature head.
       normalized, temperature, chunk_tokens: see `FactorizedQuantizer`.
+      remat: what the backward pass computes again: "none", "blocks" or "full" (levels, and blocks within them).
       dtype: of the computation; parameters, normalization statistics, distances and images stay float32.
     """
 
@@ -58,10 +59,11 @@ class Tokenizer(nn.Module):
     normalized: bool = True
     temperature: float = 0.01
     chunk_tokens: int = 4096
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     def setup(self):
-        levels = (self.base_width, self.multipliers, self.num_blocks, self.norm_groups, self.dtype)
+        levels = (self.base_width, self.multipliers, self.num_blocks, self.norm_groups, self.remat, self.dtype)
         self.encoder = Encoder(*levels)
         if self.factorization == "adapters":
             self.heads = AdapterHeads(
@@ -72,6 +74,7 @@ class Tokenizer(nn.Module):
                 self.adapter_depth,
                 self.adapter_heads,
                 self.norm_groups,
+                self.remat,
                 self.dtype,
             )
         else:
@@ -85,19 +88,25 @@ class Tokenizer(nn.Module):
             self.chunk_tokens,
         )
         self.feature_predictors = [
-            width and FeatureHead(self.grid, width, self.feature_depth, self.feature_heads, self.dtype)
+            width and FeatureHead(self.grid, width, self.feature_depth, self.feature_heads, self.remat, self.dtype)
             for width in self.feature_widths
         ]
         self.from_codes = nn.Dense(self.z_channels, dtype=self.dtype)
         self.decoder = Decoder(*levels)
 
     def __call__(self, images: Float[Array, "B H W 3"]) -> TokenizerOutput:
-        """The whole training pass."""
-        quantized = self.quantizer(self.latents(images))
-        features = tuple(
-            predict and predict(quantized.quantized[..., k, :]) for k, predict in enumerate(self.feature_predictors)
-        )
-        return TokenizerOutput(self.decode_quantized(quantized.quantized), quantized, features)
+        """The whole training pass, whose parts the training step calls one by one."""
+        quantized = self.quantize(self.latents(images))
+        reconstruction = self.to_pixels(self.decoder_features(quantized.quantized))
+        return TokenizerOutput(reconstruction, quantized, self.predict_features(quantized.quantized))
+
+    def quantize(self, latents: Float[Array, "B h w K d"]) -> QuantizerOutput:
+        """Codes, entries and the statistics of the losses."""
+        return self.quantizer(latents)
+
+    def predict_features(self, quantized: Float[Array, "B h w K d"]) -> tuple[Float[Array, "B W"] | None, ...]:
+        """Per sub-codebook the teacher's feature as its codes tell it, None where it has no teacher."""
+        return tuple(predict and predict(quantized[..., k, :]) for k, predict in enumerate(self.feature_predictors))
 
     def latents(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w K d"]:
         """Latents before quantization (and before normalization), float32."""
@@ -112,6 +121,14 @@ class Tokenizer(nn.Module):
         return self.decode_quantized(self.quantizer.decode(codes))
 
     def decode_quantized(self, quantized: Float[Array, "B h w K d"]) -> Float[Array, "B H W 3"]:
-        """Images of the K quantized latents of each position, concatenated in sub-codebook order."""
+        """Images of the K quantized latents of each position."""
+        return self.to_pixels(self.decoder_features(quantized))
+
+    def decoder_features(self, quantized: Float[Array, "B h w K d"]) -> Float[Array, "B H W C"]:
+        """What enters the decoder's last convolution; quantized latents are joined in sub-codebook order."""
         joined = quantized.reshape(*quantized.shape[:-2], -1)
         return self.decoder(self.from_codes(joined))
+
+    def to_pixels(self, features: Float[Array, "B H W C"]) -> Float[Array, "B H W 3"]:
+        """The decoder's last convolution."""
+        return self.decoder.to_pixels(features)

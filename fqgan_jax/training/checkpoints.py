@@ -1,5 +1,6 @@
 """Checkpoints of a training run: atomic, asynchronous, exact; and parameters alone for inference."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -34,8 +35,7 @@ class Checkpoints:
         """The newest state, laid out as `abstract` (shapes, types, shardings) says."""
         restores = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
         items = self._manager.restore(self.latest_step(), args=ocp.args.Composite(**restores))
-        rest = items["rest"]
-        return TrainState(rest["step"], items["params"], rest["optimizer"], items.get("ema"))
+        return abstract.replace(params=items["params"], ema=items.get("ema"), **items["rest"])
 
     def close(self) -> None:
         """Waits until everything is written."""
@@ -44,8 +44,10 @@ class Checkpoints:
 
 
 def _items(state: TrainState) -> dict[str, PyTree]:
-    items = {"params": state.params, "rest": {"step": state.step, "optimizer": state.optimizer}}
-    return items if state.ema is None else items | {"ema": state.ema}
+    items = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    items = {name: item for name, item in items.items() if item is not None}
+    apart = {name: items.pop(name) for name in ("params", "ema") if name in items}
+    return apart | {"rest": items}
 
 
 def load_inference_params(workdir: Path) -> tuple[PyTree, int]:

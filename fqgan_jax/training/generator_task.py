@@ -18,7 +18,7 @@ from fqgan_jax.evaluation.figures import image_rows
 from fqgan_jax.losses.tokens import next_code_loss
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
-from fqgan_jax.training.state import TrainState, apply_gradients, create_state
+from fqgan_jax.training.state import TrainState, create_state, next_state, update, updated_average
 
 
 class GeneratorTask:
@@ -27,7 +27,7 @@ class GeneratorTask:
     kind = "generator"
     headline = "loss"
 
-    def __init__(self, config):
+    def __init__(self, config, num_devices: int):
         self.config = config
         check(bool(config.data.codes), "data.codes is empty: name the folder that fqgan tokenize wrote.")
         self.cache = CodeCache(Path(config.data.codes))
@@ -37,7 +37,7 @@ class GeneratorTask:
         self.fields = generator_fields(config, sizes)
         self.module = build_generator(self.fields)
         self.optimizer = make_optimizer(config.optimizer, config.train.steps)
-        self.schedule = learning_rate_schedule(config.optimizer, config.train.steps)
+        self.schedules = {"learning_rate": learning_rate_schedule(config.optimizer, config.train.steps)}
         self.skipped = Skipped()
         self.tokenizer = self._load_tokenizer(config.sample.tokenizer)
 
@@ -74,7 +74,21 @@ class GeneratorTask:
         data = self.config.data
         return code_batches(self.cache, data.batch_size, self.config.seed, start_step, data.num_threads, process)
 
-    def step(self, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
+    def frozen(self) -> dict:
+        """No frozen network takes part."""
+        return {}
+
+    def random_frozen(self, key: jax.Array) -> dict:
+        """As `frozen`."""
+        return {}
+
+    def random_batch(self, key: jax.Array) -> Batch:
+        """A global batch of random codes, as `batches` would give it."""
+        shape = (self.config.data.batch_size, *self.module.grid, self.module.num_codebooks)
+        codes = jax.random.randint(key, shape, 0, self.module.codebook_size)
+        return {"codes": codes, "label": jnp.zeros(len(codes), jnp.int32)}
+
+    def step(self, state: TrainState, frozen: dict, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         """One update; pure, its randomness a function of seed and step."""
         B, h, w, K = batch["codes"].shape
         codes = batch["codes"].reshape(B, h * w, K)
@@ -88,9 +102,12 @@ class GeneratorTask:
             return jnp.mean(per_codebook), per_codebook
 
         (total, per_codebook), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-        metrics = {"loss": average(total), "next_code": average(per_codebook)}
-        metrics["gradient_norm"] = average(optax.tree.norm(gradients))
-        return apply_gradients(state, gradients, self.optimizer, self.config.optimizer.ema_decay), metrics
+        norm = optax.tree.norm(gradients)
+        params, optimizer_state = update(state.params, gradients, self.optimizer, state.optimizer)
+        ema = updated_average(state.ema, params, self.config.optimizer.ema_decay)
+        new = state.replace(params=params, optimizer=optimizer_state, ema=ema)
+        metrics = {"loss": average(total), "next_code": average(per_codebook), "gradient_norm": average(norm)}
+        return next_state(jnp.isfinite(total) & jnp.isfinite(norm), state, new), metrics
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """One batch of labels to draw pictures for: the first eight classes."""

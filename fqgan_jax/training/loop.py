@@ -2,11 +2,14 @@
 
 import signal
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import jax
+from clu import parameter_overview
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from fqgan_jax import model_files
@@ -33,7 +36,8 @@ class Task(Protocol):
     def description(self) -> dict: ...
     def init(self, key): ...
     def batches(self, start_step, process): ...
-    def step(self, state, batch): ...
+    def frozen(self): ...
+    def step(self, state, frozen, batch): ...
     def evaluation_batches(self): ...
     def evaluate(self, params, batch): ...
 
@@ -49,33 +53,36 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     Raises:
       UserError: bad sizes or data, or a work folder of another config.
     """
-    task = TASKS[config.task](config)
     mesh = make_mesh(dict(config.mesh))
-    check_batch_size(config.data.batch_size, jax.device_count(), jax.process_count())
+    check_batch_size(config.data.batch_size, mesh.size, jax.process_count())
+    task = TASKS[config.task](config, mesh.size)
+    # Before the work folder: data or weights that are missing leave nothing behind.
+    description, frozen = task.description(), jax.device_put(task.frozen(), replicated(mesh))
     claim_workdir(config, workdir)
-    model_files.write_description(workdir, task.kind, task.description())
+    model_files.write_description(workdir, task.kind, description)
 
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
     state, step = _start(task, config.seed, mesh, checkpoints)
-    sharding, whole = jax.tree.map(lambda leaf: leaf.sharding, state), replicated(mesh)
-    task_step = jax.jit(
-        task.step, in_shardings=(sharding, batch_sharding(mesh)), out_shardings=(sharding, whole), donate_argnums=0
-    )
+    task_step = compiled_step(task, jax.tree.map(lambda leaf: leaf.sharding, state), mesh)
     log = RunLog(workdir, step)
+    if step == 0:
+        _write_overview(state, workdir)
     batches = to_devices(task.batches(step, (jax.process_index(), jax.process_count())), batch_sharding(mesh))
     last = min(config.train.steps, stop_after or config.train.steps)
     with _interruption() as interrupted, tqdm(total=config.train.steps, initial=step, desc=task.kind) as progress:
         collected, since, start = None, step, time.monotonic()
         while step < last and not interrupted:
-            state, metrics = task_step(state, next(batches))
+            state, metrics = task_step(state, frozen, next(batches))
             collected = metrics if collected is None else _merge(collected, metrics)
             step += 1
             progress.update()
             if step % config.train.log_every == 0 or step == last:
                 values = metrics_lib.compute(collected)
                 rate = (step - since) * config.data.batch_size / (time.monotonic() - start)
-                log.scalars(step, values | {"images_per_second": rate, "learning_rate": float(task.schedule(step))})
+                values |= {name: float(schedule(step)) for name, schedule in task.schedules.items()}
+                log.scalars(step, values | {"images_per_second": rate, "skipped": int(state.skipped)})
                 progress.set_postfix_str(f"loss {values[task.headline]:.4f}, {rate:.0f} images/s")
+                _check_progress(int(state.skipped), step, config.train.max_skipped, workdir)
                 collected, since, start = None, step, time.monotonic()
             if step % config.train.evaluate_every == 0 or step == config.train.steps:
                 _evaluate(task, state, step, mesh, log)
@@ -94,6 +101,23 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     return state
 
 
+def compiled_step(task: Task, sharding: TrainState, mesh: Mesh) -> Callable:
+    """The task's step, jitted for a mesh: `(state, frozen, batch) -> (state, metrics)`; the old state is given up."""
+    whole = replicated(mesh)
+    arguments, results = (sharding, whole, batch_sharding(mesh)), (sharding, whole)
+    return jax.jit(task.step, in_shardings=arguments, out_shardings=results, donate_argnums=0)
+
+
+def _write_overview(state: TrainState, workdir: Path) -> None:
+    """Every parameter's name, shape and size in `parameters.txt`, and one line of sums on the screen."""
+    networks = {"model": state.params} | ({"discriminator": state.adversary.params} if state.adversary else {})
+    table = parameter_overview.get_parameter_overview(networks, include_stats=False)
+    write_atomically(workdir / "parameters.txt", table + "\n")
+    sums = {name: sum(leaf.size for leaf in jax.tree.leaves(params)) for name, params in networks.items()}
+    sizes = ", ".join(f"{name} {size / 1e6:.2f} million" for name, size in sums.items())
+    tqdm.write(f"Parameters: {sizes} (each in {workdir / 'parameters.txt'})")
+
+
 _merge = jax.jit(metrics_lib.merge)
 
 
@@ -108,6 +132,15 @@ def _start(task: Task, seed: int, mesh, checkpoints: Checkpoints) -> tuple[Train
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, sharding
     )
     return checkpoints.restore(abstract), checkpoints.latest_step()
+
+
+def _check_progress(skipped: int, step: int, limit: int, workdir: Path) -> None:
+    """Raises `UserError` where too many updates in a row were skipped because something was not finite."""
+    if skipped >= limit:
+        raise UserError(
+            f"The last {skipped} updates before step {step} were skipped because a loss or gradient was not finite. "
+            f"The checkpoints in {workdir} are intact: lower the learning rate, or compute in float32, in a new folder."
+        )
 
 
 def _evaluate(task: Task, state: TrainState, step: int, mesh, log: RunLog) -> None:

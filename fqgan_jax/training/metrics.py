@@ -28,11 +28,11 @@ class CodeUsage(metrics.Metric):
         return CodeUsage(self.counts + other.counts)
 
     def compute(self) -> dict[str, Float[np.ndarray, " K"]]:
-        """Share of entries used at least once, and exp of the entropy of their frequencies."""
+        """Share of entries used at least once, how many were not, and exp of the entropy of their frequencies."""
         counts = np.asarray(self.counts, np.float64)
         p = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
         entropy = -np.sum(p * np.log(np.maximum(p, 1e-30)), -1)
-        return {"usage": np.mean(counts > 0, -1), "perplexity": np.exp(entropy)}
+        return {"usage": np.mean(counts > 0, -1), "dead": np.sum(counts == 0, -1), "perplexity": np.exp(entropy)}
 
 
 Metrics = dict[str, metrics.Metric]

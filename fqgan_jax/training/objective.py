@@ -1,36 +1,42 @@
-"""Where the tokenizer's loss terms get their weights and their names."""
+"""Where the tokenizer's loss terms get their weights and their names (paper section 3.5)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fqgan_jax.losses.disentanglement import disentanglement_loss
 from fqgan_jax.losses.quantization import codebook_loss, commitment_loss, entropy_loss
-from fqgan_jax.losses.reconstruction import l2_loss
 from fqgan_jax.losses.representation import info_nce_loss
-from fqgan_jax.models.tokenizer import TokenizerOutput
+from fqgan_jax.models.quantizer import QuantizerOutput
+
+Terms = dict[str, Array]
 
 
-def tokenizer_objective(
-    output: TokenizerOutput,
-    images: Float[Array, "B H W 3"],
-    targets: Sequence[Float[Array, "B W"] | None],
-    weights: dict[str, float],
-) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The weighted sum of all terms, and the terms by name, unweighted (paper section 3.5).
-
-    `targets` holds the teacher's features per sub-codebook. Terms with a value per sub-codebook are summed over them.
-    """
-    quantized = output.quantizer
-    terms = {
-        "reconstruction": l2_loss(output.reconstruction, images),
+def quantization_terms(quantized: QuantizerOutput) -> Terms:
+    """What depends on latents and codes alone; one value per sub-codebook, or one for all."""
+    return {
         "codebook": codebook_loss(quantized.entries, quantized.latents),
         "commitment": commitment_loss(quantized.entries, quantized.latents),
         "entropy": entropy_loss(quantized.token_entropy, quantized.mean_probability),
         "disentanglement": disentanglement_loss(quantized.quantized),
     }
-    predicted = [pair for pair in zip(output.features, targets, strict=True) if pair[0] is not None]
-    if predicted:
-        terms["feature"] = jnp.stack([info_nce_loss(*pair) for pair in predicted])
-    return sum(weights[name] * jnp.sum(term) for name, term in terms.items()), terms
+
+
+def feature_terms(
+    predicted: Sequence[Float[Array, "B W"] | None], targets: Sequence[Float[Array, "B W"] | None], group: int
+) -> Terms:
+    """Prediction of the teachers' features, one value per sub-codebook that has a teacher.
+
+    `group` examples at a time contrast with one another (a device's share, as published); 0: the whole batch.
+    """
+    pairs = [pair for pair in zip(predicted, targets, strict=True) if pair[0] is not None]
+    grouped = lambda x: x.reshape(-1, group or len(x), x.shape[-1])
+    losses = [jnp.mean(jax.vmap(info_nce_loss)(grouped(ours), grouped(theirs))) for ours, theirs in pairs]
+    return {"feature": jnp.stack(losses)} if losses else {}
+
+
+def weighted_sum(terms: Terms, weights: Mapping[str, float]) -> Float[Array, ""]:
+    """The sum of all terms times their weights; values per sub-codebook are summed."""
+    return sum(weights[name] * jnp.sum(term) for name, term in terms.items())

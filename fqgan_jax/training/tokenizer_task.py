@@ -1,27 +1,27 @@
-"""Training of the tokenizer: its batches, its step, its evaluation."""
+"""Training of the tokenizer: its batches, its state, its evaluation; the step itself is in `tokenizer_step`."""
 
 from collections.abc import Iterator
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from jaxtyping import PyTree
 
-from fqgan_jax.build import build_tokenizer, tokenizer_fields
+from fqgan_jax.build import build_discriminator, build_tokenizer, check_batch_parts, tokenizer_fields
 from fqgan_jax.data.loader import Batch, evaluation_batches, image_batches
-from fqgan_jax.data.sources import Skipped, open_source
+from fqgan_jax.data.sources import Skipped, Source, open_source
+from fqgan_jax.data.transforms import to_float
+from fqgan_jax.evaluation.codebooks import mutual_information
 from fqgan_jax.evaluation.figures import image_rows
 from fqgan_jax.evaluation.reconstruction import psnr, ssim
-from fqgan_jax.teachers.registry import HOST_TEACHERS
+from fqgan_jax.losses.perceptual import perceptual_loss
+from fqgan_jax.teachers.registry import DEVICE_TEACHERS, HOST_TEACHERS
+from fqgan_jax.teachers.vgg import LPIPS, load_lpips
 from fqgan_jax.training.metrics import CodeUsage, Metrics, average, masked_average
-from fqgan_jax.training.objective import tokenizer_objective
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
-from fqgan_jax.training.state import TrainState, apply_gradients, create_state
-
-
-def to_float(images: jax.Array) -> jax.Array:
-    """uint8 [0, 255] to float32 [-1, 1]."""
-    return images.astype(jnp.float32) / 127.5 - 1
+from fqgan_jax.training.state import Adversary, TrainState, create_state
+from fqgan_jax.training.tokenizer_step import Players, in_parts, tokenizer_step
 
 
 class TokenizerTask:
@@ -30,27 +30,78 @@ class TokenizerTask:
     kind = "tokenizer"
     headline = "reconstruction"  # the metric beside the progress bar
 
-    def __init__(self, config):
+    def __init__(self, config, num_devices: int):
         self.config = config
         self.fields = tokenizer_fields(config)
-        self.module = build_tokenizer(self.fields)
-        self.optimizer = make_optimizer(config.optimizer, config.train.steps)
-        self.schedule = learning_rate_schedule(config.optimizer, config.train.steps)
+        check_batch_parts(config, num_devices)
+        names = dict.fromkeys(name for name in config.teachers if name in DEVICE_TEACHERS)
+        self.teachers = {name: DEVICE_TEACHERS[name].with_dtype(config.frozen_dtype) for name in names}
+        self.lpips = LPIPS(jnp.dtype(config.frozen_dtype)) if config.loss.perceptual else None
+        self.players = Players(
+            # `chunk_tokens` is a device's share; distances exist on all of them at a time.
+            build_tokenizer(self.fields | {"chunk_tokens": config.model.chunk_tokens * num_devices}),
+            make_optimizer(config.optimizer, config.train.steps),
+            build_discriminator(config),
+            make_optimizer(config.adversarial.optimizer, config.train.steps),
+            self.lpips and partial(perceptual_loss, self.lpips),
+        )
+        self.module = self.players.tokenizer
+        self.schedules = {
+            "learning_rate": learning_rate_schedule(config.optimizer, config.train.steps),
+            "discriminator_learning_rate": learning_rate_schedule(config.adversarial.optimizer, config.train.steps),
+        }
         self.skipped = Skipped()
-        source = (config.data.source, config.data.validation_fraction)
-        self.train_source = open_source(source[0], "train", source[1])
-        self.validation_source = open_source(source[0], "validation", source[1])
         self._reconstruct = jax.jit(self._evaluation_step)
+
+    @cached_property
+    def train_source(self) -> Source:
+        """Images to learn from."""
+        return open_source(self.config.data.source, "train", self.config.data.validation_fraction)
+
+    @cached_property
+    def validation_source(self) -> Source:
+        """Images kept aside."""
+        return open_source(self.config.data.source, "validation", self.config.data.validation_fraction)
 
     def description(self) -> dict:
         """What is saved beside the parameters, so that a checkpoint describes itself."""
         return {"fields": self.fields, "class_names": self.train_source.class_names}
 
+    def frozen(self) -> PyTree:
+        """Parameters of the frozen networks.
+
+        Raises:
+          UserError: weights that are not in the cache, or damaged ones.
+        """
+        teachers = {name: teacher.load() for name, teacher in self.teachers.items()}
+        return {"teachers": teachers} | ({"perceptual": load_lpips()} if self.lpips else {})
+
+    def random_frozen(self, key: jax.Array) -> PyTree:
+        """Random numbers in the place of `frozen`, for compilation and benchmarks without the published weights."""
+        images = jnp.zeros((1, 32, 32, 3))
+        teachers = {name: teacher.init(key) for name, teacher in self.teachers.items()}
+        return {"teachers": teachers} | (
+            {"perceptual": self.lpips.init(key, images, images)["params"]} if self.lpips else {}
+        )
+
     def init(self, key: jax.Array) -> TrainState:
         """A fresh state."""
-        size = self.config.data.image_size
-        params = self.module.init(key, jnp.zeros((1, size, size, 3)))["params"]
-        return create_state(params, self.optimizer, self.config.optimizer.ema_decay)
+        config, images = self.config, jnp.zeros((1, self.config.data.image_size, self.config.data.image_size, 3))
+        params = self.module.init(key, images)["params"]
+        adversary = None
+        if self.players.discriminator is not None:
+            theirs = self.players.discriminator.init(jax.random.fold_in(key, 1), images)["params"]
+            adversary = Adversary(theirs, self.players.discriminator_optimizer.init(theirs), jnp.zeros(2))
+        shape = (self.module.num_codebooks, self.module.codebook_size)
+        idle = jnp.zeros(shape, jnp.int32) if config.reseed_after else None
+        return create_state(params, self.players.optimizer, config.optimizer.ema_decay, adversary, idle)
+
+    def random_batch(self, key: jax.Array) -> dict[str, jax.Array]:
+        """A global batch of noise, as `batches` would give it."""
+        size, count = self.config.data.image_size, self.config.data.batch_size
+        batch = {"image": jax.random.bits(key, (count, size, size, 3), jnp.uint8), "label": jnp.zeros(count, jnp.int32)}
+        hosts = {name for name in self.config.teachers if name in HOST_TEACHERS}
+        return batch | {f"feature/{name}": jnp.ones((count, HOST_TEACHERS[name].width)) for name in sorted(hosts)}
 
     def batches(self, start_step: int, process: tuple[int, int]) -> Iterator[Batch]:
         """This host's training batches from a step on."""
@@ -60,21 +111,17 @@ class TokenizerTask:
         sizes = (data.image_size, data.batch_size, self.config.seed, start_step)
         return image_batches(self.train_source, *sizes, self.skipped, functions, data.num_threads, process)
 
-    def step(self, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
+    def step(self, state: TrainState, frozen: PyTree, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         """One update; pure."""
         images = to_float(batch["image"])
-        targets = [teacher and batch[f"feature/{teacher}"] for teacher in self.config.teachers]
-
-        def loss(params):
-            output = self.module.apply({"params": params}, images)
-            total, terms = tokenizer_objective(output, images, targets, self.config.loss)
-            return total, (terms, output.quantizer.codes)
-
-        gradients, (terms, codes) = jax.grad(loss, has_aux=True)(state.params)
-        metrics = {name: average(term) for name, term in terms.items()}
-        metrics["gradient_norm"] = average(optax.tree.norm(gradients))
-        metrics["codes"] = CodeUsage.from_codes(codes, self.module.codebook_size)
-        return apply_gradients(state, gradients, self.optimizer, self.config.optimizer.ema_decay), metrics
+        features = {
+            name: in_parts(partial(teacher.features, frozen["teachers"][name]), self.config.train.accumulate)(images)
+            for name, teacher in self.teachers.items()
+        }
+        targets = [name and features.get(name, batch.get(f"feature/{name}")) for name in self.config.teachers]
+        state, values = tokenizer_step(state, frozen, images, targets, self.players, self.config)
+        codes = CodeUsage.from_codes(values.pop("codes"), self.module.codebook_size)
+        return state, {name: average(value) for name, value in values.items()} | {"codes": codes}
 
     def _evaluation_step(self, params, batch) -> tuple[Metrics, jax.Array]:
         images = to_float(batch["image"])
@@ -85,6 +132,9 @@ class TokenizerTask:
             "ssim": masked_average(ssim(reconstruction, images), batch["mask"]),
             "codes": CodeUsage.from_codes(codes, self.module.codebook_size, batch["mask"]),
         }
+        if self.module.num_codebooks > 1:
+            shared = mutual_information(codes, batch["mask"], self.module.codebook_size)
+            metrics["mutual_information"] = average(shared)
         return metrics, reconstruction
 
     def evaluation_batches(self) -> Iterator[Batch]:

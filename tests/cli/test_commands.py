@@ -86,13 +86,18 @@ def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, t
         ),
         ("train --config configs/demo_tokenizer.py --workdir {tmp}/w --config.sed=3", "did you mean 'seed'"),
         ("train --config configs/demo_generator.py --workdir {tmp}/w", "data.codes is empty"),
+        (
+            "train --config configs/tokenizer_imagenet.py --workdir {tmp}/w --config.data.source=photos",
+            "fqgan weights fetch clip-vit-large-patch14",
+        ),
         ("train --config configs/demo_generator.py --workdir {tmp}/w --config.data.codes={tmp}", "no code cache"),
         ("demo --data {tmp} --workdir {tmp}/w", "holds no images"),
         ("sample --checkpoint {tmp} --tokenizer {tmp} --out {tmp}/o", "holds no model"),
         ("reconstruct --checkpoint {tmp}/none --out {tmp}/o x.png", "There is no checkpoint"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(command, message, tmp_path, capsys):
+def test_bad_input_is_one_sentence_and_exit_code_2(command, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
     assert main(command.format(tmp=tmp_path).split()) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -91,7 +91,7 @@ def work_folder(tmp_path):
         model_files.write_description(folder, "tokenizer", {"fields": fields, "class_names": ["ant"]})
         average = jax.tree.map(lambda leaf: leaf / 2, tokenizer.params) if ema else None
         checkpoints = Checkpoints(folder, keep=1)
-        checkpoints.save(TrainState(jnp.int32(3), tokenizer.params, optax.EmptyState(), average))
+        checkpoints.save(TrainState(jnp.int32(3), tokenizer.params, optax.EmptyState(), average, jnp.int32(0)))
         checkpoints.close()
         return folder, tokenizer
 

@@ -8,7 +8,7 @@ from conftest import tiny_generator_config, tiny_tokenizer_config
 from fqgan_jax.errors import UserError
 from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
-from fqgan_jax.training import metrics
+from fqgan_jax.training import metrics, tokenizer_task
 from fqgan_jax.training.checkpoints import load_inference_params
 from fqgan_jax.training.generator_task import GeneratorTask
 from fqgan_jax.training.logging import read_log
@@ -49,10 +49,11 @@ def losses(task, axes, devices, steps=3):
     key = jax.random.key(0)
     sharding = state_sharding(jax.eval_shape(task.init, key), mesh)
     state = jax.jit(task.init, out_shardings=sharding)(key)
-    step = jax.jit(task.step, in_shardings=(sharding, batch_sharding(mesh)), out_shardings=(sharding, replicated(mesh)))
+    whole, frozen = replicated(mesh), jax.device_put(task.frozen(), replicated(mesh))
+    step = jax.jit(task.step, in_shardings=(sharding, whole, batch_sharding(mesh)), out_shardings=(sharding, whole))
     stream, rows = task.batches(0, (0, 1)), []
     for _ in range(steps):
-        state, collected = step(state, jax.device_put(next(stream), batch_sharding(mesh)))
+        state, collected = step(state, frozen, jax.device_put(next(stream), batch_sharding(mesh)))
         values = metrics.compute(collected)
         rows.append([values[name] for name in sorted(values)])
     return np.array(rows)
@@ -61,9 +62,11 @@ def losses(task, axes, devices, steps=3):
 @pytest.mark.parametrize("kind", ["tokenizer", "generator"])
 def test_eight_devices_give_the_numbers_of_one(kind, request):
     if kind == "tokenizer":
-        task = TokenizerTask(tiny_tokenizer_config())
+        task = TokenizerTask(tiny_tokenizer_config(), jax.device_count())
     else:
-        task = GeneratorTask(tiny_generator_config(f"data.codes={request.getfixturevalue('code_cache')}"))
+        task = GeneratorTask(
+            tiny_generator_config(f"data.codes={request.getfixturevalue('code_cache')}"), jax.device_count()
+        )
     one = losses(task, {"data": 1, "fsdp": 1}, jax.devices()[:1])
     np.testing.assert_allclose(losses(task, {"data": 4, "fsdp": 2}, jax.devices()), one, rtol=1e-5, atol=1e-6)
 
@@ -72,16 +75,53 @@ def test_eight_devices_give_the_numbers_of_one(kind, request):
 def test_one_batch_is_learned(kind, request):
     steps = ("train.steps=120", "optimizer.schedule=constant", "optimizer.learning_rate=3e-3")
     if kind == "tokenizer":
-        task = TokenizerTask(tiny_tokenizer_config(*steps))
+        task = TokenizerTask(tiny_tokenizer_config(*steps), jax.device_count())
     else:
         codes = f"data.codes={request.getfixturevalue('code_cache')}"
-        task = GeneratorTask(tiny_generator_config(*steps, codes, "model.dropout=0.0", "class_dropout=0.0"))
+        task = GeneratorTask(
+            tiny_generator_config(*steps, codes, "model.dropout=0.0", "class_dropout=0.0"), jax.device_count()
+        )
     state, batch = jax.jit(task.init)(jax.random.key(0)), next(task.batches(0, (0, 1)))
     step, history = jax.jit(task.step), []
     for _ in range(120):
-        state, collected = step(state, batch)
+        state, collected = step(state, task.frozen(), batch)
         history.append(float(collected[task.headline].compute()))
     assert history[-1] < 0.6 * history[0]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("model.num_codebooks=8", f"teachers={(None,) * 8}"),
+        (
+            *("model.num_codebooks=64", f"teachers={(None,) * 64}"),
+            *("model.factorization=split", "model.code_dim=2", "model.z_channels=128"),
+        ),
+    ],
+    ids=["8 adapters", "64 split"],
+)
+def test_many_codebooks_train(fields):
+    task = TokenizerTask(tiny_tokenizer_config(*fields, "optimizer.learning_rate=1e-3"), jax.device_count())
+    state, batch = jax.jit(task.init)(jax.random.key(0)), next(task.batches(0, (0, 1)))
+    step, history = jax.jit(task.step), []
+    for _ in range(20):
+        state, collected = step(state, {}, batch)
+        history.append(float(collected["loss"].compute()))
+    assert history[-1] < history[0]
+    usage = metrics.compute(collected)
+    assert min(usage[f"usage/{k}"] for k in range(task.module.num_codebooks)) > 0
+
+
+def test_run_that_is_never_finite_stops_and_leaves_its_checkpoints(tmp_path, monkeypatch):
+    config = tiny_tokenizer_config("train.steps=6", "train.log_every=1", "train.max_skipped=2")
+    train(config, tmp_path, stop_after=2)
+    before = load_inference_params(tmp_path)[0]
+    monkeypatch.setattr(tokenizer_task, "to_float", lambda images: images * np.nan)
+    with pytest.raises(UserError, match="last 2 updates before step 4 were skipped"):
+        train(config, tmp_path)
+    after, step = load_inference_params(tmp_path)
+    assert step == 2
+    assert_identical(after, before)
 
 
 def test_work_folder_of_another_config_is_left_alone(trained_tokenizer):

@@ -1,0 +1,47 @@
+"""A dual tokenizer for 64x64 images with a discriminator and a teacher, without any downloaded weights.
+
+    fqgan train --config configs/tokenizer_64.py --workdir runs/tokenizer_64 --config.data.source=FOLDER
+
+1.3 s a step on two CPU cores; a GPU takes the whole of it in minutes.
+"""
+
+from fqgan_jax.config import parse_arguments, tokenizer_defaults
+
+
+def get_config(arguments: str = ""):
+    """Arguments: k (sub-codebooks); the last one learns from histograms of oriented gradients."""
+    arguments = parse_arguments(arguments, k=2)
+    config = tokenizer_defaults()
+    config.model.num_codebooks = arguments["k"]
+    config.model.codebook_size = 1024
+    config.model.base_width = 32
+    config.model.multipliers = (1, 2, 4)  # f = 4
+    config.model.num_blocks = 1
+    config.model.norm_groups = 8
+    config.model.z_channels = 64
+    config.model.adapter_depth = 2
+    config.model.feature_depth = 1
+    config.model.dtype = "float32"
+    config.teachers = (None,) * (arguments["k"] - 1) + ("hog",)
+
+    # Pixels weigh more than in the paper, where a perceptual loss stands beside them.
+    config.loss.reconstruction = 5.0
+    config.loss.perceptual = 0.0
+
+    config.adversarial.width = 32
+    config.adversarial.start = 500
+    config.adversarial.ramp = 100
+    config.adversarial.adaptive = True
+
+    config.data.image_size = 64
+    config.data.batch_size = 16
+    config.data.num_threads = 2
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 50
+
+    config.train.steps = 1000
+    config.train.log_every = 50
+    config.train.evaluate_every = 500
+    config.train.checkpoint_every = 500
+    return config

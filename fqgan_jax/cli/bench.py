@@ -1,0 +1,44 @@
+"""`fqgan bench`."""
+
+from fqgan_jax.cli.arguments import positive
+from fqgan_jax.errors import UserError
+
+HELP = "Time a part on the devices here, on synthetic data and with random frozen networks."
+EXAMPLES = """\
+  fqgan bench tokenizer-train --config.data.batch_size=16
+  fqgan bench tokenizer-train --config configs/demo_tokenizer.py:k=8,teacher=none --steps 20
+  fqgan bench quantizer --config configs/tokenizer_imagenet.py:k=3 --config.data.batch_size=32"""
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("part", choices=("tokenizer-train", "quantizer"), help="what is measured")
+    parser.add_argument(
+        "--config",
+        default="configs/tokenizer_imagenet.py",
+        help="config file, with its arguments after a colon: FILE[:k=3,...] (default: %(default)s)",
+    )
+    parser.add_argument("--steps", type=positive, default=5, help="steps that are timed (default: %(default)s)")
+    parser.add_argument(
+        "--config.FIELD", metavar="VALUE", dest="config_field", help="change any field of the config (repeatable)"
+    )
+
+
+def run(options) -> None:
+    from fqgan_jax.build import tokenizer_fields
+    from fqgan_jax.config import load_config
+    from fqgan_jax.performance.bench import bench_quantizer, bench_training
+
+    config = load_config(options.config, options.overrides)
+    if config.task != "tokenizer":
+        raise UserError(
+            f"{options.config} trains a {config.task}: fqgan bench {options.part} needs a tokenizer's config."
+        )
+    if options.part == "quantizer":
+        fields = tokenizer_fields(config)
+        tokens = config.data.batch_size * fields["grid"][0] * fields["grid"][1]
+        sizes = (fields["num_codebooks"], fields["codebook_size"], fields["code_dim"], tokens)
+        values = bench_quantizer(*sizes, config.model.chunk_tokens, options.steps)
+    else:
+        values = bench_training(config, options.steps)
+    for name, value in values.items():
+        print(f"{name:<36} {value:.4g}")

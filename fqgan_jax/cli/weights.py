@@ -1,0 +1,78 @@
+"""`fqgan weights`."""
+
+import argparse
+import re
+from pathlib import Path
+
+from fqgan_jax.errors import UserError
+
+HELP = "List, fetch and verify the weights of the frozen networks that training and evaluation need."
+EXAMPLES = """\
+  fqgan weights list
+  fqgan weights fetch vgg16 lpips-vgg16 dinov2-small
+  fqgan weights fetch vgg16 --from vgg16-397923af.pth
+  fqgan weights verify
+The weights lie in $FQGAN_CACHE, or in ~/.cache/fqgan_jax."""
+
+
+def add_arguments(parser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|fetch|verify")
+    actions.add_parser("list", help="names, licences, sizes, sources, and which are in the cache")
+    fetch = actions.add_parser("fetch", help="download (a broken transfer continues), check, and keep in the cache")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="a name of fqgan weights list")
+    fetch.add_argument("--from", dest="file", type=Path, metavar="FILE", help="the published file, at hand already")
+    fetch.add_argument("--sha256", type=_digest, metavar="HEX", help="that the published file must have")
+    actions.add_parser("verify", help="check every file in the cache against its recorded SHA-256")
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text.lower()):
+        raise argparse.ArgumentTypeError("a SHA-256 has 64 hexadecimal digits")
+    return text.lower()
+
+
+def run(options) -> None:
+    {"list": _list, "fetch": _fetch, "verify": _verify}[options.action](options)
+
+
+def _list(options) -> None:
+    from fqgan_jax.teachers.weights import NETWORKS, SOURCE, cache_folder
+
+    rows = [("name", "used for", "licence", "MB", "cache", "source")]
+    for network in NETWORKS.values():
+        state = "present" if (network.folder / SOURCE).is_file() else "missing"
+        description = (network.used_for, network.license, str(network.megabytes))
+        rows.append((network.name, *description, state, network.page))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"The cache is {cache_folder()}.")
+
+
+def _fetch(options) -> None:
+    from fqgan_jax.teachers.fetching import fetch
+    from fqgan_jax.teachers.weights import network_named
+
+    if len(options.names) > 1 and (options.file or options.sha256):
+        raise UserError("--from and --sha256 speak of one file: name one network.")
+    for name in options.names:
+        network_named(name)
+    for name in options.names:
+        print(f"{name} -> {fetch(name, options.file, options.sha256)}")
+
+
+def _verify(options) -> None:
+    from fqgan_jax.teachers.weights import NETWORKS, SOURCE, cache_folder, find_weights
+
+    present = [name for name, network in NETWORKS.items() if (network.folder / SOURCE).is_file()]
+    changed = []
+    for name in present:
+        try:
+            find_weights(name)
+            print(f"{name}: unchanged")
+        except UserError as error:
+            changed.append(str(error))
+    if changed:
+        raise UserError("\n".join(changed))
+    if not present:
+        print(f"There are no weights in {cache_folder()} yet.")

@@ -1,0 +1,1 @@
+"""How fast, and how large: ahead-of-time plans and benchmarks."""

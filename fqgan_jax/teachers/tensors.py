@@ -1,0 +1,53 @@
+"""Published tensors of frozen networks: their files, and their way into our parameters."""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from fqgan_jax.errors import UserError
+from fqgan_jax.interop.checkpoint_files import read_checkpoint_file
+from fqgan_jax.interop.correspondence import Rule, check_tensors, correspondence, scatter
+
+# A network's files in a folder of the hub or of our cache.
+TENSORS = "model.safetensors"
+CONFIG = "config.json"
+
+
+def read_tensors(path: Path, unused: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """Name to tensor of a published file, without those whose names start with one of `unused`.
+
+    Raises:
+      UserError: no such file, a damaged one, one that would run code, or a PyTorch file without PyTorch at hand.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    tensors = read_checkpoint_file(path).tensors
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(unused)}
+
+
+def check_reader(file: str) -> None:
+    """UserError where a file of this name needs PyTorch to be read and it is not installed."""
+    if not file.endswith(".safetensors") and find_spec("torch") is None:
+        raise UserError(f"Reading {file} needs PyTorch: pip install fqgan-jax[torch].")
+
+
+def import_tensors(
+    state: Mapping[str, np.ndarray], rules: Sequence[Rule], module: nn.Module, image_size: int, inputs: int, what: str
+) -> dict:
+    """Parameters (nested, float32) of a module of so many image inputs from published tensors.
+
+    Raises:
+      UserError: tensors that are missing, unexpected or mis-shaped for `what`, by name.
+    """
+    images = [jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)] * inputs
+    params = jax.eval_shape(module.init, jax.random.key(0), *images)["params"]
+    shapes = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
+    entries = correspondence(rules, shapes, ())
+    check_tensors(entries, state, what)
+    return scatter(entries, state)

@@ -1,0 +1,70 @@
+"""`fqgan weights` as a user types it."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from fqgan_jax.cli.main import main
+from fqgan_jax.teachers.weights import NETWORKS
+
+CONTENT = save({"features.0.bias": np.ones(3, np.float32)})
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A published vgg16 at hand; nothing answers at its address."""
+    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    row = dataclasses.replace(NETWORKS["vgg16"], url="http://127.0.0.1:9/vgg.safetensors", sha256=digest)
+    monkeypatch.setitem(NETWORKS, "vgg16", row)
+    (tmp_path / "vgg.safetensors").write_bytes(CONTENT)
+    return tmp_path / "vgg.safetensors"
+
+
+def states(capsys) -> dict[str, str]:
+    """Network to "present" or "missing", as `fqgan weights list` prints them."""
+    assert main(["weights", "list"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    column = rows[0].index("cache")
+    return {row.split()[0]: row[column:].split()[0] for row in rows[1:-1]}
+
+
+def test_list_fetch_and_verify(published, capsys):
+    assert states(capsys) == dict.fromkeys(NETWORKS, "missing")
+    assert main(["weights", "fetch", "vgg16", "--from", str(published)]) == 0
+    folder = published.parent / "cache" / "weights" / "vgg16"
+    assert capsys.readouterr().out == f"vgg16 -> {folder}\n"
+    assert states(capsys) == dict.fromkeys(NETWORKS, "missing") | {"vgg16": "present"}
+    assert main(["weights", "verify"]) == 0
+    assert capsys.readouterr().out == "vgg16: unchanged\n"
+    (folder / "model.safetensors").write_bytes(CONTENT[:-1])
+    assert main(["weights", "verify"]) == 2
+    assert "is not what was fetched: run `fqgan weights fetch vgg16`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("fetch vgg16", "--from vgg.safetensors"),
+        ("fetch vgg", "did you mean vgg16"),
+        ("fetch vgg16 --from {tmp}/none.pth", "There is no file"),
+        ("fetch vgg16 lpips-vgg16 --from {tmp}/vgg.safetensors", "name one network"),
+        ("fetch lpips-vgg16 --from {tmp}/vgg.safetensors", "is not the published file of lpips-vgg16"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(command, message, published, capsys):
+    assert main(["weights", *command.format(tmp=published.parent).split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not any((published.parent / "cache").rglob("*.safetensors"))
+
+
+def test_a_hash_has_64_digits(published, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["weights", "fetch", "vgg16", "--sha256", "abc"])
+    assert stopped.value.code == 2
+    assert "64 hexadecimal digits" in capsys.readouterr().err
