@@ -1,17 +1,20 @@
 """Export folders: a tokenizer or generator in the format of another framework, with a README that loads it."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
 
 from fqgan_jax import model_files
-from fqgan_jax.api import Generator, Tokenizer, load_generator, load_tokenizer
+from fqgan_jax.api import Generator, Tokenizer, _fields, load_generator, load_tokenizer
 from fqgan_jax.errors import UserError
 from fqgan_jax.extras import import_extra
 from fqgan_jax.files import whole_folder
+from fqgan_jax.interop.checkpoint_files import METADATA, read_checkpoint_file
 from fqgan_jax.interop.published import export_far, export_tokenizer
 from fqgan_jax.interop.readme import readme
 from fqgan_jax.training.checkpoints import FOLDER, has_average, load_params_and_average
@@ -28,9 +31,16 @@ class Export:
     sets: Mapping[str, PyTree]
     batch_size: int
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the model is, as in `model_files`; tensor files carry it, so that fqgan_jax reads them back whole."""
+        kind, tokenizer = ("generator", self.model.tokenizer) if _is_generator(self.model) else ("tokenizer", "")
+        names = list(self.model.class_names)
+        return {"kind": kind, "fields": _fields(self.model.module), "class_names": names, "tokenizer": tokenizer}
+
     def published(self) -> TensorSets:
         """The sets with published names and layouts."""
-        to_published = export_far if isinstance(self.model, Generator) else export_tokenizer
+        to_published = export_far if _is_generator(self.model) else export_tokenizer
         return {name: to_published(params, self.model.module) for name, params in self.sets.items()}
 
 
@@ -40,7 +50,7 @@ def export_checkpoint(
     """Writes the folder `out`, whole or not at all, and returns its file names.
 
     Args:
-      checkpoint: work folder or export folder of a tokenizer or a generator.
+      checkpoint: work folder, export folder or published file of a tokenizer or a generator.
       format: one of `FORMATS`.
       with_ema: parameters as they are trained and their moving average, as two sets ("torch" and "safetensors");
         otherwise the moving average alone, where one was kept.
@@ -53,18 +63,24 @@ def export_checkpoint(
         raise UserError(f"--with-ema is for the formats torch and safetensors: {format} holds one set of parameters.")
     with whole_folder(out) as folder:
         model = load_model(checkpoint)
-        sets = _parameter_sets(model, checkpoint, with_ema)
-        FORMATS[format](folder, Export(model, sets, batch_size))
-        weights = _which_weights(checkpoint, with_ema)
-        (folder / "README.md").write_text(readme(model.module, format, weights, model.class_names, batch_size))
+        export = Export(model, _parameter_sets(model, checkpoint, with_ema), batch_size)
+        FORMATS[format](folder, export)
+        text = readme(export.description, format, _which_weights(checkpoint, with_ema), batch_size)
+        (folder / "README.md").write_text(text)
         return sorted(path.name for path in folder.iterdir())
 
 
 def load_model(checkpoint: Path) -> Tokenizer | Generator:
     """The tokenizer or generator of a checkpoint, whichever it holds. UserError where it holds neither."""
-    if model_files.described_kind(checkpoint) == "generator":
-        return load_generator(checkpoint)
-    return load_tokenizer(checkpoint)
+    if checkpoint.is_file():
+        generator = "tok_embeddings_1.weight" in read_checkpoint_file(checkpoint).tensors
+    else:
+        generator = model_files.described_kind(checkpoint) == "generator"
+    return load_generator(checkpoint) if generator else load_tokenizer(checkpoint)
+
+
+def _is_generator(model: Tokenizer | Generator) -> bool:
+    return isinstance(model, Generator)
 
 
 def _parameter_sets(model: Tokenizer | Generator, checkpoint: Path, with_ema: bool) -> dict[str, PyTree]:
@@ -100,14 +116,15 @@ def _write_torch(folder: Path, export: Export) -> None:
         name: {tensor: torch.from_numpy(value) for tensor, value in tensors.items()}
         for name, tensors in export.published().items()
     }
-    torch.save(tensors, folder / "model.pt")
+    torch.save(tensors | {METADATA: export.description}, folder / "model.pt")
 
 
 def _write_safetensors(folder: Path, export: Export) -> None:
     from safetensors.numpy import save
 
+    metadata = {"format": "pt", METADATA: json.dumps(export.description)}
     for name, tensors in export.published().items():
-        (folder / f"{name}.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
+        (folder / f"{name}.safetensors").write_bytes(save(tensors, metadata=metadata))
 
 
 def _write_stablehlo(folder: Path, export: Export) -> None:
@@ -116,7 +133,7 @@ def _write_stablehlo(folder: Path, export: Export) -> None:
     from fqgan_jax.interop.stablehlo import flat_params, generator_programs, tokenizer_programs
 
     model = export.model
-    programs = generator_programs if isinstance(model, Generator) else tokenizer_programs
+    programs = generator_programs if _is_generator(model) else tokenizer_programs
     for name, program in programs(model.module, model.params).items():
         (folder / f"{name}.jaxexport").write_bytes(program.serialize())
     (folder / "params.safetensors").write_bytes(save(flat_params(model.params)))
@@ -125,7 +142,7 @@ def _write_stablehlo(folder: Path, export: Export) -> None:
 def _write_onnx(folder: Path, export: Export) -> None:
     from fqgan_jax.interop.onnx import tokenizer_models
 
-    if isinstance(export.model, Generator):
+    if _is_generator(export.model):
         raise UserError("--format onnx is for tokenizers alone; --format stablehlo exports a generator's loop.")
     for name, model in tokenizer_models(export.model.module, export.model.params, export.batch_size).items():
         (folder / f"{name}.onnx").write_bytes(model)

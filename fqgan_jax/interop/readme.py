@@ -1,14 +1,12 @@
 """The README.md of an export folder: what lies in it, shapes, value ranges, and the lines that load it."""
 
-import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from fqgan_jax.build import downsampling
-from fqgan_jax.models.far import FAR
-from fqgan_jax.models.tokenizer import Tokenizer
 
 _NAMES = (
     "Tensors have the names and layouts of the published PyTorch checkpoints: convolutions (out, in, rows, columns), "
@@ -20,6 +18,7 @@ _TOKENIZER_NAMES = (
     "and so on. `codebook_used` are statistics buffers, zero here."
 )
 _GENERATOR_NAMES = f"{_NAMES} The tables of sub-codebook k are `tok_embeddings_k` and `output_k`, from 1, for any K."
+_BACK = "`fqgan_jax.load_{kind}` reads it back"
 
 _STRICT = """\
 # In PyTorch modules of these names and sizes: module.load_state_dict(tensors, strict=True)"""
@@ -88,10 +87,10 @@ codes, latents = encoder.run(None, {{"images": images}})
 
 _FILES = {
     ("native", "tokenizer"): "`params.safetensors` holds the parameters, `model.json` what the model is.",
-    ("torch", "tokenizer"): f"`model.pt` is a dict of named sets of tensors. {_TOKENIZER_NAMES}",
-    ("torch", "generator"): f"`model.pt` is a dict of named sets of tensors. {_GENERATOR_NAMES}",
-    ("safetensors", "tokenizer"): f"One file for each named set of tensors. {_TOKENIZER_NAMES}",
-    ("safetensors", "generator"): f"One file for each named set of tensors. {_GENERATOR_NAMES}",
+    ("torch", "tokenizer"): f"`model.pt` is a dict of named sets of tensors; {_BACK}. {_TOKENIZER_NAMES}",
+    ("torch", "generator"): f"`model.pt` is a dict of named sets of tensors; {_BACK}. {_GENERATOR_NAMES}",
+    ("safetensors", "tokenizer"): f"One file for each named set of tensors; {_BACK}. {_TOKENIZER_NAMES}",
+    ("safetensors", "generator"): f"One file for each named set of tensors; {_BACK}. {_GENERATOR_NAMES}",
     ("stablehlo", "tokenizer"): (
         "`encode.jaxexport` and `decode.jaxexport` are StableHLO programs for any batch size, each for CPUs, NVIDIA "
         "GPUs and TPUs, that JAX runs without further libraries; `params.safetensors` is their first argument. "
@@ -116,44 +115,45 @@ _FILES["native", "generator"] = _FILES["native", "tokenizer"]
 _TENSORS = ("torch", "safetensors")
 
 
-def readme(module: Tokenizer | FAR, format: str, weights: str, class_names: tuple[str, ...], batch_size: int) -> str:
+def readme(description: Mapping[str, Any], format: str, weights: str, batch_size: int) -> str:
     """Text of the README of a folder in this format; its code runs inside the folder.
 
-    `weights` is a sentence on which parameters these are, `batch_size` that of the ONNX models.
+    `description` is as `model_files` writes it, with its kind; `weights` a sentence on which parameters these are,
+    `batch_size` that of the ONNX models.
     """
-    kind = "generator" if isinstance(module, FAR) else "tokenizer"
-    facts = {"K": module.num_codebooks, "batch_size": batch_size, "jax": jax.__version__, "strict": _STRICT}
+    kind, fields = description["kind"], description["fields"]
+    facts = {"K": fields["num_codebooks"], "batch_size": batch_size, "jax": jax.__version__, "strict": _STRICT}
+    facts |= {"dtype": fields["dtype"], "kind": kind}
     if kind == "tokenizer":
-        f = downsampling(module.multipliers)
-        facts |= {"H": module.grid[0] * f, "W": module.grid[1] * f}
-    facts["dtype"] = "float32" if format == "onnx" else jnp.dtype(module.dtype).name
+        f = downsampling(fields["multipliers"])
+        facts |= {"H": fields["grid"][0] * f, "W": fields["grid"][1] * f}
     code = _CODE.get((format, kind)) or _CODE[format, ""]
     parts = [
         f"# {'FAR generator' if kind == 'generator' else 'FQGAN tokenizer'}: {format} export of fqgan_jax",
         f"{_FILES[format, kind].format(**facts)} {weights}",
         f"```python\n{code.format(**facts)}\n```",
-        "\n".join(f"- {line}" for line in _values(module, format, facts)),
+        "\n".join(f"- {line}" for line in _values(kind, fields, format, facts)),
     ]
-    if class_names:
-        parts.append("Classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(class_names)) + ".")
-    fields = [f for f in dataclasses.fields(module) if f.name not in ("parent", "name", "dtype")]
-    parts.append("Sizes: " + ", ".join(f"`{f.name}={getattr(module, f.name)}`" for f in fields) + ".")
+    if description["class_names"]:
+        parts.append("Classes: " + ", ".join(f"{i} {name}" for i, name in enumerate(description["class_names"])) + ".")
+    if description.get("tokenizer"):
+        parts.append(f"It draws codes of the tokenizer whose fingerprint is `{description['tokenizer']}`.")
+    parts.append("Sizes: " + ", ".join(f"`{name}={value}`" for name, value in fields.items()) + ".")
     return "\n\n".join(parts) + "\n"
 
 
-def _values(module: Tokenizer | FAR, format: str, facts: dict) -> list[str]:
+def _values(kind: str, fields: Mapping[str, Any], format: str, facts: Mapping[str, Any]) -> list[str]:
     """What goes in and comes out: shapes where the format fixes them, and ranges."""
-    h, w = module.grid
-    K, N = module.num_codebooks, module.codebook_size
+    (h, w), K, N = fields["grid"], fields["num_codebooks"], fields["codebook_size"]
     shape = lambda *sizes: "" if format in _TENSORS else f" `[{', '.join(map(str, ('B', *sizes)))}]`"
     codes = f"codes: int32{shape(h, w, K)}, 0 to {N - 1}, {K} at each of {h} x {w} positions"
-    if isinstance(module, FAR):
-        return [f"labels: int32{shape()}, 0 to {module.num_classes - 1}", codes]
+    if kind == "generator":
+        return [f"labels: int32{shape()}, 0 to {fields['num_classes'] - 1}", codes]
     H, W = facts["H"], facts["W"]
     lines = [
         f"images: float32{shape(H, W, 3)}, {H} x {W} pixels, RGB, -1 to 1",
         f"{codes} ({K * math.log2(N):.4g} bits a position)",
     ]
     if format in ("native", "onnx"):
-        lines.append(f"latents, before quantization: float32{shape(h, w, K, module.code_dim)}")
+        lines.append(f"latents, before quantization: float32{shape(h, w, K, fields['code_dim'])}")
     return lines

@@ -28,6 +28,7 @@ from fqgan_jax.training.state import TrainState
 def export(model: Tokenizer | Generator, format: str, tmp_path: Path, *more: str) -> Path:
     """Folder that the command wrote for a model."""
     if not (tmp_path / "model").exists():
+        tmp_path.mkdir(exist_ok=True)
         model.save(tmp_path / "model")
     out = tmp_path / format
     assert main(["export", "--checkpoint", str(tmp_path / "model"), "--format", format, "--out", str(out), *more]) == 0
@@ -57,14 +58,31 @@ class TestPublishedTensors:
     def test_torch_holds_the_same(self, model, tmp_path):
         torch = pytest.importorskip("torch")
         tensors = torch.load(export(model, "torch", tmp_path) / "model.pt", weights_only=True)
-        assert tensors.keys() == {"model"}
+        assert tensors.keys() == {"model", "fqgan_jax"}
         tensors = {name: tensor.numpy() for name, tensor in tensors["model"].items()}
         import_model = import_far if isinstance(model, Generator) else import_tokenizer
         assert_identical(import_model(tensors, model.module), model.params)
         path = export(model, "safetensors", tmp_path) / "model.safetensors"
         assert_identical(tensors, load_file(path))
         with safe_open(path, "numpy") as file:
-            assert file.metadata() == {"format": "pt"}
+            assert file.metadata()["format"] == "pt"
+
+    @pytest.mark.parametrize("format", [pytest.param("torch", marks=pytest.mark.torch), "safetensors"])
+    def test_the_file_is_a_checkpoint(self, format, tmp_path):
+        """With what shapes do not tell (heads, groups, classes), and it can be exported again."""
+        if format == "torch":
+            pytest.importorskip("torch")
+        tokenizer, generator = tiny_tokenizer(3, dtype=jnp.dtype("bfloat16")), tiny_generator(2)
+        name = {"torch": "model.pt", "safetensors": "model.safetensors"}[format]
+        loaded = fqgan_jax.load_tokenizer(export(tokenizer, format, tmp_path / "t") / name)
+        assert loaded.fingerprint == tokenizer.fingerprint
+        file = export(generator, format, tmp_path / "g") / name
+        loaded = fqgan_jax.load_generator(file)
+        assert loaded.module == generator.module
+        assert (loaded.class_names, loaded.tokenizer) == (generator.class_names, generator.tokenizer)
+        command = ["export", "--checkpoint", str(file), "--format", "native", "--out", str(tmp_path / "again")]
+        assert main(command) == 0
+        assert_identical(fqgan_jax.load_generator(tmp_path / "again").params, generator.params)
 
     def test_names_and_shapes_are_the_published_ones(self, tmp_path):
         published = golden_data.shapes("trajectory")
@@ -120,7 +138,7 @@ class TestMovingAverage:
         command = ["export", "--checkpoint", str(workdir), "--format", "torch", "--out", str(tmp_path / "out")]
         assert main([*command, "--with-ema"]) == 0
         sets = torch.load(tmp_path / "out" / "model.pt", weights_only=True)
-        assert sets.keys() == {"model", "ema"}
+        assert sets.keys() == {"model", "ema", "fqgan_jax"}
         codebook = sets["model"]["quantize_sem.embedding.weight"].numpy()
         np.testing.assert_array_equal(codebook, tokenizer.params["quantizer"]["codebooks"][1])
         np.testing.assert_array_equal(sets["ema"]["quantize_sem.embedding.weight"].numpy(), codebook / 2)
