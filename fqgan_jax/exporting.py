@@ -10,14 +10,16 @@ import numpy as np
 from jaxtyping import PyTree
 
 from fqgan_jax import model_files
-from fqgan_jax.api import Generator, Tokenizer, _fields, load_generator, load_tokenizer
+from fqgan_jax.api import Generator, Tokenizer, load_generator, load_tokenizer
+from fqgan_jax.build import build_discriminator, module_fields
+from fqgan_jax.config import from_json
 from fqgan_jax.errors import UserError
 from fqgan_jax.extras import import_extra
 from fqgan_jax.files import whole_folder
 from fqgan_jax.interop.checkpoint_files import METADATA, read_checkpoint_file
-from fqgan_jax.interop.published import export_far, export_tokenizer
+from fqgan_jax.interop.published import export_discriminator, export_far, export_tokenizer
 from fqgan_jax.interop.readme import readme
-from fqgan_jax.training.checkpoints import FOLDER, has_average, load_params_and_average
+from fqgan_jax.training.checkpoints import FOLDER, has_average, load_discriminator_params, load_params_and_average
 
 # Name of a set of tensors in a published file ("model", "ema") to its tensors by name.
 TensorSets = Mapping[str, Mapping[str, np.ndarray]]
@@ -25,10 +27,16 @@ TensorSets = Mapping[str, Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Export:
-    """What an export writes. `sets` are its parameters by their names in a published file."""
+    """What an export writes.
+
+    Attributes:
+      sets: the model's parameters by their names in a published file.
+      discriminator: its published tensors, where it was asked for.
+    """
 
     model: Tokenizer | Generator
     sets: Mapping[str, PyTree]
+    discriminator: Mapping[str, np.ndarray] | None
     batch_size: int
 
     @property
@@ -36,16 +44,23 @@ class Export:
         """What the model is, as in `model_files`; tensor files carry it, so that fqgan_jax reads them back whole."""
         kind, tokenizer = ("generator", self.model.tokenizer) if _is_generator(self.model) else ("tokenizer", "")
         names = list(self.model.class_names)
-        return {"kind": kind, "fields": _fields(self.model.module), "class_names": names, "tokenizer": tokenizer}
+        return {"kind": kind, "fields": module_fields(self.model.module), "class_names": names, "tokenizer": tokenizer}
 
     def published(self) -> TensorSets:
         """The sets with published names and layouts."""
         to_published = export_far if _is_generator(self.model) else export_tokenizer
-        return {name: to_published(params, self.model.module) for name, params in self.sets.items()}
+        sets = {name: to_published(params, self.model.module) for name, params in self.sets.items()}
+        return sets if self.discriminator is None else sets | {"discriminator": self.discriminator}
 
 
 def export_checkpoint(
-    checkpoint: Path, format: str, out: Path, *, with_ema: bool = False, batch_size: int = 1
+    checkpoint: Path,
+    format: str,
+    out: Path,
+    *,
+    with_ema: bool = False,
+    with_discriminator: bool = False,
+    batch_size: int = 1,
 ) -> list[str]:
     """Writes the folder `out`, whole or not at all, and returns its file names.
 
@@ -54,16 +69,21 @@ def export_checkpoint(
       format: one of `FORMATS`.
       with_ema: parameters as they are trained and their moving average, as two sets ("torch" and "safetensors");
         otherwise the moving average alone, where one was kept.
+      with_discriminator: the discriminator too, as a set of its own ("torch" and "safetensors").
       batch_size: of the ONNX models.
 
     Raises:
       UserError: no model there, a format that does not suit it, a missing extra, or `out` exists.
     """
-    if with_ema and format not in ("torch", "safetensors"):
-        raise UserError(f"--with-ema is for the formats torch and safetensors: {format} holds one set of parameters.")
+    for flag, wanted in (("--with-ema", with_ema), ("--with-discriminator", with_discriminator)):
+        if wanted and format not in ("torch", "safetensors"):
+            raise UserError(f"{flag} is for the formats torch and safetensors: {format} holds one set of parameters.")
+        if wanted and not _is_workdir(checkpoint):
+            raise UserError(f"{checkpoint} is no work folder of `fqgan train`: {flag} finds no second set there.")
     with whole_folder(out) as folder:
         model = load_model(checkpoint)
-        export = Export(model, _parameter_sets(model, checkpoint, with_ema), batch_size)
+        discriminator = _discriminator(checkpoint) if with_discriminator else None
+        export = Export(model, _parameter_sets(model, checkpoint, with_ema), discriminator, batch_size)
         FORMATS[format](folder, export)
         text = readme(export.description, format, _which_weights(checkpoint, with_ema), batch_size)
         (folder / "README.md").write_text(text)
@@ -86,10 +106,15 @@ def _is_generator(model: Tokenizer | Generator) -> bool:
 def _parameter_sets(model: Tokenizer | Generator, checkpoint: Path, with_ema: bool) -> dict[str, PyTree]:
     if not with_ema:
         return {"model": model.params}
-    if not _is_workdir(checkpoint):
-        raise UserError(f"{checkpoint} is no work folder of `fqgan train`: --with-ema finds no second set there.")
     params, average = load_params_and_average(checkpoint)
     return {"model": params, "ema": average}
+
+
+def _discriminator(workdir: Path) -> dict[str, np.ndarray]:
+    """Published tensors of the discriminator that a run of the tokenizer trains; UserError where it has none."""
+    params = load_discriminator_params(workdir)
+    config = from_json((workdir / "config.json").read_text())
+    return export_discriminator(params, build_discriminator(config), config.data.image_size)
 
 
 def _is_workdir(checkpoint: Path) -> bool:

@@ -8,7 +8,7 @@ from fqgan_jax.errors import UserError
 HELP = "Write a tokenizer or a generator for another framework, with a README that loads it there."
 EXAMPLES = """\
   fqgan export --checkpoint runs/tokenizer --format native --out tokenizer
-  fqgan export --checkpoint runs/tokenizer --format torch --with-ema --out tokenizer_torch
+  fqgan export --checkpoint runs/tokenizer --format torch --with-ema --with-discriminator --out tokenizer_torch
   fqgan export --checkpoint runs/generator --format stablehlo --out generator_stablehlo
   fqgan export --checkpoint runs/tokenizer --format onnx --batch-size 8 --out tokenizer_onnx"""
 
@@ -29,6 +29,11 @@ def add_arguments(parser) -> None:
         help="torch, safetensors: the parameters as trained and their moving average (otherwise the average alone, "
         "where one was kept)",
     )
+    parser.add_argument(
+        "--with-discriminator",
+        action="store_true",
+        help="torch, safetensors: the discriminator too, for those who train on",
+    )
     parser.add_argument("--batch-size", type=positive, help="onnx: images at a time, always as many (default: 1)")
 
 
@@ -42,6 +47,7 @@ def run(options) -> None:
         options.format,
         options.out,
         with_ema=options.with_ema,
+        with_discriminator=options.with_discriminator,
         batch_size=options.batch_size or 1,
     )
     print(f"{', '.join(names)} -> {options.out}")

@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.training.state import TrainState
+from fqgan_jax.training.state import Adversary, TrainState
 
 FOLDER = "checkpoints"
 
@@ -35,7 +35,10 @@ class Checkpoints:
         """The newest state, laid out as `abstract` (shapes, types, shardings) says."""
         restores = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
         items = self._manager.restore(self.latest_step(), args=ocp.args.Composite(**restores))
-        return abstract.replace(params=items["params"], ema=items.get("ema"), **items["rest"])
+        rest = items["rest"]
+        if "adversary" in rest:
+            rest["adversary"] = Adversary(items["discriminator"], **rest["adversary"])
+        return abstract.replace(params=items["params"], ema=items.get("ema"), **rest)
 
     def close(self) -> None:
         """Waits until everything is written."""
@@ -44,10 +47,15 @@ class Checkpoints:
 
 
 def _items(state: TrainState) -> dict[str, PyTree]:
-    items = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    items = {name: item for name, item in items.items() if item is not None}
-    apart = {name: items.pop(name) for name in ("params", "ema") if name in items}
-    return apart | {"rest": items}
+    """What lies apart for others to read (parameters, their average, the discriminator), and the rest."""
+    rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    rest = {name: item for name, item in rest.items() if item is not None}
+    items = {name: rest.pop(name) for name in ("params", "ema") if name in rest}
+    if "adversary" in rest:
+        adversary = {field.name: getattr(state.adversary, field.name) for field in dataclasses.fields(Adversary)}
+        items["discriminator"] = adversary.pop("params")
+        rest["adversary"] = adversary
+    return items | {"rest": rest}
 
 
 def load_inference_params(workdir: Path) -> tuple[PyTree, int]:
@@ -70,6 +78,18 @@ def load_params_and_average(workdir: Path) -> tuple[PyTree, PyTree]:
         raise UserError(f"{workdir} keeps no moving average of the weights (optimizer.ema_decay is 0).")
     newest = _newest(workdir)
     return _read(newest / "params"), _read(newest / "ema")
+
+
+def load_discriminator_params(workdir: Path) -> PyTree:
+    """Parameters of the newest checkpoint's discriminator.
+
+    Raises:
+      UserError: the folder has no checkpoint yet, or the run has no discriminator.
+    """
+    item = _newest(workdir) / "discriminator"
+    if not item.exists():
+        raise UserError(f"{workdir} trains no discriminator.")
+    return _read(item)
 
 
 def has_average(workdir: Path) -> bool:
