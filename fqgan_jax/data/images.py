@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 
 class UnreadableImage(Exception):
@@ -26,6 +26,8 @@ def read_image(file: bytes | Path, shortest_side: int | None = None) -> Image.Im
                 image.draft(None, _reduced_size(image.size, shortest_side))
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("not an image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableImage(str(error) or type(error).__name__) from error
 
