@@ -4,6 +4,7 @@ Training element i of the infinite shuffled order is a function of (seed, i); gl
 s*B ... s*B + B - 1, and each host reads its slice of them. So a batch depends on seed and step alone.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import grain
@@ -16,8 +17,12 @@ from fqgan_jax.data import transforms
 from fqgan_jax.data.images import UnreadableImage
 from fqgan_jax.data.skipping import Skipped, read_or_next, unreadable
 from fqgan_jax.data.sources import Source
+from fqgan_jax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
+LARGEST_DEATHS = 3  # of worker processes at the same batch
 
 
 def train_batches(
@@ -41,14 +46,44 @@ def train_batches(
     """
     index, count = process
     dataset = elements.seed(seed).shuffle().repeat().random_map(prepare).batch(batch_size // count)
-    dataset = dataset[start_step * count + index :: count]
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
-    dataset = dataset.to_iter_dataset(options)
-    if num_workers:
-        if not flags.FLAGS.is_parsed():  # grain's worker processes read absl's flags, which no command here parses
-            flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2))
-    return iter(dataset)
+    from_step = lambda step: dataset[step * count + index :: count].to_iter_dataset(options)
+    if not num_workers:
+        return iter(from_step(start_step))
+    if not flags.FLAGS.is_parsed():  # grain's worker processes read absl's flags, which no command here parses
+        flags.FLAGS.mark_as_parsed()
+    workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
+    return _restarting(lambda step: iter(from_step(step).mp_prefetch(workers)), start_step)
+
+
+def _restarting(start: Callable[[int], Iterator[Batch]], step: int) -> Iterator[Batch]:
+    """Batches from worker processes: where one dies, all begin anew at the batch that is missing.
+
+    Raises:
+      UserError: one died again and again at the same batch.
+    """
+    batches, deaths = start(step), 0
+    try:
+        while True:
+            try:
+                batch = next(batches)
+            except RuntimeError as error:
+                if "terminated unexpectedly" not in str(error):
+                    raise
+                deaths += 1
+                if deaths > LARGEST_DEATHS:
+                    raise UserError(
+                        f"A data worker process died {deaths} times at batch {step}, perhaps for want of memory: "
+                        "lower data.num_workers, or read in threads (data.num_workers=0)."
+                    ) from error
+                log.warning("A data worker process died at batch %d; the workers are started again.", step)
+                batches.close()
+                batches = start(step)
+            else:
+                deaths, step = 0, step + 1
+                yield batch
+    finally:
+        batches.close()
 
 
 def image_batches(
