@@ -6,6 +6,7 @@ s*B ... s*B + B - 1, and each host reads its slice of them. So a batch depends o
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import grain
 import jax
@@ -22,11 +23,12 @@ from fqgan_jax.errors import UserError
 log = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
+ENDLESS = 2**48  # examples: the longest run
 LARGEST_DEATHS = 3  # of worker processes at the same batch
 
 
 def train_batches(
-    elements: grain.MapDataset,
+    elements: Sequence,
     prepare: Callable[[object, np.random.Generator], Batch],
     batch_size: int,
     seed: int,
@@ -45,7 +47,8 @@ def train_batches(
       num_workers: processes that prepare, each with `num_threads`; 0: the threads of this one do.
     """
     index, count = process
-    dataset = elements.seed(seed).shuffle().repeat().random_map(prepare).batch(batch_size // count)
+    example = lambda place, rng: prepare(elements[shuffled(place, len(elements), seed)], rng)
+    dataset = grain.MapDataset.range(ENDLESS).seed(seed).random_map(example).batch(batch_size // count)
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     from_step = lambda step: dataset[step * count + index :: count].to_iter_dataset(options)
     if not num_workers:
@@ -54,6 +57,18 @@ def train_batches(
         flags.FLAGS.mark_as_parsed()
     workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
     return _restarting(lambda step: iter(from_step(step).mp_prefetch(workers)), start_step)
+
+
+def shuffled(place: int, count: int, seed: int) -> int:
+    """The element at a place of the endless order, in which every epoch is a permutation of `count` elements."""
+    epoch, offset = divmod(place, count)
+    return int(_permutation(count, seed, epoch)[offset])
+
+
+@lru_cache(maxsize=4)  # the epochs that threads read at the same time
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    # grain's own shuffle computes one place at a time, which takes up to a millisecond where elements are few.
+    return np.random.default_rng([seed, epoch]).permutation(count).astype(np.uint32)
 
 
 def _restarting(start: Callable[[int], Iterator[Batch]], step: int) -> Iterator[Batch]:
@@ -116,7 +131,7 @@ def image_batches(
         example["served"] = np.int64(served)
         return example | {f"feature/{name}": function(crop) for name, function in feature_functions}
 
-    elements = grain.MapDataset.range(len(source))
+    elements = range(len(source))
     batches = train_batches(elements, prepare, batch_size, seed, start_step, num_threads, process, num_workers)
     return _noting_skipped(batches, source, skipped)
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 ZOOM = 1.25  # training crops come from images whose shorter side is up to this times the crop
 LONGEST = 8  # times the shorter side: of longer images only the square that is asked for is resized
@@ -32,13 +32,11 @@ def _resized_size(image: Image.Image, side: int) -> tuple[int, int]:
     return max(side, round(image.width * scale)), max(side, round(image.height * scale))
 
 
-def _resized_square(
-    image: Image.Image, resized: tuple[int, int], left: int, top: int, size: int
-) -> UInt8[np.ndarray, "{size} {size} 3"]:
+def _resized_square(image: Image.Image, resized: tuple[int, int], left: int, top: int, size: int) -> Image.Image:
     """A square of the image as it would be after a bicubic resize, of which no other pixel is computed."""
     x, y = image.width / resized[0], image.height / resized[1]
     box = (left * x, top * y, min((left + size) * x, image.width), min((top + size) * y, image.height))
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
 def random_side(size: int, rng: np.random.Generator) -> int:
@@ -55,7 +53,7 @@ def random_crop(
     width, height = _resized_size(image, side)
     left, top = int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1))
     crop = _resized_square(image, (width, height), left, top, size)
-    return crop[:, ::-1] if rng.random() < 0.5 else crop
+    return np.asarray(ImageOps.mirror(crop) if rng.random() < 0.5 else crop)
 
 
 def center_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
@@ -63,7 +61,7 @@ def center_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "{size} {siz
     if max(image.size) > LONGEST * min(image.size):  # resizing all of it would take gigabytes
         image = _halved(image, size)
         width, height = _resized_size(image, size)
-        return _resized_square(image, (width, height), (width - size) // 2, (height - size) // 2, size)
+        return np.asarray(_resized_square(image, (width, height), (width - size) // 2, (height - size) // 2, size))
     image = resize_shorter_side(image, size)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))
