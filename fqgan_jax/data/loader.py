@@ -5,6 +5,7 @@ s*B ... s*B + B - 1, and each host reads its slice of them. So a batch depends o
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
@@ -55,6 +56,8 @@ def train_batches(
         return iter(from_step(start_step))
     if not flags.FLAGS.is_parsed():  # grain's worker processes read absl's flags, which no command here parses
         flags.FLAGS.mark_as_parsed()
+    # Batches that the workers hold ready at the end lie in shared memory, which is freed with a needless warning.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
     return _restarting(lambda step: iter(from_step(step).mp_prefetch(workers)), start_step)
 

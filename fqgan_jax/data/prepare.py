@@ -5,6 +5,7 @@ is whole, a note with its checksum is written beside it and it takes its name. T
 """
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import io
@@ -202,12 +203,31 @@ def write_shard(sources: dict[str, Source], part: Part, folder: Path, settings: 
     Raises:
       OSError: a file of the source cannot be opened, or the shard not be written.
     """
+    partial = folder / f".{part.file}.partial"
+    try:
+        labels, skipped = _write_records(sources[part.split], part, partial, settings, tick)
+    except BaseException:
+        partial.unlink(missing_ok=True)  # it may fill a disk
+        raise
+    runs = tuple((label, len(list(run))) for label, run in groupby(labels))
+    size, digest = _checksum(partial) if labels else (0, "")
+    shard = Shard(part.file, len(labels), size, digest, runs, skipped)
+    write_atomically(_note(folder, part.file), json.dumps(dataclasses.asdict(shard)))
+    if labels:
+        partial.rename(folder / part.file)
+    else:
+        partial.unlink()
+
+
+def _write_records(
+    source: Source, part: Part, path: Path, settings: Settings, tick
+) -> tuple[list[int], dict[str, str]]:
+    """Writes a file of records; returns their labels, and the images that were skipped with the reasons."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    source, partial = sources[part.split], folder / f".{part.file}.partial"
     labels, skipped = [], {}
     try:
-        writer = ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
+        writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
         for index in range(part.start, part.stop):
             name = record_name(source, index)
             try:
@@ -219,23 +239,9 @@ def write_shard(sources: dict[str, Source], part: Part, folder: Path, settings: 
                 writer.write(encode_record(Record(labels[-1], name, image)))
             tick()
         writer.close()
-    except RuntimeError as error:  # of the writer; its text holds the system's reason
-        partial.unlink(missing_ok=True)  # it may fill a disk
-        raise OSError(str(error)) from error
-    runs = tuple((label, len(list(run))) for label, run in groupby(labels))
-    size, digest = _checksum(partial)
-    write_atomically(
-        _note(folder, part.file),
-        json.dumps(
-            dataclasses.asdict(
-                Shard(part.file, len(labels), size if labels else 0, digest if labels else "", runs, skipped)
-            )
-        ),
-    )
-    if labels:
-        partial.rename(folder / part.file)
-    else:
-        partial.unlink()
+    except RuntimeError as error:  # of the writer: "write() failed: No space left on device; writing ..."
+        raise OSError(errno.EIO, str(error).partition(";")[0].rpartition(": ")[2], str(path)) from error
+    return labels, skipped
 
 
 def _checksum(path: Path) -> tuple[int, str]:

@@ -1,6 +1,8 @@
 """`fqgan prepare`: what is written, resumption after kills, and refusals."""
 
 import hashlib
+import io
+import itertools
 import json
 import os
 import random
@@ -19,8 +21,13 @@ from PIL import Image
 
 from fqgan_jax.cli.main import main
 from fqgan_jax.data.folder import ImageFolder
+from fqgan_jax.data.loader import image_batches
+from fqgan_jax.data.pool import Pool
 from fqgan_jax.data.prepare import Settings, stored
+from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import open_source
+from fqgan_jax.data.verify import verify
+from fqgan_jax.errors import UserError
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -51,6 +58,14 @@ def test_records_hold_the_files_of_the_source(image_folder, prepared, split):
         np.testing.assert_array_equal(records.read(i), source.read(i))
 
 
+def test_training_sees_the_batches_of_the_folder(image_folder, prepared):
+    folder, records = ImageFolder(image_folder, "train", 0.25), open_source(str(prepared), "train")
+    streams = [image_batches(source, 16, 8, 0, 0, Skipped()) for source in (folder, records)]
+    for one, other in itertools.islice(zip(*streams, strict=True), 3):
+        np.testing.assert_array_equal(one["image"], other["image"])
+        np.testing.assert_array_equal(one["label"], other["label"])
+
+
 def test_the_manifest_counts_and_sums(prepared):
     manifest = json.loads((prepared / "manifest.json").read_text())
     assert manifest["totals"]["train"]["images"] == 18
@@ -75,7 +90,7 @@ def test_a_smaller_shorter_side_is_stored_as_jpeg(tmp_path):
     content = stored((tmp_path / "ramp.png").read_bytes(), Settings(shorter_side=100))
     with Image.open(tmp_path / "ramp.png") as image:
         expected = np.asarray(image.resize((150, 100), Image.Resampling.BOX), int)
-    small = open_bytes(content)
+    small = Image.open(io.BytesIO(content))
     assert small.format == "JPEG"
     assert np.abs(np.asarray(small, int) - expected).max() <= 3
     # What is small already stays byte for byte.
@@ -83,25 +98,13 @@ def test_a_smaller_shorter_side_is_stored_as_jpeg(tmp_path):
     assert stored(content, Settings(shorter_side=200)) == content
 
 
-def open_bytes(content: bytes) -> Image.Image:
-    import io
-
-    return Image.open(io.BytesIO(content))
-
-
-def test_damage_is_found(prepared, tmp_path, capsys):
+def test_damage_is_found(prepared, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(prepared, copy)
     shard = sorted(copy.glob("train-*"))[2]
     content = bytearray(shard.read_bytes())
     content[70000] ^= 1
     shard.write_bytes(content)
-    source = json.loads((copy / "manifest.json").read_text())  # any source: the plan is what is compared
-    assert source["plan"]
-    from fqgan_jax.data.pool import Pool
-    from fqgan_jax.data.verify import verify
-    from fqgan_jax.errors import UserError
-
     with pytest.raises(UserError, match=f"{shard.name} does not have its checksum"):
         verify(copy, Pool(2))
     shard.unlink()
