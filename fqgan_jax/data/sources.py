@@ -17,12 +17,7 @@ from fqgan_jax.data.tars import TarShards, tar_files
 from fqgan_jax.data.tfds import PREFIX, TfdsSource
 from fqgan_jax.errors import UserError
 
-__all__ = ["KINDS", "BundledPhotos", "ImageFolder", "Skipped", "Source", "open_source", "read_or_next"]
-
-KINDS = (
-    'a folder of images with one subfolder a class, a folder that fqgan prepare wrote, "tfds:NAME[:VERSION]" '
-    '(prepared as ArrayRecord), a folder of WebDataset tar files, or "photos" (bundled)'
-)
+__all__ = ["BundledPhotos", "ImageFolder", "Skipped", "Source", "open_source", "read_or_next"]
 
 
 class Source(Protocol):
@@ -44,9 +39,11 @@ class Source(Protocol):
 
 
 def open_source(name: str, split: str, validation_fraction: float = 0.05, data_dir: str | None = None) -> Source:
-    """Opens what `KINDS` lists, for the split "train" or "validation".
+    """Opens one split, "train" or "validation", of a source.
 
     Args:
+      name: an image folder, a folder that `fqgan prepare` wrote, "tfds:NAME[:VERSION]", a tar file or a folder of them
+        in WebDataset layout, or "photos" (bundled, no download).
       validation_fraction: kept aside where the source has no validation split of its own.
       data_dir: where tensorflow-datasets' prepared datasets lie, if not in its own default.
 
@@ -70,5 +67,5 @@ def _open(name: str, split: str, validation_fraction: float, data_dir: str | Non
     if tar_files(path):
         return TarShards(path, split, validation_fraction)
     if path.is_file():
-        raise UserError(f"{path} is a file: give {KINDS}.")
+        raise UserError(f"{path} is a file: give a folder of images, of tar files or of prepared records.")
     return ImageFolder(path, split, validation_fraction)
