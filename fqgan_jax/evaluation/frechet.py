@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg.lapack import dpstrf
 
 from fqgan_jax.errors import UserError
 
@@ -56,8 +57,8 @@ def gaussian(features: Float[np.ndarray, "n d"]) -> Gaussian:
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     """|m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), never below 0 (Heusel et al. 2017, equation 6).
 
-    The last trace is the sum of the singular values of C1^½ C2^½, which exists for every covariance and, unlike
-    the root of a product, loses no digits where eigenvalues vanish (fewer examples than features).
+    With Fi Fiᵀ = Ci, the last trace is the sum of the singular values of F1ᵀ F2. That exists for every covariance and,
+    unlike the root of a product, loses no digits where eigenvalues vanish (fewer examples than features).
 
     Raises:
       UserError: features of different lengths.
@@ -74,10 +75,8 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 
 
 def _factor(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d r"]:
-    """F with F Fᵀ the covariance, r its rank: eigenvalues within rounding of 0 are left out.
-
-    Singular values of F1ᵀ F2 are those of the symmetric roots' product.
-    """
-    values, vectors = np.linalg.eigh(covariance)
-    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
-    return vectors[:, kept] * np.sqrt(values[kept])
+    """F with F Fᵀ the covariance, r its numerical rank: Cholesky's with pivots (LAPACK's pstrf)."""
+    lower, order, rank, _ = dpstrf(covariance, lower=True)
+    factor = np.empty((len(covariance), rank))
+    factor[order - 1] = np.tril(lower)[:, :rank]
+    return factor

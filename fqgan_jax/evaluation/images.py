@@ -76,27 +76,32 @@ class ImageSet(NamedTuple):
         }
 
 
-def open_images(name: str, split: str = "all", size: int | None = None, limit: int | None = None) -> ImageSet:
+def open_images(name: str, split: str | None = None, size: int | None = None, limit: int | None = None) -> ImageSet:
     """Opens an `.npz` (`arr_0`, uint8, as it is), a folder of images or any other source, to be cropped to `size`.
 
-    Without a size, that of the first image, which then must be a square.
+    Without a split, the validation split where the source has its own (photos, a folder with train and val folders),
+    else all images. Without a size, that of the first image, which then must be a square.
 
     Raises:
       UserError: nothing there, no such split, or no size to crop to.
     """
+    split = split or ("validation" if _has_splits(name) else "all")
     source = _open_array(Path(name)) if name.endswith(".npz") else _open_split(name, split)
     if isinstance(source, ArrayImages):
         size = source.images.shape[1]
     return ImageSet(name, split, source, size or _common_size(source, name), limit, Skipped())
 
 
+def _has_splits(name: str) -> bool:
+    return name == "photos" or all(
+        any((Path(name) / folder).is_dir() for folder in folders) for folders in SPLIT_FOLDERS.values()
+    )
+
+
 def _open_split(name: str, split: str) -> Source:
     if split != "all":
         return open_source(name, split)
-    both = all(any((Path(name) / folder).is_dir() for folder in folders) for folders in SPLIT_FOLDERS.values())
-    if both or not Path(name).is_dir():
-        if not both and name != "photos":
-            raise UserError(f"There are no images {name}: give a folder, an .npz with arr_0, or photos.")
+    if _has_splits(name):
         raise UserError(f"{name} has a train and a validation split: choose one with --split.")
     return open_source(name, "train", validation_fraction=0)
 
