@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
+from scipy.special import softmax
 
 from fqgan_jax.evaluation.frechet import Gaussian, RunningMoments
 from fqgan_jax.evaluation.images import ImageSet
@@ -20,11 +20,11 @@ RESIZE = f"bilinear to {inception.SIZE} (source = target * in / out, no half-pix
 
 
 class ImageFeatures(NamedTuple):
-    """Of a batch: features for FID and its manifold, spatial ones for sFID, class probabilities."""
+    """Of a batch: features for FID, precision and recall, spatial ones for sFID, logits for the inception score."""
 
     pool: Float[Array, "B d"]
     spatial: Float[Array, "B s"]
-    probabilities: Float[Array, "B c"]
+    logits: Float[Array, "B c"]
 
 
 class FeatureNetwork(NamedTuple):
@@ -46,9 +46,9 @@ class FeatureNetwork(NamedTuple):
 
 
 def inception_features(params: PyTree, pixels: UInt8[Array, "B H W 3"]) -> ImageFeatures:
-    """Features of the FID's Inception network; probabilities from the logits without bias."""
+    """Features of the FID's Inception network; logits without bias."""
     features = inception.Inception().apply({"params": params}, inception.preprocess(pixels))
-    return ImageFeatures(features.pool, features.spatial, jax.nn.softmax(features.logits_without_bias))
+    return ImageFeatures(features.pool, features.spatial, features.logits_without_bias)
 
 
 def load_feature_network(file: Path | None = None) -> FeatureNetwork:
@@ -74,7 +74,7 @@ class FeatureSet:
         self._pool.add(rows.pool)
         self._spatial.add(rows.spatial)
         self._features.append(rows.pool)
-        self._probabilities.append(rows.probabilities)
+        self._probabilities.append(softmax(rows.logits.astype(np.float64), axis=1).astype(np.float32))
 
     def __len__(self) -> int:
         return self._pool.count

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
@@ -37,7 +38,9 @@ def evaluate_generator(
     Raises:
       UserError: a sampling option out of range.
     """
-    far, module, network = generator.module, tokenizer.module, frozen.inception
+    far, network = generator.module, frozen.inception
+    # Pixels in float32: bfloat16's rounding depends on how a batch is spread over devices.
+    module = tokenizer.module.clone(dtype=jnp.float32)
     options = sampling_options(far.num_codebooks, **sampling)
 
     def batches(size: int) -> Iterator[Batch]:
@@ -66,4 +69,5 @@ def evaluate_generator(
     results = named(found) | code_statistics(np.concatenate(codes), far.codebook_size)
     protocol = {"task": "generator", "generator": fingerprint({}, generator.params), "tokenizer": tokenizer.fingerprint}
     protocol |= {"count": count, "labels": f"0 to {far.num_classes - 1} in turn", "seed": seed, "sampling": sampling}
+    protocol["dtype"] = {"generator": jnp.dtype(far.dtype).name, "tokenizer": "float32"}
     return Evaluation(results, named(missing), protocol | frozen.protocol(reference)), features

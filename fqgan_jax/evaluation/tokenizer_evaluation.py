@@ -29,7 +29,8 @@ def evaluate_tokenizer(
 ) -> tuple[Evaluation, FeatureSet | None]:
     """rFID (against the originals where there is no other reference), inception score, PSNR, SSIM, LPIPS, codes.
 
-    Returns the reconstructions' features too.
+    It computes in float32, since bfloat16's rounding depends on how a batch is spread over devices. Returns
+    the reconstructions' features too.
 
     Raises:
       UserError: a size that the tokenizer's downsampling does not divide, or not one image that can be read.
@@ -61,7 +62,7 @@ def evaluate_tokenizer(
     if frozen.lpips is None:
         missing["lpips"] = frozen.missing["lpips"]
     protocol = {"task": "tokenizer", "tokenizer": tokenizer.fingerprint, "data": images.protocol(len(codes))}
-    protocol |= {"psnr, ssim": PAIRS, "lpips": frozen.lpips_sha256} | frozen.protocol(reference)
+    protocol |= {"dtype": "float32", "psnr, ssim": PAIRS, "lpips": frozen.lpips_sha256} | frozen.protocol(reference)
     named = lambda numbers: {{"fid": "rfid"}.get(name, name): number for name, number in numbers.items()}
     results = named(results) | code_statistics(codes, tokenizer.module.codebook_size)
     return Evaluation(results, named(missing), protocol), sets.get("reconstructions")
@@ -69,7 +70,7 @@ def evaluate_tokenizer(
 
 def _step(tokenizer: Tokenizer, frozen: Frozen, with_originals: bool) -> Step:
     """Per image: its codes, distances from its reconstruction, and features as far as there is a network."""
-    module, network = tokenizer.module, frozen.inception
+    module, network = tokenizer.module.clone(dtype=jnp.float32), frozen.inception
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:
         original = to_float(batch["image"])
