@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, PyTree, UInt8
+from jaxtyping import Array, Float, Int, PyTree, UInt8
 from scipy.special import softmax
 
 from fqgan_jax.evaluation.frechet import Gaussian, RunningMoments
 from fqgan_jax.evaluation.images import ImageSet
 from fqgan_jax.evaluation.inception_score import inception_score
-from fqgan_jax.evaluation.protocol import published_sha256
+from fqgan_jax.evaluation.protocol import Evaluation, published_sha256
 from fqgan_jax.evaluation.sharded_pass import rows_of_examples
 from fqgan_jax.teachers import inception
 from fqgan_jax.teachers.weights import sha256_of
@@ -103,3 +103,17 @@ def features_of(images: ImageSet, network: FeatureNetwork, batch_size: int, desc
     for rows in rows_of_examples(step, network.params, images.batches, batch_size, len(images), description):
         collected.add(rows)
     return collected
+
+
+class Measured(NamedTuple):
+    """An evaluation and what it was made of.
+
+    Attributes:
+      evaluation: the numbers.
+      features: of the measured images, None without a network.
+      codes: of the measured images, None where a set of images was measured.
+    """
+
+    evaluation: Evaluation
+    features: FeatureSet | None
+    codes: Int[np.ndarray, "n h w K"] | None = None

@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 from fqgan_jax.api import Generator, Tokenizer
 from fqgan_jax.data.loader import Batch
 from fqgan_jax.evaluation.codebooks import code_statistics
-from fqgan_jax.evaluation.features import FeatureSet
+from fqgan_jax.evaluation.features import FeatureSet, Measured
 from fqgan_jax.evaluation.figures import to_uint8
 from fqgan_jax.evaluation.frozen import Frozen, feature_results
 from fqgan_jax.evaluation.protocol import Evaluation
@@ -29,11 +29,11 @@ def evaluate_generator(
     reference: Reference | None,
     frozen: Frozen,
     batch_size: int,
-) -> tuple[Evaluation, FeatureSet | None]:
+) -> Measured:
     """gFID, sFID, precision, recall and inception score of `count` samples, and usage of their codes.
 
     Sample i has class i modulo the number of classes and a key of its own, so that batches do not matter. `sampling`
-    holds guidance, temperature, top_k and top_p (see `sampling_options`). Returns the samples' features too.
+    holds guidance, temperature, top_k and top_p (see `sampling_options`).
 
     Raises:
       UserError: a sampling option out of range.
@@ -66,8 +66,9 @@ def evaluate_generator(
 
     found, missing = feature_results(features, reference, MEASURES, frozen)
     named = lambda numbers: {{"fid": "gfid"}.get(name, name): number for name, number in numbers.items()}
-    results = named(found) | code_statistics(np.concatenate(codes), far.codebook_size)
+    codes = np.concatenate(codes)
+    results = named(found) | code_statistics(codes, far.codebook_size)
     protocol = {"task": "generator", "generator": fingerprint({}, generator.params), "tokenizer": tokenizer.fingerprint}
     protocol |= {"count": count, "labels": f"0 to {far.num_classes - 1} in turn", "seed": seed, "sampling": sampling}
     protocol["dtype"] = {"generator": jnp.dtype(far.dtype).name, "tokenizer": "float32"}
-    return Evaluation(results, named(missing), protocol | frozen.protocol(reference)), features
+    return Measured(Evaluation(results, named(missing), protocol | frozen.protocol(reference)), features, codes)

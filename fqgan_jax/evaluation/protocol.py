@@ -30,10 +30,15 @@ class Evaluation(NamedTuple):
         rows = {name: f"{value:.6g}" for name, value in self.results.items()} | dict.fromkeys(self.missing, "missing")
         width = max(map(len, rows))
         lines = [f"{name:>{width}}  {value}" for name, value in rows.items()]
-        for reason in dict.fromkeys(self.missing.values()):
-            names = ", ".join(name for name, why in self.missing.items() if why == reason)
-            lines.append(f"Missing {names}: {reason}")
+        lines += [f"Missing {names}: {reason}" for reason, names in self.reasons().items()]
         return "\n".join(lines)
+
+    def reasons(self) -> dict[str, str]:
+        """Each reason why something is missing, to the names it holds for."""
+        reasons: dict[str, str] = {}
+        for name, reason in self.missing.items():
+            reasons[reason] = f"{reasons[reason]}, {name}" if reason in reasons else name
+        return reasons
 
     def write(self, path: Path) -> None:
         """Writes the whole as JSON."""

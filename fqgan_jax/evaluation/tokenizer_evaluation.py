@@ -11,7 +11,7 @@ from fqgan_jax.data.loader import Batch
 from fqgan_jax.data.transforms import to_float
 from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation.codebooks import code_statistics
-from fqgan_jax.evaluation.features import FeatureSet
+from fqgan_jax.evaluation.features import FeatureSet, Measured
 from fqgan_jax.evaluation.figures import to_uint8
 from fqgan_jax.evaluation.frozen import Frozen, feature_results
 from fqgan_jax.evaluation.images import ImageSet
@@ -26,11 +26,10 @@ PAIRS = "of images in [0, 1], clipped, before rounding; data range 1, SSIM's win
 
 def evaluate_tokenizer(
     tokenizer: Tokenizer, images: ImageSet, reference: Reference | None, frozen: Frozen, batch_size: int
-) -> tuple[Evaluation, FeatureSet | None]:
+) -> Measured:
     """rFID (against the originals where there is no other reference), inception score, PSNR, SSIM, LPIPS, codes.
 
-    It computes in float32, since bfloat16's rounding depends on how a batch is spread over devices. Returns
-    the reconstructions' features too.
+    It computes in float32: bfloat16's rounding depends on how a batch is spread over devices.
 
     Raises:
       UserError: a size that the tokenizer's downsampling does not divide, or not one image that can be read.
@@ -65,7 +64,7 @@ def evaluate_tokenizer(
     protocol |= {"dtype": "float32", "psnr, ssim": PAIRS, "lpips": frozen.lpips_sha256} | frozen.protocol(reference)
     named = lambda numbers: {{"fid": "rfid"}.get(name, name): number for name, number in numbers.items()}
     results = named(results) | code_statistics(codes, tokenizer.module.codebook_size)
-    return Evaluation(results, named(missing), protocol), sets.get("reconstructions")
+    return Measured(Evaluation(results, named(missing), protocol), sets.get("reconstructions"), codes)
 
 
 def _step(tokenizer: Tokenizer, frozen: Frozen, with_originals: bool) -> Step:

@@ -42,14 +42,19 @@ def test_models(trained_tokenizer, trained_generator, image_folder, tmp_path, st
     monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "out.json"
     command = ["evaluate", "--checkpoint", str(trained_tokenizer), "--data", str(image_folder), "--out", str(out)]
-    assert main([*command, "--count", "9"]) == 0
+    assert main([*command, "--count", "9", "--report", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 5
+    assert page.count("src=") == 5
+    assert f"{json.loads(out.read_text())['results']['psnr']:.6g}" in page
     content = json.loads(out.read_text())
     assert {"rfid", "inception_score", "psnr", "ssim", "usage/0", "perplexity/1"} <= content["results"].keys()
     assert "fqgan weights fetch" in content["missing"]["lpips"]
     assert content["protocol"]["data"]["count"] == 9
     command = ["evaluate", "--checkpoint", str(trained_generator), "--tokenizer", str(trained_tokenizer)]
     settings = ["--count", "6", "--reference", str(image_folder), "--guidance", "1.5,2", "--top-k", "4"]
-    assert main([*command, *settings, "--out", str(out)]) == 0
+    assert main([*command, *settings, "--out", str(out), "--report", str(tmp_path / "samples")]) == 0
+    assert len(list((tmp_path / "samples").glob("samples_guidance_*.png"))) == 3
     content = json.loads(out.read_text())
     assert {"gfid", "sfid", "inception_score", "precision", "recall"} <= content["results"].keys()
     assert content["protocol"]["sampling"] == {"guidance": [1.5, 2], "temperature": [1], "top_k": [4], "top_p": [1]}
