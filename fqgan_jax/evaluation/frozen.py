@@ -35,7 +35,7 @@ class Frozen(NamedTuple):
         protocol = {"reference": reference and reference.protocol, "rounding": ROUNDING}
         if self.inception:
             protocol["inception"] = self.inception.protocol()
-            protocol["inception_score"] = f"splits of {SPLIT}, logits without bias"
+            protocol["inception_score"] = f"splits of {SPLIT} in the order of the images, logits without bias"
         return protocol | {"devices": jax.device_count()}
 
 
