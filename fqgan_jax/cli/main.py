@@ -8,7 +8,10 @@ import warnings
 
 from fqgan_jax.errors import UserError
 
-COMMANDS = ("demo", "train", "evaluate", "reconstruct", "tokenize", "sample", "ablate", "weights", "plan", "bench")
+COMMANDS = (
+    *("demo", "train", "evaluate", "reconstruct", "tokenize", "sample"),
+    *("export", "ablate", "weights", "plan", "bench"),
+)
 WITH_OVERRIDES = ("train", "ablate", "plan", "bench")  # take --config.FIELD=VALUE
 
 
