@@ -1,4 +1,4 @@
-"""What sub-codebooks share."""
+"""How sub-codebooks are used, and what they share."""
 
 import itertools
 
@@ -6,6 +6,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+from fqgan_jax.training.metrics import CodeUsage
+
+# Tokens from which mutual information is estimated; sorting them takes seconds for each pair of sub-codebooks.
+INFORMATION_TOKENS = 2**22
+
+
+def code_statistics(codes: Int[np.ndarray, "n h w K"], codebook_size: int) -> dict[str, float]:
+    """Usage and perplexity of each sub-codebook, and mutual information (nats) of each pair, over a set of images.
+
+    Mutual information is that of the first `INFORMATION_TOKENS` tokens.
+    """
+    _, h, w, K = codes.shape
+    health = CodeUsage.from_codes(jnp.asarray(codes), codebook_size).compute()
+    results = {f"{name}/{k}": float(value) for name in ("usage", "perplexity") for k, value in enumerate(health[name])}
+    if K > 1:
+        counted = jnp.asarray(codes[: max(1, INFORMATION_TOKENS // (h * w))])
+        shared = jax.jit(mutual_information, static_argnums=2)(counted, jnp.ones(len(counted)), codebook_size)
+        pairs = itertools.combinations(range(K), 2)
+        results |= {f"mutual_information/{i}-{j}": float(v) for (i, j), v in zip(pairs, shared, strict=True)}
+    return results
 
 
 def mutual_information(

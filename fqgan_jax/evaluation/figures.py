@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 
-def to_uint8(images: Float[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
-    """[-1, 1] to [0, 255] as ADM's evaluation does: clip(127.5 x + 128, 0, 255), truncated."""
-    return np.clip(np.asarray(images, np.float32) * 127.5 + 128, 0, 255).astype(np.uint8)
+def to_uint8(images: Float[np.ndarray, "*s"] | Float[Array, "*s"]) -> UInt8[np.ndarray, "*s"] | UInt8[Array, "*s"]:
+    """[-1, 1] to [0, 255] as ADM's evaluation does: clip(127.5 x + 128, 0, 255), truncated; JAX's stay JAX's."""
+    values = (images.astype(np.float32) * 127.5 + 128).clip(0, 255)
+    # Truncated by name: XLA drops a conversion to integers that is followed by one back.
+    return (jnp.floor if isinstance(images, jax.Array) else np.floor)(values).astype(np.uint8)
 
 
 def image_rows(rows: Sequence[Float[np.ndarray, "n H W 3"]], gap: int = 2) -> UInt8[np.ndarray, "H2 W2 3"]:

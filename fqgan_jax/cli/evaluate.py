@@ -1,0 +1,160 @@
+"""`fqgan evaluate`."""
+
+from pathlib import Path
+
+from fqgan_jax.cli.arguments import MODEL, add_batch_size, numbers, out_folder, positive
+from fqgan_jax.errors import UserError
+
+HELP = "Measure images, a tokenizer's reconstructions or a generator's samples (FID and others); prints a table."
+EXAMPLES = """\
+  fqgan evaluate --data samples --reference VIRTUAL_imagenet256_labeled.npz --out samples.json
+  fqgan evaluate --data imagenet/val --size 256 --save-statistics imagenet_val_256.npz
+  fqgan evaluate --checkpoint runs/tokenizer --data imagenet/val --reference imagenet_val_256.npz --out rfid.json
+  fqgan evaluate --checkpoint runs/tokenizer --data photos --report report --runs runs/k2 runs/k4
+  fqgan evaluate --checkpoint runs/generator --tokenizer runs/tokenizer --count 50000 \\
+      --reference VIRTUAL_imagenet256_labeled.npz --guidance 2.0 --out gfid.json
+FID needs the weights of Inception, LPIPS those of VGG16: fqgan weights fetch inception-fid vgg16 lpips-vgg16"""
+
+IMAGES = 'a folder of images, an .npz with arr_0 (uint8), or "photos" (bundled)'
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--checkpoint", help=f"tokenizer, or with --tokenizer a generator: {MODEL}")
+    parser.add_argument("--tokenizer", help=f"tokenizer that wrote the generator's codes: {MODEL}")
+    parser.add_argument("--data", help=f"images to measure, or to reconstruct: {IMAGES}")
+    split = "of a folder or photos (default: validation where the source has its own, else all)"
+    parser.add_argument("--split", choices=("all", "train", "validation"), help=split)
+    parser.add_argument(
+        "--reference", help=f"{IMAGES}, or an .npz of statistics (mu, sigma); default for a tokenizer: the same images"
+    )
+    parser.add_argument("--reference-split", choices=("all", "train", "validation"), help=split)
+    parser.add_argument("--size", type=positive, help="side of the centre crops (default: the model's, or the images')")
+    parser.add_argument("--count", type=positive, help="images, the first ones (default: all); samples to draw")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples; default: %(default)s")
+    each = "; one value, or one per sub-codebook with commas"
+    parser.add_argument("--guidance", type=numbers(float), default=[2.0], help=f"default: 2.0{each}")
+    parser.add_argument("--temperature", type=numbers(float), default=[1.0], help=f"0 is greedy; default: 1.0{each}")
+    parser.add_argument("--top-k", type=numbers(int), default=[0], help=f"0: all (default){each}")
+    parser.add_argument("--top-p", type=numbers(float), default=[1.0], help=f"1: all (default){each}")
+    parser.add_argument(
+        "--inception", type=Path, metavar="FILE", help="Inception's published file (default: the cache's)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="numbers and their protocol")
+    parser.add_argument(
+        "--save-statistics", type=Path, metavar="FILE.npz", help="of the measured images, for later use as --reference"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="for pictures, and report.html with all in one file"
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="work folders whose curves it overlays",
+    )
+    add_batch_size(parser, 64)
+
+
+def run(options) -> None:
+    if not (options.data or options.tokenizer):
+        raise UserError("There is nothing to measure: give --data, or --checkpoint and --tokenizer of a generator.")
+    if options.tokenizer and not options.checkpoint:
+        raise UserError("--tokenizer belongs to a generator: give the generator with --checkpoint.")
+    if options.tokenizer and options.data:
+        raise UserError("A generator's samples need no --data: give what they are compared with as --reference.")
+    if options.tokenizer and not options.count:
+        raise UserError("The number of samples is missing: give --count (papers draw 50000).")
+    for path in filter(None, (options.out, options.save_statistics, options.report and options.report / "report.html")):
+        out_folder(path.parent)
+
+    from fqgan_jax.evaluation.frozen import load_frozen
+    from fqgan_jax.evaluation.reference import save_statistics
+    from fqgan_jax.evaluation.report import write_evaluation_report
+
+    frozen = load_frozen(options.inception, lpips=bool(options.checkpoint and options.data))
+    if options.save_statistics and frozen.inception is None:
+        raise UserError(frozen.missing["inception"])
+    measure = _generator if options.tokenizer else _tokenizer if options.checkpoint else _images
+    measured, pictures = measure(options, frozen)
+    evaluation = measured.evaluation
+    print(evaluation.table())
+    if options.out:
+        evaluation.write(options.out)
+        print(f"Numbers and protocol -> {options.out}")
+    if options.save_statistics:
+        save_statistics(options.save_statistics, measured.features, evaluation.protocol)
+        print(f"Statistics of {len(measured.features)} images -> {options.save_statistics}")
+    if options.report:
+        pictures |= _curves(options)
+        evaluation.write(options.report / "evaluation.json")
+        write_evaluation_report(options.report / "report.html", evaluation, pictures)
+        print(f"Report -> {options.report / 'report.html'}")
+
+
+def _images(options, frozen):
+    from fqgan_jax.evaluation.image_evaluation import evaluate_images
+    from fqgan_jax.evaluation.images import open_images
+
+    images = open_images(options.data, options.split, options.size, options.count)
+    measured = evaluate_images(images, _reference(options, frozen, images.size), frozen, options.batch_size)
+    print(images.skipped.report(), end="\n" * bool(images.skipped.reasons))
+    return measured, {}
+
+
+def _tokenizer(options, frozen):
+    from fqgan_jax.api import load_tokenizer
+    from fqgan_jax.evaluation.images import open_images
+    from fqgan_jax.evaluation.pictures import tokenizer_pictures
+    from fqgan_jax.evaluation.tokenizer_evaluation import evaluate_tokenizer
+
+    tokenizer = load_tokenizer(options.checkpoint)
+    images = open_images(options.data, options.split, options.size or tokenizer.image_size, options.count)
+    reference = _reference(options, frozen, images.size)
+    measured = evaluate_tokenizer(tokenizer, images, reference, frozen, options.batch_size)
+    print(images.skipped.report(), end="\n" * bool(images.skipped.reasons))
+    return measured, tokenizer_pictures(tokenizer, images, measured, options.report) if options.report else {}
+
+
+def _generator(options, frozen):
+    from fqgan_jax.api import load_generator, load_tokenizer
+    from fqgan_jax.evaluation.generator_evaluation import evaluate_generator
+    from fqgan_jax.evaluation.pictures import generator_pictures
+
+    generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
+    if generator.tokenizer != tokenizer.fingerprint:
+        raise UserError(
+            f"The generator {options.checkpoint} was trained on codes of another tokenizer than {options.tokenizer}: "
+            "name the one that wrote its codes."
+        )
+    reference = _reference(options, frozen, options.size or tokenizer.image_size)
+    sampling = {name: getattr(options, name) for name in ("guidance", "temperature", "top_k", "top_p")}
+    arguments = (generator, tokenizer, options.count, options.seed, sampling, reference, frozen, options.batch_size)
+    measured = evaluate_generator(*arguments)
+    return measured, generator_pictures(generator, tokenizer, measured, options.report) if options.report else {}
+
+
+def _reference(options, frozen, size):
+    """What to compare with, where something is given and features can be taken."""
+    from fqgan_jax.evaluation.reference import open_reference
+
+    if not options.reference or frozen.inception is None:
+        return None
+    return open_reference(options.reference, options.reference_split, size, frozen.inception, options.batch_size)
+
+
+def _curves(options) -> dict[Path, str]:
+    """Curves of the given runs, and of the measured one where it is a work folder."""
+    from fqgan_jax.evaluation.pictures import save_overlaid_curves
+    from fqgan_jax.training.logging import read_log
+
+    folders = [*([Path(options.checkpoint)] if options.checkpoint else []), *options.runs]
+    runs = {str(folder): lines for folder in folders if folder.is_dir() and (lines := read_log(folder))}
+    for folder in options.runs:
+        if str(folder) not in runs:
+            raise UserError(f"{folder} is no work folder of fqgan train with a log: leave it out of --runs.")
+    if not runs:
+        return {}
+    save_overlaid_curves(runs, options.report / "curves.png")
+    return {options.report / "curves.png": "Training curves."}

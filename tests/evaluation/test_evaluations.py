@@ -1,0 +1,202 @@
+"""Evaluations of images, tokenizers and generators: the same numbers on any devices and batches, each example once."""
+
+import golden_vgg
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import stand_in_features
+
+from fqgan_jax.api import load_generator, load_tokenizer
+from fqgan_jax.data.transforms import to_float
+from fqgan_jax.errors import UserError
+from fqgan_jax.evaluation import sharded_pass
+from fqgan_jax.evaluation.figures import to_uint8
+from fqgan_jax.evaluation.frechet import frechet_distance, gaussian
+from fqgan_jax.evaluation.frozen import Frozen
+from fqgan_jax.evaluation.generator_evaluation import evaluate_generator
+from fqgan_jax.evaluation.image_evaluation import evaluate_images
+from fqgan_jax.evaluation.images import open_images
+from fqgan_jax.evaluation.reconstruction import psnr
+from fqgan_jax.evaluation.reference import open_reference, reference_of, save_statistics
+from fqgan_jax.evaluation.tokenizer_evaluation import evaluate_tokenizer
+from fqgan_jax.sharding.mesh import make_mesh
+from fqgan_jax.teachers.vgg import LPIPS, import_lpips
+
+SAMPLING = {"guidance": [2.0], "temperature": [1.0], "top_k": [0], "top_p": [1.0]}
+
+
+@pytest.fixture
+def network():
+    return stand_in_features.network()
+
+
+@pytest.fixture
+def frozen():
+    return stand_in_features.frozen()
+
+
+def each_layout(monkeypatch):
+    """Devices and batch sizes: one that divides nothing, one larger than everything."""
+    for count, batch_size in ((8, 5), (1, 7), (1, 500)):
+        monkeypatch.setattr(sharded_pass, "make_mesh", lambda axes, count=count: make_mesh(axes, jax.devices()[:count]))
+        yield batch_size
+
+
+def assert_same(all_results):
+    for results in all_results[1:]:
+        assert results.keys() == all_results[0].keys()
+        # A pixel in thousands may round to its neighbour where a batch is laid out otherwise.
+        np.testing.assert_allclose(list(results.values()), list(all_results[0].values()), rtol=1e-4, atol=1e-5)
+
+
+def test_images_on_any_devices_and_batches(image_folder, network, frozen, monkeypatch):
+    blue, red = (open_images(str(image_folder / name), size=16) for name in ("blue", "red"))
+    all_results = []
+    for batch_size in each_layout(monkeypatch):
+        reference = open_reference(red.name, None, 16, network, batch_size)
+        evaluation, features, *_ = evaluate_images(blue, reference, frozen, batch_size)
+        assert len(features) == evaluation.protocol["data"]["count"] == reference.protocol["count"] == 12
+        all_results.append(evaluation.results)
+    assert_same(all_results)
+    # Against features taken image by image.
+    rows = [next(images.batches(12))["image"] for images in (blue, red)]
+    pool = [np.concatenate([network.apply(network.params, row[i : i + 1]).pool for i in range(12)]) for row in rows]
+    np.testing.assert_allclose(all_results[0]["fid"], frechet_distance(*map(gaussian, pool)), rtol=1e-4)
+    assert all_results[0]["fid"] > 0.1
+
+
+def test_a_set_against_itself(image_folder, network, frozen):
+    images = open_images(str(image_folder), size=16)
+    reference = open_reference(str(image_folder), None, 16, network, 5)
+    results = evaluate_images(images, reference, frozen, 8).evaluation.results
+    assert results["fid"] < 1e-3
+    assert results["sfid"] < 1e-3
+    assert results["precision"] == results["recall"] == 1
+
+
+def test_tokenizer_on_any_devices_and_batches(trained_tokenizer, image_folder, network, frozen, monkeypatch):
+    tokenizer, images = load_tokenizer(trained_tokenizer, dtype="float32"), open_images(str(image_folder), size=16)
+    all_results = []
+    for batch_size in each_layout(monkeypatch):
+        evaluation, *_ = evaluate_tokenizer(tokenizer, images, None, frozen, batch_size)
+        all_results.append(evaluation.results)
+    assert_same(all_results)
+    assert evaluation.missing == {"lpips": "run `fqgan weights fetch vgg16`"}
+    assert evaluation.protocol["data"]["count"] == 24
+    pixels = next(images.batches(24))["image"]
+    decoded = tokenizer.decode(tokenizer.encode(pixels))
+    np.testing.assert_allclose(evaluation.results["psnr"], np.mean(psnr(decoded, to_float(pixels))), rtol=1e-5)
+    pool = [gaussian(network.apply(network.params, x).pool) for x in (np.asarray(to_uint8(decoded)), pixels)]
+    np.testing.assert_allclose(evaluation.results["rfid"], frechet_distance(*pool), rtol=1e-4)
+    codes = np.asarray(tokenizer.encode(pixels))
+    assert evaluation.results["usage/1"] == pytest.approx(len(np.unique(codes[..., 1])) / 32)
+
+
+def test_generator_on_any_devices_and_batches(
+    trained_generator, trained_tokenizer, image_folder, network, frozen, monkeypatch
+):
+    generator, tokenizer = load_generator(trained_generator), load_tokenizer(trained_tokenizer, dtype="float32")
+    reference = open_reference(str(image_folder), None, 16, network, 24)
+    all_results = []
+    for batch_size in each_layout(monkeypatch):
+        arguments = (generator, tokenizer, 11, 3, SAMPLING, reference, frozen, batch_size)
+        evaluation, features, *_ = evaluate_generator(*arguments)
+        all_results.append(evaluation.results)
+    assert_same(all_results)
+    assert {"gfid", "sfid", "precision", "recall", "inception_score", "usage/0"} <= evaluation.results.keys()
+    assert evaluation.protocol["sampling"] == SAMPLING
+    # The very samples that a user draws with the same key, classes in turn.
+    codes = generator.sample(np.arange(11) % 2, key=jax.random.key(3), **SAMPLING)
+    pixels = to_uint8(np.asarray(tokenizer.decode(codes)))
+    np.testing.assert_allclose(features.features(), network.apply(network.params, pixels).pool, atol=1e-5)
+
+
+def test_without_weights_the_rest_is_computed(trained_tokenizer, trained_generator, image_folder):
+    nothing = Frozen(missing={"inception": "fetch it", "lpips": "fetch those"})
+    tokenizer, images = load_tokenizer(trained_tokenizer), open_images(str(image_folder), size=16)
+    evaluation, features, *_ = evaluate_tokenizer(tokenizer, images, None, nothing, 24)
+    assert features is None
+    assert evaluation.missing == {"rfid": "fetch it", "inception_score": "fetch it", "lpips": "fetch those"}
+    assert {"psnr", "ssim", "perplexity/0", "mutual_information/0-1"} <= evaluation.results.keys()
+    assert "Missing rfid, inception_score: fetch it" in evaluation.table()
+    arguments = (load_generator(trained_generator), tokenizer, 2, 0, SAMPLING, None, nothing, 2)
+    evaluation, *_ = evaluate_generator(*arguments)
+    assert evaluation.missing.keys() == {"gfid", "sfid", "precision", "recall", "inception_score"}
+    assert evaluation.results.keys() == {f"{n}/{k}" for n in ("usage", "perplexity") for k in (0, 1)} | {
+        "mutual_information/0-1"
+    }
+
+
+def test_lpips_of_reconstructions(trained_tokenizer, image_folder):
+    params = import_lpips(golden_vgg.features(), golden_vgg.heads())
+    frozen = Frozen(None, params, {"vgg16": "a"}, {"inception": "fetch it"})
+    tokenizer, images = load_tokenizer(trained_tokenizer), open_images(str(image_folder), size=16, limit=3)
+    evaluation = evaluate_tokenizer(tokenizer, images, None, frozen, 8).evaluation
+    pixels = to_float(next(images.batches(3))["image"])
+    decoded = tokenizer.decode(tokenizer.encode(pixels))
+    expected = np.mean(jax.jit(LPIPS().apply)({"params": params}, decoded, pixels))
+    np.testing.assert_allclose(evaluation.results["lpips"], expected, rtol=1e-4)
+    assert evaluation.protocol["lpips"] == {"vgg16": "a"}
+
+
+def test_statistics_are_stored_and_those_of_other_weights_refused(image_folder, network, frozen, tmp_path):
+    images = open_images(str(image_folder / "blue"), size=16)
+    evaluation, features, *_ = evaluate_images(images, None, frozen, 12)
+    assert evaluation.missing["fid"].endswith("give --reference")
+    save_statistics(tmp_path / "blue.npz", features, evaluation.protocol)
+    stored = open_reference(str(tmp_path / "blue.npz"), None, 16, network, 12)
+    assert stored.protocol["statistics"]["data"]["count"] == 12
+    evaluation, *_ = evaluate_images(images, stored, frozen, 5)
+    assert evaluation.results["fid"] < 1e-9
+    assert evaluation.results["sfid"] < 1e-9
+    assert "statistics only" in evaluation.missing["recall"]
+    with pytest.raises(UserError, match="other Inception weights"):
+        open_reference(str(tmp_path / "blue.npz"), None, 16, network._replace(sha256="6" * 64), 12)
+
+
+def test_adms_reference_batches(image_folder, network, frozen, tmp_path):
+    images = open_images(str(image_folder / "blue"), size=16)
+    pixels = next(images.batches(12))["image"]
+    mean, covariance = np.full(12, 0.1), np.eye(12)
+    np.savez(tmp_path / "adm.npz", arr_0=pixels, mu=mean, sigma=covariance)
+    reference = open_reference(str(tmp_path / "adm.npz"), None, 99, network, 5)
+    evaluation, features, *_ = evaluate_images(images, reference, frozen, 5)
+    # The distance is that from the statistics; precision and recall are those of the images beside them.
+    expected = frechet_distance(features.pool(), reference.pool._replace(mean=mean, covariance=covariance))
+    assert evaluation.results["fid"] == expected > 1
+    assert evaluation.results["precision"] == evaluation.results["recall"] == 1
+    assert "mu_s" in evaluation.missing["sfid"]
+    assert reference.protocol["precision_recall_images"]["size"] == 16
+
+
+def test_damaged_images_are_named_and_not_counted(image_folder, frozen, tmp_path):
+    for path in sorted((image_folder / "red").iterdir())[:3]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "01.png").write_bytes(b"broken")
+    images = open_images(str(tmp_path), size=16)
+    evaluation, features, *_ = evaluate_images(images, None, frozen, 8)
+    assert len(features) == evaluation.protocol["data"]["count"] == 2
+    assert evaluation.protocol["data"]["skipped"] == [str(tmp_path / "01.png")]
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"broken")
+    with pytest.raises(UserError, match="None of the images"):
+        evaluate_images(open_images(str(tmp_path), size=16), None, frozen, 8)
+
+
+def test_pixels_on_devices_and_hosts_are_rounded_alike():
+    values = np.linspace(-1.1, 1.1, 999).astype(np.float32)
+    np.testing.assert_array_equal(to_uint8(jnp.asarray(values)), to_uint8(values))
+    assert to_uint8(np.array([-1, 0, 0.9999, 1], np.float32)).tolist() == [0, 128, 255, 255]
+    # Also where the compiler could go from floats to floats without the integers between.
+    back = jax.jit(lambda x: to_uint8(x).astype(jnp.float32).reshape(27, 37).sum(1))
+    np.testing.assert_array_equal(back(values), to_uint8(values).astype(np.float32).reshape(27, 37).sum(1))
+    every = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(to_uint8(to_float(every)), every)
+
+
+def test_reference_of_one_image_is_refused(image_folder, network, frozen):
+    images = open_images(str(image_folder), size=16, limit=1)
+    _, features, _ = evaluate_images(images, None, frozen, 8)
+    with pytest.raises(UserError, match="at least two images; there are 1"):
+        reference_of(features, {})

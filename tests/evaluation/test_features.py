@@ -1,0 +1,26 @@
+"""Inception as evaluations use it: from the cache or a file, with the published file's hash."""
+
+import dataclasses
+
+import golden_inception
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from fqgan_jax.evaluation.features import load_feature_network
+from fqgan_jax.teachers.fetching import fetch
+from fqgan_jax.teachers.weights import NETWORKS, sha256_of
+
+
+@pytest.mark.slow
+def test_the_caches_network_is_the_published_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "published.safetensors"
+    save_file(golden_inception.state(), file)
+    row = dataclasses.replace(NETWORKS["inception-fid"], sha256=sha256_of(file)[:8])
+    monkeypatch.setitem(NETWORKS, "inception-fid", row)
+    fetch("inception-fid", file)
+    cached, given = load_feature_network(), load_feature_network(file)
+    assert cached.sha256 == given.sha256 == sha256_of(file)
+    jax.tree.map(np.testing.assert_array_equal, cached.params, given.params)
