@@ -9,10 +9,8 @@ import warnings
 from fqgan_jax.errors import UserError
 
 COMMANDS = (
-COMMANDS = (
     *("demo", "data", "prepare", "train", "reconstruct", "tokenize", "sample", "evaluate", "ablate", "export"),
     *("weights", "plan", "bench"),
-)
 )
 WITH_OVERRIDES = ("train", "ablate", "plan", "bench")  # take --config.FIELD=VALUE
 
