@@ -18,13 +18,18 @@ from PIL import Image
 
 from fqgan_jax.config import load_config
 
+# The demo's tokenizer, far smaller: 16x16 images, f = 2.
+TINY_TOKENIZER = (
+    *("model.codebook_size=32", "model.base_width=8", "model.multipliers=(1,2)", "model.z_channels=16"),
+    *("model.adapter_heads=2", "data.image_size=16", "data.batch_size=8", "train.steps=4", "train.log_every=2"),
+    *("train.checkpoint_every=2", "train.evaluate_every=4", "optimizer.warmup_steps=0"),
+)
+
 
 def tiny_tokenizer_config(*overrides: str, k: int = 2):
-    """The demo's config, far smaller: 16x16 images, f = 2."""
-    tiny = ["model.codebook_size=32", "model.base_width=8", "model.multipliers=(1,2)", "model.z_channels=16"]
-    tiny += ["model.adapter_heads=2", "data.image_size=16", "data.batch_size=8", "train.steps=4"]
-    tiny += ["train.log_every=2", "train.checkpoint_every=2", "train.evaluate_every=4", "optimizer.warmup_steps=0"]
-    return load_config(f"configs/demo_tokenizer.py:k={k}", [f"--config.{field}" for field in (*tiny, *overrides)])
+    """The demo's config with the fields of `TINY_TOKENIZER` and more."""
+    fields = [f"--config.{field}" for field in (*TINY_TOKENIZER, *overrides)]
+    return load_config(f"configs/demo_tokenizer.py:k={k}", fields)
 
 
 def tiny_generator_config(*overrides: str):
