@@ -5,7 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from fqgan_jax.training.metrics import CodeUsage
 
@@ -34,31 +34,31 @@ def mutual_information(
 ) -> Float[Array, " pairs"]:
     """Mutual information in nats between the codes of each of the K(K-1)/2 pairs (0, 1), (0, 2), ..., (K-2, K-1).
 
-    Estimated from the batch's own frequencies, with Miller's and Madow's correction of the bias of each entropy (half
-    a count per value seen); where tokens are few against the codebook's size it still leans upwards. Images whose
-    `mask` is 0 do not count.
+    The entropy of the pairs of codes that stand at different tokens, drawn at random, minus that of the pairs at the
+    same token. Both come from the same number of pairs, so that independent codes give about 0 however few the tokens
+    are; codes that do share something are underestimated where tokens are few. Images whose `mask` is 0 do not count.
     """
     K = codes.shape[-1]
-    tokens = jnp.asarray(codes).reshape(-1, K)
     counted = jnp.broadcast_to(mask[:, None, None], codes.shape[:-1]).reshape(-1) > 0
-    single = jax.lax.map(lambda k: _entropy(tokens[:, k], counted), jnp.arange(K))
-    pairs = np.array(list(itertools.combinations(range(K), 2)), np.int32)
+    order = jnp.argsort(~counted, stable=True)  # what counts comes first
+    tokens, counted = jnp.asarray(codes).reshape(-1, K)[order].astype(jnp.uint32), counted[order]
+    drawn = jax.random.uniform(jax.random.key(0), counted.shape)
+    others = tokens[jnp.argsort(jnp.where(counted, drawn, jnp.inf))]
+    # Two codes as one number, of 16 bits each where the sizes allow.
+    joint = lambda a, b: _entropy(a * codebook_size + b, counted)
 
-    def joint(pair):
-        # Two codes as one number; 16 bits each where the sizes allow, in 32 bits without a sign.
-        numbers = tokens[:, pair[0]].astype(jnp.uint32) * codebook_size + tokens[:, pair[1]].astype(jnp.uint32)
-        return _entropy(numbers, counted)
+    def shared(pair):
+        first, second = tokens[:, pair[0]], tokens[:, pair[1]]
+        return joint(first, others[:, pair[1]]) - joint(first, second)
 
-    return single[pairs[:, 0]] + single[pairs[:, 1]] - jax.lax.map(joint, jnp.asarray(pairs))
+    return jax.lax.map(shared, jnp.array(list(itertools.combinations(range(K), 2)), jnp.int32))
 
 
-def _entropy(values: Int[Array, " n"], counted: Array) -> Float[Array, ""]:
-    """Entropy in nats of the frequencies of the counted values, corrected for its bias."""
-    n = jnp.maximum(jnp.sum(counted), 1)
+def _entropy(values: UInt32[Array, " n"], counted: Bool[Array, " n"]) -> Float[Array, ""]:
+    """Entropy in nats of the frequencies of the counted values."""
     # Sorted, with what does not count behind; equal values are neighbours.
-    hidden, ranked = jax.lax.sort((~counted, values.astype(jnp.uint32)), num_keys=2)
+    hidden, ranked = jax.lax.sort((~counted, values), num_keys=2)
     first = jnp.concatenate([jnp.ones(1, bool), ranked[1:] != ranked[:-1]]) & ~hidden
-    run = jnp.cumsum(first) - 1
-    counts = jax.ops.segment_sum(jnp.where(hidden, 0.0, 1.0), jnp.where(hidden, len(values), run), len(values))
-    p = counts / n
-    return -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.maximum(p, 1e-30)), 0)) + (jnp.sum(first) - 1) / (2 * n)
+    run = jnp.where(hidden, len(values), jnp.cumsum(first) - 1)
+    counts = jax.ops.segment_sum(jnp.ones(len(values)), run, len(values))
+    return -jnp.sum(jax.scipy.special.xlogy(counts, counts / jnp.maximum(jnp.sum(counted), 1))) / jnp.sum(counted)
