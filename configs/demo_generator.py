@@ -25,8 +25,8 @@ def get_config(arguments: str = ""):
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
 
-    config.train.steps = 900
+    config.train.steps = 1300
     config.train.log_every = 50
-    config.train.evaluate_every = 900
-    config.train.checkpoint_every = 450
+    config.train.evaluate_every = 1300
+    config.train.checkpoint_every = 650
     return config

@@ -39,8 +39,8 @@ def get_config(arguments: str = ""):
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
 
-    config.train.steps = 1000
+    config.train.steps = 1200
     config.train.log_every = 50
-    config.train.evaluate_every = 500
-    config.train.checkpoint_every = 500
+    config.train.evaluate_every = 600
+    config.train.checkpoint_every = 600
     return config

@@ -13,13 +13,13 @@ def get_config(arguments: str = ""):
     arguments = parse_arguments(arguments, k=2)
     config = tokenizer_defaults()
     config.model.num_codebooks = arguments["k"]
-    config.model.codebook_size = 1024
-    config.model.base_width = 32
+    config.model.codebook_size = 512
+    config.model.base_width = 16
     config.model.multipliers = (1, 2, 4)  # f = 4
     config.model.num_blocks = 1
-    config.model.norm_groups = 8
+    config.model.norm_groups = 4
     config.model.z_channels = 64
-    config.model.adapter_depth = 2
+    config.model.adapter_depth = 1
     config.model.feature_depth = 1
     config.model.dtype = "float32"
     config.teachers = (None,) * (arguments["k"] - 1) + ("hog",)
@@ -28,9 +28,9 @@ def get_config(arguments: str = ""):
     config.loss.reconstruction = 5.0
     config.loss.perceptual = 0.0
 
-    config.adversarial.width = 32
-    config.adversarial.start = 500
-    config.adversarial.ramp = 100
+    config.adversarial.width = 16
+    config.adversarial.start = 400
+    config.adversarial.ramp = 50
     config.adversarial.adaptive = True
 
     config.data.image_size = 64
@@ -40,8 +40,8 @@ def get_config(arguments: str = ""):
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 50
 
-    config.train.steps = 1000
+    config.train.steps = 800
     config.train.log_every = 50
-    config.train.evaluate_every = 500
-    config.train.checkpoint_every = 500
+    config.train.evaluate_every = 400
+    config.train.checkpoint_every = 400
     return config

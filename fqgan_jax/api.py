@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from fqgan_jax import model_files
-from fqgan_jax.build import build_generator, build_tokenizer, downsampling
+from fqgan_jax.build import build_generator, build_tokenizer, downsampling, module_fields
 from fqgan_jax.data.transforms import to_float
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.checkpoint_files import is_checkpoint_file
@@ -63,11 +63,11 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of sizes and parameters; code caches record it."""
-        return model_files.fingerprint(_fields(self.module), self.params)
+        return model_files.fingerprint(module_fields(self.module), self.params)
 
     def save(self, folder: str | Path) -> None:
         """Writes a native export folder."""
-        description = {"fields": _fields(self.module), "class_names": self.class_names}
+        description = {"fields": module_fields(self.module), "class_names": self.class_names}
         model_files.write_export(Path(folder), "tokenizer", description, self.params)
 
     def _prepared(self, images: Images) -> Float[Array, "B H W 3"]:
@@ -122,14 +122,12 @@ class Generator:
 
     def save(self, folder: str | Path) -> None:
         """Writes a native export folder."""
-        description = {"fields": _fields(self.module), "class_names": self.class_names, "tokenizer": self.tokenizer}
+        description = {
+            "fields": module_fields(self.module),
+            "class_names": self.class_names,
+            "tokenizer": self.tokenizer,
+        }
         model_files.write_export(Path(folder), "generator", description, self.params)
-
-
-def _fields(module: nn.Module) -> dict:
-    skipped = ("parent", "name")
-    fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.name not in skipped}
-    return fields | {"dtype": jnp.dtype(fields["dtype"]).name}
 
 
 # What tensors' shapes do not tell, and what does not touch the parameters: settable when a model is loaded.

@@ -3,6 +3,8 @@
 A model's fields are a plain dict that JSON can hold; they are saved beside its parameters.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -151,6 +153,13 @@ def check_batch_parts(config, num_devices: int) -> None:
         group >= 0 and (group == 0 or size % group == 0),
         f"loss.feature_group={group} does not divide data.batch_size={size}.",
     )
+
+
+def module_fields(module: nn.Module) -> dict:
+    """The fields that describe a module, for JSON; the inverse of `build_tokenizer` and `build_generator`."""
+    skipped = ("parent", "name")
+    fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.name not in skipped}
+    return fields | {"dtype": jnp.dtype(fields["dtype"]).name}
 
 
 def build_tokenizer(fields: dict) -> Tokenizer:

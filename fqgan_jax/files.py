@@ -1,7 +1,12 @@
 """Small helpers for files that must be whole or absent."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from fqgan_jax.errors import UserError
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -13,3 +18,29 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill, which takes the name `folder` when the block is left, and is removed where it fails.
+
+    Raises:
+      UserError: the folder exists, or cannot be made.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} exists already: choose another --out, or remove it first.")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be made: {error.strerror}. Choose another --out.") from error
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+    for path in filter(Path.is_file, partial.rglob("*")):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    partial.rename(folder)

@@ -37,6 +37,12 @@ def read_description(folder: Path, kind: str) -> dict:
     return description
 
 
+def described_kind(folder: Path) -> str | None:
+    """The kind of model a folder describes; None where it describes none."""
+    path = folder / DESCRIPTION
+    return json.loads(path.read_text())["kind"] if path.is_file() else None
+
+
 def write_export(folder: Path, kind: str, description: dict, params: PyTree) -> None:
     """Writes a native export folder: `model.json` and `params.safetensors`."""
     from safetensors.numpy import save
@@ -55,8 +61,9 @@ def read_export(folder: Path) -> PyTree:
 
 
 def fingerprint(fields: dict, params: PyTree) -> str:
-    """A hash of a model: what it is and every parameter's bytes."""
-    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    """A hash of a model: what it computes and every parameter's bytes."""
+    computed = {name: value for name, value in fields.items() if name not in ("remat", "chunk_tokens")}
+    digest = hashlib.sha256(json.dumps(computed, sort_keys=True).encode())
     for name, leaf in sorted(flatten_dict(params, sep="/").items()):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(leaf).data)

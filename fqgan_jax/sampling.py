@@ -102,7 +102,7 @@ def sample_codes(
     A sample depends on its own key and label only, so it is the same in every batch. With guidance, conditional and
     unconditional rows run as one batch (paper section 3.4; Ho & Salimans 2022).
     """
-    B = len(labels)
+    B = labels.shape[0]  # which may be symbolic, where the loop is exported
     guided = options.guidance is not None
     rows = jnp.concatenate([labels, jnp.full_like(labels, module.num_classes)]) if guided else labels
     far = module.bind({"params": params})
@@ -128,6 +128,6 @@ def sample_codes(
         return unconditional + options.guidance[k] * (conditional - unconditional)
 
     h, w = module.grid
-    start = (far.backbone_cache(len(rows)), jnp.zeros((len(rows), module.num_codebooks), jnp.int32))
+    start = (far.backbone_cache(rows.shape[0]), jnp.zeros((rows.shape[0], module.num_codebooks), jnp.int32))
     _, (codes, logits) = jax.lax.scan(position, start, jnp.arange(h * w))
     return codes.swapaxes(0, 1).reshape(B, h, w, module.num_codebooks), logits.swapaxes(0, 1)

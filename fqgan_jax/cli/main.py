@@ -16,6 +16,7 @@ COMMANDS = (
     "reconstruct",
     "tokenize",
     "sample",
+    "export",
     "ablate",
     "weights",
     "plan",

@@ -6,7 +6,6 @@ the fingerprint of the tokenizer that wrote it.
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from jaxtyping import Int
 
 from fqgan_jax.data.loader import Batch, train_batches
 from fqgan_jax.errors import UserError
-from fqgan_jax.files import write_atomically
+from fqgan_jax.files import whole_folder, write_atomically
 
 MANIFEST = "codes.json"
 RECORDS = "codes.array_record"
@@ -52,22 +51,17 @@ def write_codes(folder: Path, manifest: CodesManifest, records: Iterator[tuple[i
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    if folder.exists():
-        raise UserError(f"{folder} exists already: choose another --out, or remove it first.")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    writer = ArrayRecordWriter(str(partial / RECORDS), "group_size:1")
-    count = 0
-    for label, codes in records:
-        writer.write(np.int32(label).tobytes() + np.ascontiguousarray(codes, manifest.dtype).tobytes())
-        count += 1
-    writer.close()
-    if not count:
-        raise UserError("No image could be tokenized: the code cache would be empty.")
-    manifest = dataclasses.replace(manifest, count=count)
-    write_atomically(partial / MANIFEST, json.dumps(dataclasses.asdict(manifest), indent=2))
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        writer = ArrayRecordWriter(str(partial / RECORDS), "group_size:1")
+        count = 0
+        for label, codes in records:
+            writer.write(np.int32(label).tobytes() + np.ascontiguousarray(codes, manifest.dtype).tobytes())
+            count += 1
+        writer.close()
+        if not count:
+            raise UserError("No image could be tokenized: the code cache would be empty.")
+        manifest = dataclasses.replace(manifest, count=count)
+        write_atomically(partial / MANIFEST, json.dumps(dataclasses.asdict(manifest), indent=2))
     return manifest
 
 

@@ -1,6 +1,7 @@
 """What a training step needs on chips that are not here: compiled ahead of time for their topology."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 import jax
@@ -10,6 +11,12 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.sharding.mesh import make_mesh
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training.loop import TASKS, compiled_step
+
+_NO_TPU_HERE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +49,9 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
     Raises:
       UserError: an unknown topology, or the TPU compiler is not installed.
     """
+    # Without these the compiler looks for TPUs of its own and complains that there are none.
+    for variable, value in _NO_TPU_HERE.items():
+        os.environ.setdefault(variable, value)
     from jax.experimental import topologies
 
     try:

@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.training.state import TrainState
+from fqgan_jax.training.state import Adversary, TrainState
 
 FOLDER = "checkpoints"
 
@@ -35,7 +35,10 @@ class Checkpoints:
         """The newest state, laid out as `abstract` (shapes, types, shardings) says."""
         restores = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
         items = self._manager.restore(self.latest_step(), args=ocp.args.Composite(**restores))
-        return abstract.replace(params=items["params"], ema=items.get("ema"), **items["rest"])
+        rest = items["rest"]
+        if "adversary" in rest:
+            rest["adversary"] = Adversary(items["discriminator"], **rest["adversary"])
+        return abstract.replace(params=items["params"], ema=items.get("ema"), **rest)
 
     def close(self) -> None:
         """Waits until everything is written."""
@@ -44,10 +47,15 @@ class Checkpoints:
 
 
 def _items(state: TrainState) -> dict[str, PyTree]:
-    items = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    items = {name: item for name, item in items.items() if item is not None}
-    apart = {name: items.pop(name) for name in ("params", "ema") if name in items}
-    return apart | {"rest": items}
+    """What lies apart for others to read (parameters, their average, the discriminator), and the rest."""
+    rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    rest = {name: item for name, item in rest.items() if item is not None}
+    items = {name: rest.pop(name) for name in ("params", "ema") if name in rest}
+    if "adversary" in rest:
+        adversary = {field.name: getattr(state.adversary, field.name) for field in dataclasses.fields(Adversary)}
+        items["discriminator"] = adversary.pop("params")
+        rest["adversary"] = adversary
+    return items | {"rest": rest}
 
 
 def load_inference_params(workdir: Path) -> tuple[PyTree, int]:
@@ -56,16 +64,53 @@ def load_inference_params(workdir: Path) -> tuple[PyTree, int]:
     Raises:
       UserError: the folder has no checkpoint yet.
     """
+    newest = _newest(workdir)
+    return _read(newest / ("ema" if has_average(workdir) else "params")), int(newest.name)
+
+
+def load_params_and_average(workdir: Path) -> tuple[PyTree, PyTree]:
+    """Parameters of the newest checkpoint as they are trained, and their moving average.
+
+    Raises:
+      UserError: the folder has no checkpoint yet, or the run keeps no moving average.
+    """
+    if not has_average(workdir):
+        raise UserError(f"{workdir} keeps no moving average of the weights (optimizer.ema_decay is 0).")
+    newest = _newest(workdir)
+    return _read(newest / "params"), _read(newest / "ema")
+
+
+def load_discriminator_params(workdir: Path) -> PyTree:
+    """Parameters of the newest checkpoint's discriminator.
+
+    Raises:
+      UserError: the folder has no checkpoint yet, or the run has no discriminator.
+    """
+    item = _newest(workdir) / "discriminator"
+    if not item.exists():
+        raise UserError(f"{workdir} trains no discriminator.")
+    return _read(item)
+
+
+def has_average(workdir: Path) -> bool:
+    """Whether the run keeps a moving average. UserError where it has no checkpoint yet."""
+    return (_newest(workdir) / "ema").exists()
+
+
+def _newest(workdir: Path) -> Path:
+    """Folder of the newest checkpoint."""
     folder = (workdir / FOLDER).absolute()
     # Orbax gives a step's folder its name only when it is complete.
     steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
     if not steps:
         raise UserError(f"{workdir} has no checkpoint yet: train first, or wait for the first one.")
-    newest = folder / str(max(steps))
-    item = newest / ("ema" if (newest / "ema").exists() else "params")
+    return folder / str(max(steps))
+
+
+def _read(item: Path) -> PyTree:
     handler = ocp.StandardCheckpointHandler()
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), handler.metadata(item).tree
     )
-    return handler.restore(item, args=ocp.args.StandardRestore(target)), max(steps)
+    return handler.restore(item, args=ocp.args.StandardRestore(target))

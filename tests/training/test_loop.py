@@ -4,12 +4,16 @@ import jax
 import numpy as np
 import pytest
 from conftest import tiny_generator_config, tiny_tokenizer_config
+from safetensors.numpy import load_file
 
+from fqgan_jax.cli.main import main
 from fqgan_jax.errors import UserError
+from fqgan_jax.interop.published import import_discriminator
+from fqgan_jax.models.discriminator import PatchDiscriminator
 from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
-from fqgan_jax.training import metrics, tokenizer_task
-from fqgan_jax.training.checkpoints import load_inference_params
+from fqgan_jax.training import metrics
+from fqgan_jax.training.checkpoints import Checkpoints, load_inference_params
 from fqgan_jax.training.generator_task import GeneratorTask
 from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.loop import train
@@ -41,6 +45,22 @@ def test_generator_with_moving_average_resumes_exactly(tmp_path, code_cache):
     assert_identical((whole.params, whole.ema, whole.optimizer), (resumed.params, resumed.ema, resumed.optimizer))
     assert_identical(load_inference_params(tmp_path / "parts")[0], whole.ema)
     assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (whole.params, whole.ema)), strict=True))
+
+
+@pytest.mark.slow
+def test_both_players_resume_exactly_and_the_discriminator_can_be_exported(tmp_path):
+    fields = ("data.image_size=32", "adversarial.discriminator=patch", "adversarial.width=8", "adversarial.start=1")
+    config = tiny_tokenizer_config(*fields, "adversarial.lecam=0.1", "reseed_after=2", "train.steps=3")
+    whole = train(config, tmp_path / "whole")
+    train(config, tmp_path / "parts", stop_after=2)
+    resumed = train(config, tmp_path / "parts")
+    assert np.all(whole.adversary.average_logits != 0)
+    assert_identical((whole.params, whole.adversary, whole.idle), (resumed.params, resumed.adversary, resumed.idle))
+
+    command = ["export", "--checkpoint", str(tmp_path / "parts"), "--format", "safetensors", "--with-discriminator"]
+    assert main([*command, "--out", str(tmp_path / "export")]) == 0
+    module, tensors = PatchDiscriminator(8), load_file(tmp_path / "export" / "discriminator.safetensors")
+    assert_identical(import_discriminator(tensors, module, 32), jax.device_get(whole.adversary.params))
 
 
 def losses(task, axes, devices, steps=3):
@@ -113,10 +133,16 @@ def test_many_codebooks_train(fields):
 
 
 def test_run_that_is_never_finite_stops_and_leaves_its_checkpoints(tmp_path, monkeypatch):
-    config = tiny_tokenizer_config("train.steps=6", "train.log_every=1", "train.max_skipped=2")
+    config = tiny_tokenizer_config("train.log_every=1", "train.max_skipped=2")
     train(config, tmp_path, stop_after=2)
     before = load_inference_params(tmp_path)[0]
-    monkeypatch.setattr(tokenizer_task, "to_float", lambda images: images * np.nan)
+    restore = Checkpoints.restore
+
+    def poisoned(self, abstract):
+        state = restore(self, abstract)
+        return state.replace(params=jax.tree.map(lambda leaf: leaf * np.nan, state.params))
+
+    monkeypatch.setattr(Checkpoints, "restore", poisoned)
     with pytest.raises(UserError, match="last 2 updates before step 4 were skipped"):
         train(config, tmp_path)
     after, step = load_inference_params(tmp_path)
