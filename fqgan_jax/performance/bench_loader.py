@@ -11,7 +11,7 @@ from fqgan_jax.data.loader import image_batches
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source
 from fqgan_jax.data.transforms import random_side, resize_shorter_side
-from fqgan_jax.errors import UserError
+from fqgan_jax.extras import import_extra
 
 FLOATS, BYTES = "PyTorch, float32", "PyTorch, uint8"
 WARM_UP = 8  # batches before the clock starts: more than either loader holds ready
@@ -68,7 +68,7 @@ class PillowImages:
         return len(self.files)
 
     def __getitem__(self, index: int):
-        import torch
+        import torch  # in a worker process
 
         file, label = self.files[index]
         with Image.open(file) as image:
@@ -87,11 +87,6 @@ class PillowImages:
 
 def torch_batches(images: PillowImages, batch_size: int, count: int, workers: int) -> Iterator:
     """`count` batches of a PyTorch `DataLoader` with worker processes, drawn with replacement so that none is short."""
-    try:
-        from torch.utils.data import DataLoader, RandomSampler
-    except ImportError as error:
-        raise UserError(
-            "fqgan bench loader compares with PyTorch: pip install torch (the extra fqgan-jax[torch])."
-        ) from error
-    sampler = RandomSampler(images, replacement=True, num_samples=count * batch_size)
-    return iter(DataLoader(images, batch_size, sampler=sampler, num_workers=workers))
+    utils = import_extra("torch", "torch").utils.data
+    sampler = utils.RandomSampler(images, replacement=True, num_samples=count * batch_size)
+    return iter(utils.DataLoader(images, batch_size, sampler=sampler, num_workers=workers))

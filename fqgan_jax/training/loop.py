@@ -157,7 +157,7 @@ def _evaluate(task: Task, state: TrainState, step: int, mesh, log: RunLog) -> No
 
 
 # Fields that may change between runs in one work folder: they do not touch what is computed.
-FREE_FIELDS = ("train.", "mesh.", "data.num_threads", "sample.")
+FREE_FIELDS = ("train.", "mesh.", "data.num_threads", "data.num_workers", "sample.")
 
 
 def claim_workdir(config, workdir: Path) -> None:
