@@ -57,6 +57,7 @@ def tokenizer_fields(config) -> dict:
     known = HOST_TEACHERS | DEVICE_TEACHERS
     for teacher in filter(None, teachers):
         check_choice("teachers", teacher, sorted(known))
+    check_reading(config.data)
     check_choice("model.factorization", model.factorization, ("adapters", "split"))
     check_choice("model.dtype", model.dtype, DTYPES)
     check_choice("frozen_dtype", config.frozen_dtype, DTYPES)
@@ -130,6 +131,14 @@ def check_batch_size(batch_size: int, num_devices: int, num_processes: int) -> N
         f"data.batch_size={batch_size} does not divide over {num_devices} device(s): "
         f"choose a multiple of {num_devices}.",
     )
+
+
+def check_reading(data) -> None:
+    """Raises `UserError` where the fields of `config.data` that say how images are read are out of range."""
+    for name in ("validation_fraction", "largest_skipped_fraction"):
+        check(0 <= data[name] < 1, f"data.{name}={data[name]} is not a fraction: choose 0 or more, below 1.")
+    check(data.num_threads >= 1, f"data.num_threads={data.num_threads}: choose 1 or more.")
+    check(data.num_workers >= 0, f"data.num_workers={data.num_workers}: choose 0 (threads alone) or more processes.")
 
 
 def check_batch_parts(config, num_devices: int) -> None:

@@ -71,9 +71,13 @@ def tokenizer_defaults() -> ConfigDict:
     config.reseed_after = 0  # unused codebook entries move to random latents after so many steps; 0: never
 
     config.data = _data_defaults()
-    config.data.source = "photos"  # an image folder, or "photos" (bundled)
+    config.data.source = "photos"  # an image folder, a prepared one, "tfds:NAME[:VERSION]", tar files, or "photos"
+    config.data.data_dir = ""  # where prepared tensorflow-datasets lie; empty: their own default
     config.data.image_size = 256  # side of the square crops
-    config.data.validation_fraction = 0.05  # of an image folder without a val folder
+    config.data.validation_fraction = 0.05  # of a source without a validation split
+    config.data.full_decode = False  # decode JPEG files for training at full scale even where less would do
+    config.data.largest_skipped_fraction = 0.01  # of unreadable images, ten at least; 0: none; more end the run
+    config.data.num_workers = 0  # processes that read and augment, each with num_threads; 0: threads of this one
 
     config.optimizer = _optimizer_defaults()
     config.train = _train_defaults()

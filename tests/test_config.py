@@ -50,6 +50,9 @@ def test_mistakes_are_explained(file, overrides, message):
         (["model.factorization=splat"], "choose one of adapters, split"),
         (["model.adapter_heads=7"], "not divisible by model.adapter_heads=7"),
         (["model.num_codebooks=65"], "1 to 64"),
+        (["data.largest_skipped_fraction=1.5"], "data.largest_skipped_fraction=1.5 is not a fraction"),
+        (["data.num_workers=-1"], r"choose 0 \(threads alone\)"),
+        (["data.num_threads=0"], "choose 1 or more"),
     ],
 )
 def test_impossible_sizes_are_explained(overrides, message):

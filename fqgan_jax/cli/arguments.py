@@ -1,10 +1,15 @@
 """Flags that mean the same in every command."""
 
 import argparse
+import os
 from pathlib import Path
 
 from fqgan_jax.errors import UserError
 
+SOURCE = (
+    "a folder of images with one subfolder a class, a folder that fqgan prepare wrote, tfds:NAME[:VERSION], tar files "
+    "in WebDataset layout, or photos (bundled)"
+)
 MODEL = "a work folder of fqgan train, an export folder or a published file (.safetensors, .pt)"
 
 
@@ -15,10 +20,42 @@ def add_checkpoint(parser: argparse.ArgumentParser, what: str, flag: str = "--ch
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """An image source and its split."""
-    parser.add_argument(
-        "--data", required=True, help='a folder of images with one subfolder a class, or "photos" (bundled)'
-    )
+    parser.add_argument("--data", required=True, help=SOURCE)
+    add_data_dir(parser)
+    add_split(parser)
+
+
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """Which part of a source."""
     parser.add_argument("--split", default="train", choices=("train", "validation"), help="default: %(default)s")
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Where tensorflow-datasets' prepared datasets lie."""
+    parser.add_argument(
+        "--data-dir", help="folder of prepared tensorflow-datasets, for tfds:NAME (default: their own, TFDS_DATA_DIR)"
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Threads or processes that read images."""
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        help="how many images are worked on at a time (default: one a core, here %(default)s)",
+    )
+    parser.add_argument(
+        "--processes", action="store_true", help="workers are processes, not threads: faster on machines of many cores"
+    )
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
 
 
 def add_out(parser: argparse.ArgumentParser, what: str) -> None:

@@ -9,8 +9,8 @@ import warnings
 from fqgan_jax.errors import UserError
 
 COMMANDS = (
-    *("demo", "train", "evaluate", "reconstruct", "tokenize", "sample"),
-    *("export", "ablate", "weights", "plan", "bench"),
+    *("demo", "data", "prepare", "train", "reconstruct", "tokenize", "sample", "evaluate", "ablate", "export"),
+    *("weights", "plan", "bench"),
 )
 WITH_OVERRIDES = ("train", "ablate", "plan", "bench")  # take --config.FIELD=VALUE
 
@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("absl").setLevel(logging.WARNING)
     logging.getLogger("fqgan_jax").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="orbax")
+    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in images that are read all the same
     try:
         options.run(options)
     except UserError as error:

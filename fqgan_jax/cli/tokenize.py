@@ -28,7 +28,7 @@ def run(options) -> None:
     from fqgan_jax.tokenizing import tokenize
 
     tokenizer = load_tokenizer(options.checkpoint)
-    source = open_source(options.data, options.split)
+    source = open_source(options.data, options.split, data_dir=options.data_dir)
     manifest, skipped = tokenize(tokenizer, source, options.out, options.crops, options.batch_size)
     if skipped.reasons:
         print(skipped.report())

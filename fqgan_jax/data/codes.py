@@ -94,5 +94,4 @@ def code_batches(
         label, codes = element
         return {"codes": codes[rng.integers(len(codes))].astype(np.int32), "label": np.int32(label)}
 
-    elements = grain.MapDataset.source(cache)
-    return train_batches(elements, prepare, batch_size, seed, start_step, num_threads, process)
+    return train_batches(cache, prepare, batch_size, seed, start_step, num_threads, process)

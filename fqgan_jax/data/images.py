@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 
 class UnreadableImage(Exception):
@@ -21,11 +21,15 @@ def read_image(file: bytes | Path, shortest_side: int | None = None) -> Image.Im
       UnreadableImage: not an image, or a truncated one.
     """
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        # Read at once: every small read would wait for Python's lock among threads.
+        with Image.open(io.BytesIO(file if isinstance(file, bytes) else file.read_bytes())) as image:
             if shortest_side is not None:
                 image.draft(None, _reduced_size(image.size, shortest_side))
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("not an image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableImage(str(error) or type(error).__name__) from error
 
@@ -36,6 +40,8 @@ def _reduced_size(size: tuple[int, int], shortest_side: int) -> tuple[int, int]:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode.startswith("I"):  # 16 bits, also where Pillow holds them in 32
         return _from_floats(np.asarray(image, np.float64) / 257)
     if image.mode == "F":  # taken as [0, 1] where nothing is larger, else as 8-bit values

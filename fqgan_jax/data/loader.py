@@ -4,28 +4,39 @@ Training element i of the infinite shuffled order is a function of (seed, i); gl
 s*B ... s*B + B - 1, and each host reads its slice of them. So a batch depends on seed and step alone.
 """
 
+import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import grain
 import jax
 import numpy as np
+from absl import flags
 from jax.sharding import NamedSharding
 
 from fqgan_jax.data import transforms
 from fqgan_jax.data.images import UnreadableImage
-from fqgan_jax.data.sources import Skipped, Source, read_or_next
+from fqgan_jax.data.skipping import Skipped, read_or_next, unreadable
+from fqgan_jax.data.sources import Source
+from fqgan_jax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
+ENDLESS = 2**48  # examples: the longest run
+LARGEST_DEATHS = 3  # of worker processes at the same batch
 
 
 def train_batches(
-    elements: grain.MapDataset,
+    elements: Sequence,
     prepare: Callable[[object, np.random.Generator], Batch],
     batch_size: int,
     seed: int,
     start_step: int,
     num_threads: int,
     process: tuple[int, int] = (0, 1),
+    num_workers: int = 0,
 ) -> Iterator[Batch]:
     """Endless batches from `start_step` on: this host's slice of each global batch.
 
@@ -34,12 +45,63 @@ def train_batches(
       prepare: makes an example of an element with a random generator of its own.
       batch_size: of the global batch, over all hosts.
       process: (index, count) of this host.
+      num_workers: processes that prepare, each with `num_threads`; 0: the threads of this one do.
     """
     index, count = process
-    dataset = elements.seed(seed).shuffle().repeat().random_map(prepare).batch(batch_size // count)
-    dataset = dataset[start_step * count + index :: count]
+    example = lambda place, rng: prepare(elements[shuffled(place, len(elements), seed)], rng)
+    dataset = grain.MapDataset.range(ENDLESS).seed(seed).random_map(example).batch(batch_size // count)
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
-    return iter(dataset.to_iter_dataset(options))
+    from_step = lambda step: dataset[step * count + index :: count].to_iter_dataset(options)
+    if not num_workers:
+        return iter(from_step(start_step))
+    if not flags.FLAGS.is_parsed():  # grain's worker processes read absl's flags, which no command here parses
+        flags.FLAGS.mark_as_parsed()
+    # Batches that the workers hold ready at the end lie in shared memory, which is freed with a needless warning.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
+    return _restarting(lambda step: iter(from_step(step).mp_prefetch(workers)), start_step)
+
+
+def shuffled(place: int, count: int, seed: int) -> int:
+    """The element at a place of the endless order, in which every epoch is a permutation of `count` elements."""
+    epoch, offset = divmod(place, count)
+    return int(_permutation(count, seed, epoch)[offset])
+
+
+@lru_cache(maxsize=4)  # the epochs that threads read at the same time
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    # grain's own shuffle computes one place at a time, which takes up to a millisecond where elements are few.
+    return np.random.default_rng([seed, epoch]).permutation(count).astype(np.uint32)
+
+
+def _restarting(start: Callable[[int], Iterator[Batch]], step: int) -> Iterator[Batch]:
+    """Batches from worker processes: where one dies, all begin anew at the batch that is missing.
+
+    Raises:
+      UserError: one died again and again at the same batch.
+    """
+    batches, deaths = start(step), 0
+    try:
+        while True:
+            try:
+                batch = next(batches)
+            except RuntimeError as error:
+                if "terminated unexpectedly" not in str(error):
+                    raise
+                deaths += 1
+                if deaths > LARGEST_DEATHS:
+                    raise UserError(
+                        f"A data worker process died {deaths} times at batch {step}, perhaps for want of memory: "
+                        "lower data.num_workers, or read in threads (data.num_workers=0)."
+                    ) from error
+                log.warning("A data worker process died at batch %d; the workers are started again.", step)
+                batches.close()
+                batches = start(step)
+            else:
+                deaths, step = 0, step + 1
+                yield batch
+    finally:
+        batches.close()
 
 
 def image_batches(
@@ -52,26 +114,48 @@ def image_batches(
     feature_functions: Sequence[tuple[str, Callable]] = (),
     num_threads: int = 2,
     process: tuple[int, int] = (0, 1),
+    num_workers: int = 0,
+    full_decode: bool = False,
 ) -> Iterator[Batch]:
     """Training batches: "image" uint8 [B, size, size, 3], "label" int32 [B], and per teacher "feature/NAME" [B, W].
 
-    A teacher's function sees the very crop that it describes.
+    A teacher's function sees the very crop that it describes. JPEG files are decoded at a reduced scale that still
+    holds every pixel the crop needs, unless `full_decode`. The next readable image stands in for an unreadable one.
+
+    Raises:
+      UserError: when a batch is asked for: more images were skipped than `skipped` allows.
     """
 
     def prepare(index: int, rng: np.random.Generator) -> Batch:
-        index, image = read_or_next(source, int(index), skipped, shortest_side=image_size)
-        crop = transforms.random_crop(image, image_size, rng)
-        example = {"image": crop, "label": np.int32(source.label(index))}
+        side = transforms.random_side(image_size, rng)
+        served, image = read_or_next(source, int(index), None if full_decode else side)
+        crop = transforms.random_crop(image, image_size, rng, side)
+        example = {"image": crop, "label": np.int32(source.label(served)), "asked": np.int64(index)}
+        example["served"] = np.int64(served)
         return example | {f"feature/{name}": function(crop) for name, function in feature_functions}
 
-    elements = grain.MapDataset.range(len(source))
-    return train_batches(elements, prepare, batch_size, seed, start_step, num_threads, process)
+    elements = range(len(source))
+    batches = train_batches(elements, prepare, batch_size, seed, start_step, num_threads, process, num_workers)
+    return _noting_skipped(batches, source, skipped)
+
+
+def _noting_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
+    """Takes what was asked for and what was served out of the batches and names the images in between.
+
+    This way the count is right wherever the images are read: in threads or in other processes.
+    """
+    for batch in batches:
+        asked, served = batch.pop("asked"), batch.pop("served")
+        for first, last in zip(asked[asked != served], served[asked != served], strict=True):
+            for name, reason in unreadable(source, int(first), int(last)).items():
+                skipped.add(name, reason)
+        yield batch
 
 
 def evaluation_batches(
     source: Source, image_size: int, batch_size: int, skipped: Skipped, limit: int | None = None
 ) -> Iterator[Batch]:
-    """Every image once, centre-cropped, in order; "mask" is 0 where the last batch is filled up."""
+    """Every image once, fully decoded, centre-cropped, in order; "mask" is 0 where the last batch is filled up."""
     pending: list[Batch] = []
     for index in range(min(len(source), limit or len(source))):
         try:

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 ZOOM = 1.25  # training crops come from images whose shorter side is up to this times the crop
+LONGEST = 8  # times the shorter side: of longer images only the square that is asked for is resized
 
 
 def to_float(images: UInt8[np.ndarray, "*s"] | UInt8[Array, "*s"]) -> Float[np.ndarray, "*s"] | Float[Array, "*s"]:
@@ -16,25 +17,51 @@ def to_float(images: UInt8[np.ndarray, "*s"] | UInt8[Array, "*s"]) -> Float[np.n
 
 def resize_shorter_side(image: Image.Image, side: int) -> Image.Image:
     """Box-halves while at least twice too large, then bicubic: ADM's resize (Dhariwal & Nichol 2021)."""
+    image = _halved(image, side)
+    return image.resize(_resized_size(image, side), Image.Resampling.BICUBIC)
+
+
+def _halved(image: Image.Image, side: int) -> Image.Image:
     while min(image.size) >= 2 * side:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    return image
+
+
+def _resized_size(image: Image.Image, side: int) -> tuple[int, int]:
     scale = side / min(image.size)
-    width, height = max(side, round(image.width * scale)), max(side, round(image.height * scale))
-    return image.resize((width, height), Image.Resampling.BICUBIC)
+    return max(side, round(image.width * scale)), max(side, round(image.height * scale))
 
 
-def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """Training crop: shorter side uniform in [size, 1.25 size], random square, random mirror image."""
-    side = int(rng.integers(size, math.floor(size * ZOOM) + 1))
-    image = resize_shorter_side(image, side)
-    left = int(rng.integers(image.width - size + 1))
-    top = int(rng.integers(image.height - size + 1))
-    crop = np.asarray(image.crop((left, top, left + size, top + size)))
-    return crop[:, ::-1] if rng.random() < 0.5 else crop
+def _resized_square(image: Image.Image, resized: tuple[int, int], left: int, top: int, size: int) -> Image.Image:
+    """A square of the image as it would be after a bicubic resize, of which no other pixel is computed."""
+    x, y = image.width / resized[0], image.height / resized[1]
+    box = (left * x, top * y, min((left + size) * x, image.width), min((top + size) * y, image.height))
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+
+
+def random_side(size: int, rng: np.random.Generator) -> int:
+    """The shorter side that an image gets before a training crop: uniform in [size, 1.25 size]."""
+    return int(rng.integers(size, math.floor(size * ZOOM) + 1))
+
+
+def random_crop(
+    image: Image.Image, size: int, rng: np.random.Generator, side: int | None = None
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Training crop: shorter side `side` (of `random_side`, drawn here if None), random square, random mirror image."""
+    side = random_side(size, rng) if side is None else side
+    image = _halved(image, side)
+    width, height = _resized_size(image, side)
+    left, top = int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1))
+    crop = _resized_square(image, (width, height), left, top, size)
+    return np.asarray(ImageOps.mirror(crop) if rng.random() < 0.5 else crop)
 
 
 def center_crop(image: Image.Image, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """Evaluation crop: shorter side to `size`, centre square (ADM's protocol)."""
+    if max(image.size) > LONGEST * min(image.size):  # resizing all of it would take gigabytes
+        image = _halved(image, size)
+        width, height = _resized_size(image, size)
+        return np.asarray(_resized_square(image, (width, height), (width - size) // 2, (height - size) // 2, size))
     image = resize_shorter_side(image, size)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))

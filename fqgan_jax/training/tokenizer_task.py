@@ -10,7 +10,8 @@ from jaxtyping import PyTree
 
 from fqgan_jax.build import build_discriminator, build_tokenizer, check_batch_parts, tokenizer_fields
 from fqgan_jax.data.loader import Batch, evaluation_batches, image_batches
-from fqgan_jax.data.sources import Skipped, Source, open_source
+from fqgan_jax.data.skipping import Skipped, largest_skipped
+from fqgan_jax.data.sources import Source, open_source
 from fqgan_jax.data.transforms import to_float
 from fqgan_jax.evaluation.codebooks import mutual_information
 from fqgan_jax.evaluation.figures import image_rows
@@ -50,18 +51,22 @@ class TokenizerTask:
             "learning_rate": learning_rate_schedule(config.optimizer, config.train.steps),
             "discriminator_learning_rate": learning_rate_schedule(config.adversarial.optimizer, config.train.steps),
         }
-        self.skipped = Skipped()
+        self.skipped = Skipped()  # in training and evaluation
         self._reconstruct = jax.jit(self._evaluation_step)
 
     @cached_property
     def train_source(self) -> Source:
         """Images to learn from."""
-        return open_source(self.config.data.source, "train", self.config.data.validation_fraction)
+        return self._open("train")
 
     @cached_property
     def validation_source(self) -> Source:
         """Images kept aside."""
-        return open_source(self.config.data.source, "validation", self.config.data.validation_fraction)
+        return self._open("validation")
+
+    def _open(self, split: str) -> Source:
+        data = self.config.data
+        return open_source(data.source, split, data.validation_fraction, data.data_dir or None)
 
     def description(self) -> dict:
         """What is saved beside the parameters, so that a checkpoint describes itself."""
@@ -109,7 +114,9 @@ class TokenizerTask:
         teachers = sorted({teacher for teacher in self.config.teachers if teacher in HOST_TEACHERS})
         functions = [(teacher, HOST_TEACHERS[teacher].features) for teacher in teachers]
         sizes = (data.image_size, data.batch_size, self.config.seed, start_step)
-        return image_batches(self.train_source, *sizes, self.skipped, functions, data.num_threads, process)
+        self.skipped.limit = largest_skipped(len(self.train_source), data.largest_skipped_fraction)
+        workers = (data.num_threads, process, data.num_workers, data.full_decode)
+        return image_batches(self.train_source, *sizes, self.skipped, functions, *workers)
 
     def step(self, state: TrainState, frozen: PyTree, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         """One update; pure."""

@@ -93,6 +93,10 @@ def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, t
         ("train --config configs/demo_generator.py --workdir {tmp}/w --config.data.codes={tmp}", "no code cache"),
         ("demo --data {tmp} --workdir {tmp}/w", "holds no images"),
         ("sample --checkpoint {tmp} --tokenizer {tmp} --out {tmp}/o", "holds no model"),
+        ("bench loader", "fqgan bench loader needs --data"),
+        ("prepare {tmp}/none {tmp}/o", "There is no folder"),
+        ("prepare tfds:none {tmp}/o --data-dir {tmp}", "There is no prepared dataset"),
+        ("data {tmp}", "holds no images"),
         ("reconstruct --checkpoint {tmp}/none --out {tmp}/o x.png", "There is no checkpoint"),
     ],
 )

@@ -1,18 +1,27 @@
 """Batches depend on seed and step alone."""
 
+import itertools
+import multiprocessing
+import os
+import shutil
+import signal
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from fqgan_jax.data.codes import CodeCache, code_batches
 from fqgan_jax.data.loader import evaluation_batches, image_batches
-from fqgan_jax.data.sources import ImageFolder, Skipped
+from fqgan_jax.data.skipping import Skipped, largest_skipped
+from fqgan_jax.data.sources import ImageFolder
+from fqgan_jax.errors import UserError
 from fqgan_jax.teachers.hog import hog_features
 
 
-def batches(folder, start, count, process=(0, 1), threads=2, seed=3):
+def batches(folder, start, count, process=(0, 1), threads=2, seed=3, workers=0):
     source = ImageFolder(folder, "train", 0)
     teachers = [("hog", hog_features)]
-    stream = image_batches(source, 16, 8, seed, start, Skipped(), teachers, threads, process)
+    stream = image_batches(source, 16, 8, seed, start, Skipped(), teachers, threads, process, workers)
     return [next(stream) for _ in range(count)]
 
 
@@ -27,6 +36,80 @@ def test_a_batch_is_a_function_of_seed_and_step(image_folder):
     for step in (2, 6):
         assert_same(batches(image_folder, step, 1, threads=1)[0], whole[step])
     assert np.any(batches(image_folder, 0, 1, seed=4)[0]["image"] != whole[0]["image"])
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_batches_of_threads(image_folder):
+    whole = batches(image_folder, 1, 5)
+    for found, expected in zip(batches(image_folder, 1, 5, workers=2), whole, strict=True):
+        assert_same(found, expected)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_process_is_replaced(image_folder):
+    expected = batches(image_folder, 0, 12)
+    source = ImageFolder(image_folder, "train", 0)
+    stream = image_batches(source, 16, 8, 3, 0, Skipped(), [("hog", hog_features)], 2, (0, 1), 1)
+    found = [next(stream)]
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGKILL)
+    found += [next(stream) for _ in range(11)]
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_unreadable_images_are_replaced_named_and_counted(image_folder, tmp_path, workers, caplog):
+    shutil.copytree(image_folder, tmp_path / "data")
+    damaged = [tmp_path / "data" / "red" / f"{i:02d}.png" for i in (3, 4, 11)]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:300])
+    source, skipped = ImageFolder(tmp_path / "data", "train", 0), Skipped()
+    stream = image_batches(source, 16, 8, 0, 0, skipped, (), 2, (0, 1), workers)
+    for _ in range(3):  # an epoch
+        batch = next(stream)
+        assert set(batch) == {"image", "label"}
+        assert batch["image"].shape == (8, 16, 16, 3)
+    assert set(skipped.reasons) == set(map(str, damaged))
+    assert all("truncated" in reason for reason in skipped.reasons.values())
+    assert caplog.text.count("Skipped") == 3
+
+
+def test_too_many_unreadable_images_end_the_run(image_folder, tmp_path):
+    shutil.copytree(image_folder, tmp_path / "data")
+    for i in range(3):
+        (tmp_path / "data" / "red" / f"{i:02d}.png").write_bytes(b"")
+    source = ImageFolder(tmp_path / "data", "train", 0)
+    stream = image_batches(source, 16, 8, 0, 0, Skipped(limit=2), (), 2)
+    with pytest.raises(UserError, match=r"Skipped 3 unreadable .* more than the 2 allowed by data.largest_skipped"):
+        list(itertools.islice(stream, 3))
+
+
+@pytest.mark.parametrize(("count", "fraction", "limit"), [(24, 0.01, 10), (5000, 0.01, 50), (5000, 0, 0)])
+def test_the_limit_is_a_fraction_and_ten_at_least(count, fraction, limit):
+    assert largest_skipped(count, fraction) == limit
+
+
+def test_full_decoding_is_exact(tmp_path):
+    """A JPEG file decoded at full scale gives the very crops of a lossless copy; at reduced scale almost."""
+    rng = np.random.default_rng(0)
+    for name in ("jpg", "png"):
+        (tmp_path / name).mkdir()
+    for i in range(4):
+        noise = Image.fromarray(rng.integers(0, 255, (9, 12, 3), np.uint8))
+        image = noise.resize((512, 384), Image.Resampling.BICUBIC)
+        image.save(tmp_path / "jpg" / f"{i}.jpg")
+        with Image.open(tmp_path / "jpg" / f"{i}.jpg") as decoded:
+            decoded.save(tmp_path / "png" / f"{i}.png")
+
+    def crops(folder, full_decode):
+        source = ImageFolder(tmp_path / folder, "train", 0)
+        return next(image_batches(source, 32, 4, 0, 0, Skipped(), full_decode=full_decode))["image"]
+
+    exact = crops("png", False)
+    np.testing.assert_array_equal(crops("jpg", True), exact)
+    reduced = np.abs(crops("jpg", False).astype(int) - exact)
+    assert 0 < reduced.mean() < 2
 
 
 def test_hosts_read_slices_of_the_global_batch(image_folder):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from fqgan_jax.data import sources
+from fqgan_jax.data.skipping import unreadable
 from fqgan_jax.errors import UserError
 
 
@@ -52,8 +53,10 @@ def test_damaged_images_are_replaced_and_reported(image_folder, tmp_path):
     shutil.copytree(image_folder / "red", folder)
     (folder / "03.png").write_bytes(b"broken")
     source, skipped = sources.ImageFolder(folder, "train", 0), sources.Skipped()
-    index, image = sources.read_or_next(source, 3, skipped)
+    index, image = sources.read_or_next(source, 3)
     assert index == 4
+    for name, reason in unreadable(source, 3, index).items():
+        skipped.add(name, reason)
     np.testing.assert_array_equal(image, Image.open(folder / "04.png"))
     assert list(skipped.reasons) == [str(folder / "03.png")]
     assert "Skipped 1 unreadable" in skipped.report()
@@ -64,7 +67,7 @@ def test_only_damaged_images_are_an_error(tmp_path):
         (tmp_path / f"{i}.jpg").write_bytes(b"")
     source = sources.ImageFolder(tmp_path, "train", 0)
     with pytest.raises(UserError, match="None of the 3 images"):
-        sources.read_or_next(source, 1, sources.Skipped())
+        sources.read_or_next(source, 1)
 
 
 def test_validation_crops_of_photos_share_no_pixel_with_training_crops():

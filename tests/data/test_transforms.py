@@ -15,7 +15,7 @@ def ramp(width, height):
     return Image.fromarray(image)
 
 
-@pytest.mark.parametrize("size", [(100, 60), (60, 100), (500, 33), (7, 5), (1, 1), (32, 32)])
+@pytest.mark.parametrize("size", [(100, 60), (60, 100), (500, 33), (7, 5), (1, 1), (32, 32), (20_000, 10), (3, 9000)])
 def test_crops_have_the_asked_size(size):
     rng = np.random.default_rng(0)
     assert transforms.random_crop(ramp(*size), 32, rng).shape == (32, 32, 3)
@@ -50,3 +50,23 @@ def test_random_crops_cover_zooms_places_and_mirror_images():
     assert spans.max() > 0.97 * 255
     mirrored = np.mean(crops[:, 32, -1, 0] < crops[:, 32, 0, 0])
     assert 0.4 < mirrored < 0.6
+
+
+def test_only_the_square_is_resized_and_as_if_all_were():
+    """Against the plain way: resize the whole image, then cut."""
+    noise = np.random.default_rng(0).integers(60, 190, (48, 90, 3), np.uint8)
+    image = Image.fromarray(noise)
+    for seed in range(20):
+        crop = transforms.random_crop(image, 32, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        whole = np.asarray(transforms.resize_shorter_side(image, transforms.random_side(32, rng)))
+        left, top = rng.integers(whole.shape[1] - 32 + 1), rng.integers(whole.shape[0] - 32 + 1)
+        expected = whole[top : top + 32, left : left + 32]
+        expected = expected[:, ::-1] if rng.random() < 0.5 else expected
+        assert np.abs(crop.astype(int) - expected).max() <= 2
+
+
+def test_the_centre_of_a_very_long_image():
+    long = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (16, 1)).repeat(16, 1)).convert("RGB")
+    crop = transforms.center_crop(long, 16)
+    np.testing.assert_array_equal(crop, np.asarray(long)[:, 2040:2056])

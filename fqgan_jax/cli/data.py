@@ -1,0 +1,81 @@
+"""`fqgan data`."""
+
+from pathlib import Path
+
+from fqgan_jax.cli.arguments import SOURCE, add_data_dir, add_split, add_workers, out_folder, positive
+from fqgan_jax.errors import UserError
+
+HELP = "Look at a dataset: counts, sizes, classes, damaged files, and a picture of one augmented training batch."
+EXAMPLES = """\
+  fqgan data /data/imagenet
+  fqgan data photos --out batch.png --image-size 64
+  fqgan data tfds:cifar10 --data-dir /data/tfds --split validation"""
+
+SHOWN_CLASSES = 20
+COLUMNS = 8
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE)
+    add_split(parser)
+    add_data_dir(parser)
+    add_workers(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE.png", help="picture of one batch as training sees it")
+    parser.add_argument("--image-size", type=positive, default=256, help="side of its crops (default: %(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=32, help="crops in it (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of order and augmentation (default: %(default)s)")
+
+
+def run(options) -> None:
+    from fqgan_jax.data.pool import Pool
+    from fqgan_jax.data.sources import open_source
+    from fqgan_jax.data.survey import survey
+
+    source = open_source(options.source, options.split, data_dir=options.data_dir)
+    found = survey(source, Pool(options.workers, options.processes))
+    for title, value in _table(source, found):
+        print(f"{title:<16}{value}")
+    for name, reason in found.damaged.items():
+        print(f"damaged: {name}: {reason}")
+    if not found.sizes:
+        raise UserError(f"Not one of the {len(source)} images of {options.source} can be read.")
+    if options.out:
+        out_folder(options.out.parent)
+        _save_batch(source, options)
+        print(f"{options.batch_size} training crops -> {options.out}")
+
+
+def _table(source, found) -> list[tuple[str, str]]:
+    import numpy as np
+
+    rows = [
+        ("readable images", f"{len(found.sizes)} of {len(source)}"),
+        ("size", f"{found.bytes / 1e6:.1f} MB"),
+        ("formats", ", ".join(f"{name} {count}" for name, count in found.formats.most_common())),
+    ]
+    if found.sizes:
+        table = found.size_table()
+        for title, values in (("width", table[:, 0]), ("height", table[:, 1]), ("shorter side", table.min(1))):
+            rows.append((title, f"{values.min()} to {values.max()}, median {np.median(values):g}"))
+    names = source.class_names
+    counts = [found.labels[label] for label in range(len(names))]
+    rows.append(("classes", f"{len(names)}, of {min(counts)} to {max(counts)} images"))
+    rows += [("", f"{name}: {count}") for name, count in list(zip(names, counts, strict=True))[:SHOWN_CLASSES]]
+    if len(names) > SHOWN_CLASSES:
+        rows.append(("", f"and {len(names) - SHOWN_CLASSES} more"))
+    return rows
+
+
+def _save_batch(source, options) -> None:
+    from fqgan_jax.data.loader import image_batches
+    from fqgan_jax.data.skipping import Skipped
+    from fqgan_jax.data.transforms import to_float
+    from fqgan_jax.evaluation.figures import image_rows, save_picture
+
+    batches = image_batches(source, options.image_size, options.batch_size, options.seed, 0, Skipped())
+    crops = to_float(next(batches)["image"])
+    rows = [crops[start : start + COLUMNS] for start in range(0, len(crops), COLUMNS)]
+    try:
+        save_picture(image_rows(rows), options.out)
+    except (OSError, ValueError) as error:  # ValueError: an ending that names no picture format
+        raise UserError(f"{options.out} cannot be written: {error}. Choose another --out.") from error

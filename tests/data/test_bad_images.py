@@ -1,0 +1,115 @@
+"""A dataset with every kind of bad image goes through prepare, data and the training loader."""
+
+import io
+import itertools
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fqgan_jax.cli.main import main
+from fqgan_jax.data.loader import evaluation_batches, image_batches
+from fqgan_jax.data.skipping import Skipped
+from fqgan_jax.data.sources import open_source
+
+DAMAGED = ("empty.jpg", "text.jpg", "truncated.jpg", "truncated.png")
+ODD = ("animated.gif", "animated.webp", "cmyk.jpg", "deep.png", "long.jpg", "one.png", "tall.png", "transparent.png")
+SOUND = ("sound_0.jpg", "sound_1.jpg", "sound_2.jpg", "sound_3.jpg")
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def bad_folder(tmp_path_factory):
+    """One class of sound images and one of odd and damaged ones."""
+    root = tmp_path_factory.mktemp("bad")
+    rng = np.random.default_rng(0)
+    noise = lambda *shape: rng.integers(0, 255, shape, np.uint8)
+    photo = Image.fromarray(noise(64, 80, 3))
+    frames = {"save_all": True, "append_images": [Image.new("RGB", (80, 64), "red")]}
+    files = {
+        "empty.jpg": b"",
+        "text.jpg": b"<html>404 Not Found</html>",
+        "truncated.jpg": encoded(photo, "JPEG")[:900],
+        "truncated.png": encoded(photo, "PNG")[:900],
+        "animated.gif": encoded(photo, "GIF", **frames),
+        "animated.webp": encoded(photo, "WEBP", **frames),
+        "cmyk.jpg": encoded(photo.convert("CMYK"), "JPEG"),
+        "deep.png": encoded(Image.fromarray(noise(64, 80).astype(np.uint16) * 257), "PNG"),
+        "long.jpg": encoded(Image.fromarray(noise(10, 20_000, 3)), "JPEG"),
+        "one.png": encoded(Image.fromarray(noise(1, 1, 3)), "PNG"),
+        "tall.png": encoded(Image.fromarray(noise(20_000, 10)), "PNG"),
+        "transparent.png": encoded(Image.fromarray(noise(64, 80, 4)), "PNG"),
+    }
+    for name, content in files.items():
+        (root / "odd").mkdir(exist_ok=True)
+        (root / "odd" / name).write_bytes(content)
+    for name in SOUND:
+        (root / "sound").mkdir(exist_ok=True)
+        (root / "sound" / name).write_bytes(encoded(Image.fromarray(noise(64, 80, 3)), "JPEG"))
+    return root
+
+
+def names(source) -> set[str]:
+    return {source.name(i).rsplit("/", 1)[-1] for i in range(len(source))}
+
+
+@pytest.mark.parametrize("flags", [[], ["--shorter-side", "32"], ["--processes"]])
+def test_prepare_keeps_the_readable_and_names_the_others(bad_folder, tmp_path, capsys, flags):
+    command = ["prepare", str(bad_folder), str(tmp_path / "records"), "--workers", "2", "--validation-fraction", "0"]
+    assert main([*command, *flags, "--images-per-shard", "5", "--verify"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("skipped") == len(DAMAGED)
+    assert all(f"train: skipped odd/{name}: " in printed for name in DAMAGED)
+    source = open_source(str(tmp_path / "records"), "train")
+    assert names(source) == {*ODD, *SOUND}
+    manifest = json.loads((tmp_path / "records" / "manifest.json").read_text())
+    assert manifest["totals"]["train"] == manifest["totals"]["train"] | {"images": 12, "skipped": 4}
+    if flags[:1] == ["--shorter-side"]:
+        assert max(min(source.read(i).size) for i in range(len(source))) == 32
+
+
+def test_data_lists_every_damaged_file_and_draws_a_batch(bad_folder, tmp_path, capsys):
+    command = ["data", str(bad_folder), "--image-size", "32", "--batch-size", "9"]
+    assert main([*command, "--out", str(tmp_path / "pictures" / "batch.png")]) == 0
+    printed = capsys.readouterr().out
+    total = len(open_source(str(bad_folder), "train"))
+    damaged = [line.split(": ")[1].rsplit("/", 1)[-1] for line in printed.splitlines() if line.startswith("damaged")]
+    # Which of them are kept aside for validation is a matter of hashes.
+    assert set(damaged) == names(open_source(str(bad_folder), "train")) & set(DAMAGED)
+    assert f"{total - len(damaged)} of {total}" in printed
+    assert "20000" in printed
+    with Image.open(tmp_path / "pictures" / "batch.png") as picture:
+        assert picture.width % (8 * 32 + 7 * 2) == 0
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_training_loader_serves_the_readable(bad_folder, workers):
+    source, skipped = open_source(str(bad_folder), "train", 0), Skipped()
+    stream = image_batches(source, 32, 8, 0, 0, skipped, (), 2, (0, 1), workers)
+    for batch in itertools.islice(stream, 4):  # two epochs
+        assert batch["image"].shape == (8, 32, 32, 3)
+        assert batch["image"].dtype == np.uint8
+    assert {name.rsplit("/", 1)[-1] for name in skipped.reasons} == set(DAMAGED)
+
+
+def test_evaluation_sees_the_readable_once(bad_folder):
+    source, skipped = open_source(str(bad_folder), "train", 0), Skipped()
+    batches = list(evaluation_batches(source, 32, 5, skipped))
+    assert sum(batch["mask"].sum() for batch in batches) == len(ODD) + len(SOUND)
+    assert len(skipped.reasons) == len(DAMAGED)
+
+
+def test_a_source_without_a_readable_image_is_refused(tmp_path, capsys):
+    for i in range(3):
+        (tmp_path / f"{i}.jpg").write_bytes(b"nothing")
+    for command in (["prepare", str(tmp_path), str(tmp_path.with_name("records"))], ["data", str(tmp_path)]):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert "can be read" in error
+        assert "Traceback" not in error
