@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fqgan_jax.cli.arguments import MODEL, add_batch_size, numbers, out_folder, positive
+from fqgan_jax.cli.arguments import MODEL, SOURCE, add_batch_size, numbers, out_folder, positive
 from fqgan_jax.errors import UserError
 
 HELP = "Measure images, a tokenizer's reconstructions or a generator's samples (FID and others); prints a table."
@@ -15,14 +15,14 @@ EXAMPLES = """\
       --reference VIRTUAL_imagenet256_labeled.npz --guidance 2.0 --out gfid.json
 FID needs the weights of Inception, LPIPS those of VGG16: fqgan weights fetch inception-fid vgg16 lpips-vgg16"""
 
-IMAGES = 'a folder of images, an .npz with arr_0 (uint8), or "photos" (bundled)'
+IMAGES = f"{SOURCE}; or an .npz with arr_0 (uint8)"
 
 
 def add_arguments(parser) -> None:
     parser.add_argument("--checkpoint", help=f"tokenizer, or with --tokenizer a generator: {MODEL}")
     parser.add_argument("--tokenizer", help=f"tokenizer that wrote the generator's codes: {MODEL}")
     parser.add_argument("--data", help=f"images to measure, or to reconstruct: {IMAGES}")
-    split = "of a folder or photos (default: validation where the source has its own, else all)"
+    split = "of a source (default: validation where the source has its own, else all)"
     parser.add_argument("--split", choices=("all", "train", "validation"), help=split)
     parser.add_argument(
         "--reference", help=f"{IMAGES}, or an .npz of statistics (mu, sigma); default for a tokenizer: the same images"
