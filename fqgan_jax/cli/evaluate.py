@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fqgan_jax.cli.arguments import MODEL, add_batch_size, numbers, out_folder, positive
+from fqgan_jax.cli.arguments import MODEL, SOURCE, add_batch_size, numbers, out_folder, positive
 from fqgan_jax.errors import UserError
 
 HELP = "Measure images, a tokenizer's reconstructions or a generator's samples (FID and others); prints a table."
@@ -15,14 +15,14 @@ EXAMPLES = """\
       --reference VIRTUAL_imagenet256_labeled.npz --guidance 2.0 --out gfid.json
 FID needs the weights of Inception, LPIPS those of VGG16: fqgan weights fetch inception-fid vgg16 lpips-vgg16"""
 
-IMAGES = 'a folder of images, an .npz with arr_0 (uint8), or "photos" (bundled)'
+IMAGES = f"{SOURCE}; or an .npz with arr_0 (uint8)"
 
 
 def add_arguments(parser) -> None:
     parser.add_argument("--checkpoint", help=f"tokenizer, or with --tokenizer a generator: {MODEL}")
     parser.add_argument("--tokenizer", help=f"tokenizer that wrote the generator's codes: {MODEL}")
     parser.add_argument("--data", help=f"images to measure, or to reconstruct: {IMAGES}")
-    split = "of a folder or photos (default: validation where the source has its own, else all)"
+    split = "of a source (default: validation where the source has its own, else all)"
     parser.add_argument("--split", choices=("all", "train", "validation"), help=split)
     parser.add_argument(
         "--reference", help=f"{IMAGES}, or an .npz of statistics (mu, sigma); default for a tokenizer: the same images"
@@ -66,6 +66,9 @@ def run(options) -> None:
         raise UserError("A generator's samples need no --data: give what they are compared with as --reference.")
     if options.tokenizer and not options.count:
         raise UserError("The number of samples is missing: give --count (papers draw 50000).")
+    if options.runs and not options.report:
+        raise UserError("--runs is for the report's curves: give --report too.")
+    logs = _logs(options)
     for path in filter(None, (options.out, options.save_statistics, options.report and options.report / "report.html")):
         out_folder(path.parent)
 
@@ -87,7 +90,7 @@ def run(options) -> None:
         save_statistics(options.save_statistics, measured.features, evaluation.protocol)
         print(f"Statistics of {len(measured.features)} images -> {options.save_statistics}")
     if options.report:
-        pictures |= _curves(options)
+        pictures |= _curves(logs, options.report / "curves.png")
         evaluation.write(options.report / "evaluation.json")
         write_evaluation_report(options.report / "report.html", evaluation, pictures)
         print(f"Report -> {options.report / 'report.html'}")
@@ -144,17 +147,22 @@ def _reference(options, frozen, size):
     return open_reference(options.reference, options.reference_split, size, frozen.inception, options.batch_size)
 
 
-def _curves(options) -> dict[Path, str]:
-    """Curves of the given runs, and of the measured one where it is a work folder."""
-    from fqgan_jax.evaluation.pictures import save_overlaid_curves
+def _logs(options) -> dict[str, list[dict]]:
+    """What the given runs logged, and the measured one where it is a work folder."""
     from fqgan_jax.training.logging import read_log
 
-    folders = [*([Path(options.checkpoint)] if options.checkpoint else []), *options.runs]
-    runs = {str(folder): lines for folder in folders if folder.is_dir() and (lines := read_log(folder))}
-    for folder in options.runs:
-        if str(folder) not in runs:
+    logs = {str(folder): read_log(folder) for folder in options.runs}
+    for folder, lines in logs.items():
+        if not lines:
             raise UserError(f"{folder} is no work folder of fqgan train with a log: leave it out of --runs.")
-    if not runs:
+    measured = read_log(Path(options.checkpoint)) if options.checkpoint else []
+    return ({options.checkpoint: measured} if measured else {}) | logs
+
+
+def _curves(logs: dict[str, list[dict]], path: Path) -> dict[Path, str]:
+    from fqgan_jax.evaluation.pictures import save_overlaid_curves
+
+    if not logs:
         return {}
-    save_overlaid_curves(runs, options.report / "curves.png")
-    return {options.report / "curves.png": "Training curves."}
+    save_overlaid_curves(logs, path)
+    return {path: "Training curves."}

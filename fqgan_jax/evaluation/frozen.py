@@ -34,8 +34,8 @@ class Frozen(NamedTuple):
         """What numbers depend on in every evaluation."""
         protocol = {"reference": reference and reference.protocol, "rounding": ROUNDING}
         if self.inception:
-            protocol["inception"] = self.inception.protocol()
-            protocol["inception_score"] = f"splits of {SPLIT} in the order of the images, logits without bias"
+            score = f"splits of {SPLIT} in the order of the images, logits without bias"
+            protocol["inception"] = self.inception.protocol() | {"score": score}
         return protocol | {"devices": jax.device_count()}
 
 

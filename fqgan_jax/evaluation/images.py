@@ -11,10 +11,9 @@ from PIL import Image
 
 from fqgan_jax.data.images import UnreadableImage
 from fqgan_jax.data.loader import Batch, evaluation_batches
-from fqgan_jax.data.sources import SPLIT_FOLDERS, Skipped, Source, open_source
+from fqgan_jax.data.sources import Skipped, Source, open_source
+from fqgan_jax.data.splits import EmptySplit
 from fqgan_jax.errors import UserError
-
-SPLITS = ("all", "train", "validation")
 
 
 class ArrayImages:
@@ -23,13 +22,13 @@ class ArrayImages:
     class_names = ("image",)
 
     def __init__(self, images: UInt8[np.ndarray, "n H W 3"], where: str):
-        self.images, self._where = images, where
+        self.images, self.root = images, where
 
     def __len__(self) -> int:
         return len(self.images)
 
     def name(self, index: int) -> str:
-        return f"{self._where}[{index}]"
+        return f"{self.root}[{index}]"
 
     def label(self, index: int) -> int:
         return 0
@@ -85,25 +84,27 @@ def open_images(name: str, split: str | None = None, size: int | None = None, li
     Raises:
       UserError: nothing there, no such split, or no size to crop to.
     """
-    split = split or ("validation" if _has_splits(name) else "all")
-    source = _open_array(Path(name)) if name.endswith(".npz") else _open_split(name, split)
+    if name.endswith(".npz"):
+        source, split = _open_array(Path(name)), "all"
+    else:
+        source, split = _open_split(name, split)
     if isinstance(source, ArrayImages):
         size = source.images.shape[1]
     return ImageSet(name, split, source, size or _common_size(source, name), limit, Skipped())
 
 
-def _has_splits(name: str) -> bool:
-    return name == "photos" or all(
-        any((Path(name) / folder).is_dir() for folder in folders) for folders in SPLIT_FOLDERS.values()
-    )
-
-
-def _open_split(name: str, split: str) -> Source:
-    if split != "all":
-        return open_source(name, split)
-    if _has_splits(name):
+def _open_split(name: str, split: str | None) -> tuple[Source, str]:
+    """The source of a split, and the split that it is."""
+    if split in ("train", "validation"):
+        return open_source(name, split), split
+    try:
+        # Nothing is kept aside, so only a source with a split of its own has validation images.
+        own = open_source(name, "validation", validation_fraction=0)
+    except EmptySplit:
+        return open_source(name, "train", validation_fraction=0), "all"
+    if split == "all":
         raise UserError(f"{name} has a train and a validation split: choose one with --split.")
-    return open_source(name, "train", validation_fraction=0)
+    return own, "validation"
 
 
 def _common_size(source: Source, name: str) -> int:

@@ -94,6 +94,8 @@ def test_inception_itself_on_images_and_their_copy(image_folder, tmp_path):
         ("--checkpoint {tmp}/none --data {tmp}", "There is no checkpoint"),
         ("--checkpoint {tmp} --tokenizer {tmp} --data {tmp}", "need no --data"),
         ("--checkpoint {tmp} --tokenizer {tmp}", "give --count"),
+        ("--data photos --runs {tmp}", "give --report too"),
+        ("--data photos --report {tmp}/report --runs {tmp}", "no work folder"),
         ("--tokenizer {tmp}", "give the generator with --checkpoint"),
         ("--data photos --size 16 --inception {tmp}/none.safetensors", "There is no file"),
     ],
