@@ -120,6 +120,23 @@ class Generator:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(labels)))
         return sample_codes(self.module, self.params, keys, jnp.asarray(labels), options)[0]
 
+    def class_name(self, label: int) -> str:
+        """The class's name, or its number where names are not known."""
+        return self.class_names[label] if self.class_names else f"class {label}"
+
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Raises `UserError` where this generator does not draw the codes of a tokenizer, as far as can be known."""
+        if self.tokenizer and self.tokenizer != tokenizer.fingerprint:
+            raise UserError(
+                "The generator was trained on codes of another tokenizer: name the one that wrote its codes."
+            )
+        sizes = lambda module: {name: getattr(module, name) for name in ("num_codebooks", "codebook_size", "grid")}
+        if sizes(self.module) != sizes(tokenizer.module):
+            raise UserError(
+                f"The generator draws codes of {sizes(self.module)}, the tokenizer reads {sizes(tokenizer.module)}: "
+                "name the tokenizer that belongs to it."
+            )
+
     def save(self, folder: str | Path) -> None:
         """Writes a native export folder."""
         description = {

@@ -86,6 +86,21 @@ def numbers(kind: type):
     return parse
 
 
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """How a generator's codes are drawn; see `fqgan_jax.sampling.SamplingOptions`."""
+    parser.add_argument("--seed", type=int, default=0, help="of the samples; default: %(default)s")
+    each = "; one value, or one per sub-codebook with commas"
+    parser.add_argument("--guidance", type=numbers(float), default=[2.0], help=f"default: 2.0{each}")
+    parser.add_argument("--temperature", type=numbers(float), default=[1.0], help=f"0 is greedy; default: 1.0{each}")
+    parser.add_argument("--top-k", type=numbers(int), default=[0], help=f"0: all (default){each}")
+    parser.add_argument("--top-p", type=numbers(float), default=[1.0], help=f"1: all (default){each}")
+
+
+def sampling_choices(options: argparse.Namespace) -> dict[str, list]:
+    """The flags of `add_sampling` as `Generator.sample` takes them."""
+    return {name: getattr(options, name) for name in ("guidance", "temperature", "top_k", "top_p")}
+
+
 def out_folder(path: Path) -> Path:
     """Makes a folder for results.
 

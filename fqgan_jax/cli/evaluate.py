@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fqgan_jax.cli.arguments import MODEL, SOURCE, add_batch_size, numbers, out_folder, positive
+from fqgan_jax.cli.arguments import MODEL, SOURCE, add_batch_size, add_sampling, out_folder, positive, sampling_choices
 from fqgan_jax.errors import UserError
 
 HELP = "Measure images, a tokenizer's reconstructions or a generator's samples (FID and others); prints a table."
@@ -30,12 +30,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--reference-split", choices=("all", "train", "validation"), help=split)
     parser.add_argument("--size", type=positive, help="side of the centre crops (default: the model's, or the images')")
     parser.add_argument("--count", type=positive, help="images, the first ones (default: all); samples to draw")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples; default: %(default)s")
-    each = "; one value, or one per sub-codebook with commas"
-    parser.add_argument("--guidance", type=numbers(float), default=[2.0], help=f"default: 2.0{each}")
-    parser.add_argument("--temperature", type=numbers(float), default=[1.0], help=f"0 is greedy; default: 1.0{each}")
-    parser.add_argument("--top-k", type=numbers(int), default=[0], help=f"0: all (default){each}")
-    parser.add_argument("--top-p", type=numbers(float), default=[1.0], help=f"1: all (default){each}")
+    add_sampling(parser)
     parser.add_argument(
         "--inception", type=Path, metavar="FILE", help="Inception's published file (default: the cache's)"
     )
@@ -126,13 +121,9 @@ def _generator(options, frozen):
     from fqgan_jax.evaluation.pictures import generator_pictures
 
     generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
-    if generator.tokenizer != tokenizer.fingerprint:
-        raise UserError(
-            f"The generator {options.checkpoint} was trained on codes of another tokenizer than {options.tokenizer}: "
-            "name the one that wrote its codes."
-        )
+    generator.check_tokenizer(tokenizer)
     reference = _reference(options, frozen, options.size or tokenizer.image_size)
-    sampling = {name: getattr(options, name) for name in ("guidance", "temperature", "top_k", "top_p")}
+    sampling = sampling_choices(options)
     arguments = (generator, tokenizer, options.count, options.seed, sampling, reference, frozen, options.batch_size)
     measured = evaluate_generator(*arguments)
     return measured, generator_pictures(generator, tokenizer, measured, options.report) if options.report else {}

@@ -1,7 +1,15 @@
 """`fqgan sample`."""
 
-from fqgan_jax.cli.arguments import add_batch_size, add_checkpoint, add_out, numbers, out_folder, positive
-from fqgan_jax.errors import UserError
+from fqgan_jax.cli.arguments import (
+    add_batch_size,
+    add_checkpoint,
+    add_out,
+    add_sampling,
+    numbers,
+    out_folder,
+    positive,
+    sampling_choices,
+)
 
 HELP = "Draw new images from a generator; writes PNGs and a grid with a row per class."
 EXAMPLES = """\
@@ -16,12 +24,7 @@ def add_arguments(parser) -> None:
     add_out(parser, "folder for the PNGs")
     parser.add_argument("--labels", type=numbers(int), help="class numbers, commas between (default: the first 10)")
     parser.add_argument("--per-class", type=positive, default=8, help="images a class (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    each = "; one value, or one per sub-codebook with commas"
-    parser.add_argument("--guidance", type=numbers(float), default=[2.0], help=f"default: 2.0{each}")
-    parser.add_argument("--temperature", type=numbers(float), default=[1.0], help=f"0 is greedy; default: 1.0{each}")
-    parser.add_argument("--top-k", type=numbers(int), default=[0], help=f"0: all (default){each}")
-    parser.add_argument("--top-p", type=numbers(float), default=[1.0], help=f"1: all (default){each}")
+    add_sampling(parser)
     add_batch_size(parser, 32)
 
 
@@ -34,14 +37,10 @@ def run(options) -> None:
     from fqgan_jax.evaluation.figures import image_rows, save_picture, to_uint8
 
     generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
-    if generator.tokenizer != tokenizer.fingerprint:
-        raise UserError(
-            f"The generator {options.checkpoint} was trained on codes of another tokenizer than {options.tokenizer}: "
-            "name the one that wrote its codes."
-        )
+    generator.check_tokenizer(tokenizer)
     classes = options.labels or list(range(min(10, generator.module.num_classes)))
     labels = np.repeat(np.array(classes, np.int32), options.per_class)
-    choices = {name: getattr(options, name) for name in ("guidance", "temperature", "top_k", "top_p")}
+    choices = sampling_choices(options)
     images = []
     for first in tqdm(range(0, len(labels), options.batch_size), desc="sample"):
         part = labels[first : first + options.batch_size]
@@ -51,9 +50,8 @@ def run(options) -> None:
         images.append(np.asarray(tokenizer.decode(codes))[: len(part)])
     images = np.concatenate(images)
     folder = out_folder(options.out)
-    names = generator.class_names
     for i, (label, image) in enumerate(zip(labels, images, strict=True)):
-        name = f"{names[label]}_{i % options.per_class:03d}.png".replace(" ", "_").replace("/", "_")
+        name = f"{generator.class_name(label)}_{i % options.per_class:03d}.png".replace(" ", "_").replace("/", "_")
         save_picture(to_uint8(image), folder / name, smallest=0)
     save_picture(image_rows(images.reshape(len(classes), options.per_class, *images.shape[1:])), folder / "grid.png")
     print(f"{len(labels)} samples and grid.png -> {folder}")
