@@ -28,10 +28,13 @@ def get_config(arguments: str = ""):
     config.loss.reconstruction = 5.0
     config.loss.perceptual = 0.0
 
-    config.adversarial.width = 16
-    config.adversarial.start = 400
+    # A small discriminator is soon wrong: it learns fast, and its say is a tenth of the pixels'.
+    config.adversarial.width = 32
+    config.adversarial.start = 250
     config.adversarial.ramp = 50
+    config.adversarial.weight = 0.1
     config.adversarial.adaptive = True
+    config.adversarial.optimizer.learning_rate = 1e-3
 
     config.data.image_size = 64
     config.data.batch_size = 16
@@ -40,8 +43,8 @@ def get_config(arguments: str = ""):
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 50
 
-    config.train.steps = 800
+    config.train.steps = 600
     config.train.log_every = 50
-    config.train.evaluate_every = 400
-    config.train.checkpoint_every = 400
+    config.train.evaluate_every = 200
+    config.train.checkpoint_every = 200
     return config
