@@ -17,7 +17,7 @@ The weights lie in $FQGAN_CACHE, or in ~/.cache/fqgan_jax."""
 
 def add_arguments(parser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|fetch|verify")
-    actions.add_parser("list", help="names, licences, sizes, sources, and which are in the cache")
+    actions.add_parser("list", help="names, licences, sizes, sources, SHA-256, and which are in the cache")
     fetch = actions.add_parser("fetch", help="download (a broken transfer continues), check, and keep in the cache")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="a name of fqgan weights list")
     fetch.add_argument("--from", dest="file", type=Path, metavar="FILE", help="the published file, at hand already")
@@ -38,11 +38,11 @@ def run(options) -> None:
 def _list(options) -> None:
     from fqgan_jax.teachers.weights import NETWORKS, SOURCE, cache_folder
 
-    rows = [("name", "used for", "licence", "MB", "cache", "source")]
+    rows = [("name", "used for", "licence", "MB", "cache", "source", "SHA-256")]
     for network in NETWORKS.values():
         state = "present" if (network.folder / SOURCE).is_file() else "missing"
         description = (network.used_for, network.license, str(network.megabytes))
-        rows.append((network.name, *description, state, network.page))
+        rows.append((network.name, *description, state, network.page, network.published_sha256))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

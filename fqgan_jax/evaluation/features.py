@@ -11,10 +11,10 @@ from scipy.special import softmax
 from fqgan_jax.evaluation.frechet import Gaussian, RunningMoments
 from fqgan_jax.evaluation.images import ImageSet
 from fqgan_jax.evaluation.inception_score import inception_score
-from fqgan_jax.evaluation.protocol import Evaluation, published_sha256
+from fqgan_jax.evaluation.protocol import Evaluation
 from fqgan_jax.evaluation.sharded_pass import rows_of_examples
 from fqgan_jax.teachers import inception
-from fqgan_jax.teachers.weights import sha256_of
+from fqgan_jax.teachers.weights import NETWORKS, sha256_of
 
 RESIZE = f"bilinear to {inception.SIZE} (source = target * in / out, no half-pixel offset, no antialiasing)"
 
@@ -58,7 +58,9 @@ def load_feature_network(file: Path | None = None) -> FeatureNetwork:
       UserError: no weights there, or damaged ones.
     """
     params = inception.load_inception(file)
-    return FeatureNetwork(inception_features, params, sha256_of(file) if file else published_sha256(inception.NAME))
+    return FeatureNetwork(
+        inception_features, params, sha256_of(file) if file else NETWORKS[inception.NAME].published_sha256
+    )
 
 
 class FeatureSet:

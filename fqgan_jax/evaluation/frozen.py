@@ -10,9 +10,10 @@ from jaxtyping import PyTree
 from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation.features import FeatureNetwork, FeatureSet, load_feature_network
 from fqgan_jax.evaluation.inception_score import SPLIT
-from fqgan_jax.evaluation.protocol import ROUNDING, published_sha256
+from fqgan_jax.evaluation.protocol import ROUNDING
 from fqgan_jax.evaluation.reference import Reference, compare
-from fqgan_jax.teachers.vgg import load_lpips
+from fqgan_jax.teachers.vgg import LPIPS_WEIGHTS, load_lpips
+from fqgan_jax.teachers.weights import NETWORKS
 
 
 class Frozen(NamedTuple):
@@ -55,7 +56,7 @@ def load_frozen(inception: Path | None = None, lpips: bool = False) -> Frozen:
     if lpips:
         try:
             params = load_lpips()
-            hashes = {name: published_sha256(name) for name in ("vgg16", "lpips-vgg16")}
+            hashes = {name: NETWORKS[name].published_sha256 for name in LPIPS_WEIGHTS}
         except UserError as error:
             missing["lpips"] = str(error)
     return Frozen(network, params, hashes, missing)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fqgan_jax.files import write_atomically
-from fqgan_jax.teachers.weights import SOURCE, network_named
 
 ROUNDING = "uint8 by clip(127.5 x + 128, 0, 255), truncated"
 PACKAGES = ("fqgan-jax", "jax", "jaxlib", "flax", "numpy", "pillow", "dm_pix")
@@ -45,8 +44,3 @@ class Evaluation(NamedTuple):
         versions = {name: version(name) for name in PACKAGES}
         content = self._asdict() | {"protocol": self.protocol | {"versions": versions}}
         write_atomically(path, json.dumps(content, indent=2))
-
-
-def published_sha256(name: str) -> str:
-    """SHA-256 of the published file from which a network in the cache was made."""
-    return json.loads((network_named(name).folder / SOURCE).read_text())["published"]["sha256"]

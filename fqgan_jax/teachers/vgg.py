@@ -21,6 +21,7 @@ SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 EPSILON = 1e-10
 
+LPIPS_WEIGHTS = ("vgg16", "lpips-vgg16")  # the names of its weights: the network, and the heads
 LPIPS_RULES = (
     *layer("vgg/features{index}", "features.{index}."),
     Rule("head{stage}", "lin{stage}.model.1.weight"),
@@ -94,6 +95,6 @@ def load_lpips(vgg: Path | None = None, heads: Path | None = None) -> dict:
     Raises:
       UserError: also where a file is missing or damaged.
     """
-    vgg = vgg or find_weights("vgg16") / TENSORS
-    heads = heads or find_weights("lpips-vgg16") / TENSORS
+    vgg = vgg or find_weights(LPIPS_WEIGHTS[0]) / TENSORS
+    heads = heads or find_weights(LPIPS_WEIGHTS[1]) / TENSORS
     return import_lpips(read_tensors(vgg, unused=("classifier.",)), read_tensors(heads))

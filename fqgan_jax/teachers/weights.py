@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,13 @@ class FrozenNetwork:
     def file_name(self) -> str:
         """Name of the published file."""
         return self.page.rsplit("/", 1)[-1]
+
+    @property
+    def published_sha256(self) -> str:
+        """Of the published file: what it had when it was fetched, else as far as known, in words for people."""
+        if (self.folder / SOURCE).is_file():
+            return json.loads((self.folder / SOURCE).read_text())["published"]["sha256"]
+        return self.sha256 + "…" * (0 < len(self.sha256) < 64) or "the hub's own, asked when it is fetched"
 
     @property
     def folder(self) -> Path:
@@ -121,6 +129,16 @@ def network_named(name: str) -> FrozenNetwork:
     return NETWORKS[name]
 
 
+def check_fetched(names: Sequence[str]) -> None:
+    """Raises `UserError` naming all of the networks that are not in the cache."""
+    missing = [name for name in names if not (network_named(name).folder / SOURCE).is_file()]
+    if missing:
+        network, command = NETWORKS[missing[0]], f"fqgan weights fetch {' '.join(missing)}"
+        raise UserError(
+            f"The weights of {', '.join(missing)} are not in {cache_folder()}: run `{command}`. {by_hand(network)}"
+        )
+
+
 def find_weights(name: str) -> Path:
     """Folder of a network in the cache, every file checked against its recorded SHA-256.
 
@@ -128,10 +146,7 @@ def find_weights(name: str) -> Path:
       UserError: an unknown name, weights that were not fetched, or files that changed since.
     """
     network = network_named(name)
-    if not (network.folder / SOURCE).is_file():
-        raise UserError(
-            f"The weights of {name} are not in {cache_folder()}: run `fqgan weights fetch {name}`. {by_hand(network)}"
-        )
+    check_fetched([name])
     recorded = json.loads((network.folder / SOURCE).read_text())["files"]
     for file, digest in recorded.items():
         path = network.folder / file

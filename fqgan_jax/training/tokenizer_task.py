@@ -18,7 +18,8 @@ from fqgan_jax.evaluation.figures import image_rows
 from fqgan_jax.evaluation.reconstruction import psnr, ssim
 from fqgan_jax.losses.perceptual import perceptual_loss
 from fqgan_jax.teachers.registry import DEVICE_TEACHERS, HOST_TEACHERS
-from fqgan_jax.teachers.vgg import LPIPS, load_lpips
+from fqgan_jax.teachers.vgg import LPIPS, LPIPS_WEIGHTS, load_lpips
+from fqgan_jax.teachers.weights import check_fetched
 from fqgan_jax.training.metrics import CodeUsage, Metrics, average, masked_average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import Adversary, TrainState, create_state
@@ -78,6 +79,7 @@ class TokenizerTask:
         Raises:
           UserError: weights that are not in the cache, or damaged ones.
         """
+        check_fetched([*self.teachers, *(LPIPS_WEIGHTS if self.lpips else ())])
         teachers = {name: teacher.load() for name, teacher in self.teachers.items()}
         return {"teachers": teachers} | ({"perceptual": load_lpips()} if self.lpips else {})
 

@@ -88,7 +88,7 @@ def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, t
         ("train --config configs/demo_generator.py --workdir {tmp}/w", "data.codes is empty"),
         (
             "train --config configs/tokenizer_imagenet.py --workdir {tmp}/w --config.data.source=photos",
-            "fqgan weights fetch clip-vit-large-patch14",
+            "fqgan weights fetch clip-vit-large-patch14 vgg16 lpips-vgg16",
         ),
         ("train --config configs/demo_generator.py --workdir {tmp}/w --config.data.codes={tmp}", "no code cache"),
         ("demo --data {tmp} --workdir {tmp}/w", "holds no images"),

@@ -25,6 +25,7 @@ def perceptual_weights():
     with pytest.MonkeyPatch.context() as patch:
         params = import_lpips(golden_vgg.features(), golden_vgg.heads())
         patch.setattr(tokenizer_task, "load_lpips", lambda: params)
+        patch.setattr(tokenizer_task, "check_fetched", lambda names: None)
         yield
 
 
