@@ -22,6 +22,7 @@ def config_file(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_table(config_file, tmp_path, capsys):
     command = ["ablate", "--config", str(config_file), "--workdir", str(tmp_path / "runs")]
     assert main(command) == 0

@@ -42,7 +42,8 @@ def test_positions_are_untouched_on_the_learned_grid_and_smooth_on_others():
 def test_encoder_and_decoder_shapes(multipliers):
     f = 2 ** (len(multipliers) - 1)
     images = jax.ShapeDtypeStruct((2, 32, 64, 3), jnp.float32)
-    run = lambda module, x: jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x)[0], x)
+    whole = {"method": lambda decoder, x: decoder.to_pixels(decoder(x))}
+    run = lambda module, x, **how: jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, **how)[0], x)
     features = run(Encoder(8, multipliers, 1), images)
     assert features.shape == (2, 32 // f, 64 // f, 16)
-    assert run(Decoder(8, multipliers, 1), features).shape == (2, 32, 64, 3)
+    assert run(Decoder(8, multipliers, 1), features, **whole).shape == (2, 32, 64, 3)

@@ -11,6 +11,7 @@ from fqgan_jax.performance.plan import plan_step, topology_devices
 from fqgan_jax.training.tokenizer_task import TokenizerTask
 
 
+@pytest.mark.slow
 def test_arguments_are_the_state_and_a_share_of_the_batch():
     config = tiny_tokenizer_config()
     plan = plan_step(config, jax.devices())

@@ -109,6 +109,7 @@ def test_one_batch_is_learned(kind, request):
     assert history[-1] < 0.6 * history[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [

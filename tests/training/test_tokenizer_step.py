@@ -13,6 +13,8 @@ from fqgan_jax.teachers.vgg import import_lpips
 from fqgan_jax.training import tokenizer_task
 from fqgan_jax.training.metrics import compute
 
+pytestmark = pytest.mark.slow
+
 WHOLE = (
     *("data.image_size=32", "data.batch_size=16", "loss.perceptual=1.0", "frozen_dtype=float32"),
     *("adversarial.discriminator=patch", "adversarial.width=8", "adversarial.start=2", "adversarial.adaptive=True"),
@@ -72,17 +74,14 @@ def assert_same(ours, theirs, rtol=1e-5):
         np.testing.assert_allclose(first, second, rtol=rtol, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one(task, reference):
     assert_same(run(task, axes={"data": 4, "fsdp": 2}, devices=jax.devices()), reference)
 
 
-@pytest.mark.slow
 def test_parts_of_a_batch_give_the_numbers_of_the_whole(reference):
     assert_same(run(make_task("train.accumulate=2")), reference)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["blocks", "full"])
 def test_rematerialization_changes_no_number(reference, remat):
     assert_same(run(make_task(f"model.remat={remat}")), reference)
