@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from fqgan_jax.cli.arguments import add_config
+
 HELP = "Train several variants of a tokenizer with equal budgets and compare them in one table."
 EXAMPLES = """\
   fqgan ablate --config configs/ablation_codebooks.py --workdir runs/ablation
@@ -9,11 +11,8 @@ EXAMPLES = """\
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("--config", required=True, help="config file with the runs, its arguments after a colon")
+    add_config(parser)
     parser.add_argument("--workdir", required=True, type=Path, help="takes a work folder for each run, and the table")
-    parser.add_argument(
-        "--config.FIELD", metavar="VALUE", dest="config_field", help="change any field of the config (repeatable)"
-    )
 
 
 def run(options) -> None:

@@ -18,6 +18,20 @@ def add_checkpoint(parser: argparse.ArgumentParser, what: str, flag: str = "--ch
     parser.add_argument(flag, required=True, help=f"{what}: {MODEL}")
 
 
+def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """A config and its overrides, which `cli.main` collects in `overrides`."""
+    shown = f" (default: {default})" if default else ""
+    parser.add_argument(
+        "--config",
+        required=default is None,
+        default=default,
+        help=f"config file, with its arguments after a colon: FILE[:k=3,...]{shown}",
+    )
+    parser.add_argument(
+        "--config.FIELD", metavar="VALUE", dest="config_field", help="change any field of the config (repeatable)"
+    )
+
+
 def add_data(parser: argparse.ArgumentParser) -> None:
     """An image source and its split."""
     parser.add_argument("--data", required=True, help=SOURCE)

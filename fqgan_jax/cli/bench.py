@@ -1,6 +1,6 @@
 """`fqgan bench`."""
 
-from fqgan_jax.cli.arguments import positive
+from fqgan_jax.cli.arguments import add_config, positive
 from fqgan_jax.errors import UserError
 
 HELP = "Time a part on the devices here: with random frozen networks on synthetic data, or the loader on your images."
@@ -14,15 +14,8 @@ EXAMPLES = """\
 def add_arguments(parser) -> None:
     parser.add_argument("part", choices=("tokenizer-train", "quantizer", "loader"), help="what is measured")
     parser.add_argument("--data", help="for loader: a folder of images with one subfolder a class")
-    parser.add_argument(
-        "--config",
-        default="configs/tokenizer_imagenet.py",
-        help="config file, with its arguments after a colon: FILE[:k=3,...] (default: %(default)s)",
-    )
+    add_config(parser, "configs/tokenizer_imagenet.py")
     parser.add_argument("--steps", type=positive, default=5, help="steps that are timed (default: %(default)s)")
-    parser.add_argument(
-        "--config.FIELD", metavar="VALUE", dest="config_field", help="change any field of the config (repeatable)"
-    )
 
 
 def run(options) -> None:

@@ -1,16 +1,15 @@
 """`fqgan plan`."""
 
+from fqgan_jax.cli.arguments import add_config
+
 HELP = "Compile a training step for a TPU topology, with no TPU here, and print what it needs on each chip."
 EXAMPLES = """\
   fqgan plan --config configs/tokenizer_imagenet.py:k=2,f=16 --topology v5e:4x4 --config.data.batch_size=64"""
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("--config", required=True, help="config file, with its arguments after a colon: FILE[:k=3,...]")
+    add_config(parser)
     parser.add_argument("--topology", required=True, help="chips and how they are laid out: v5e:4x4, v5p:8x8x4, ...")
-    parser.add_argument(
-        "--config.FIELD", metavar="VALUE", dest="config_field", help="change any field of the config (repeatable)"
-    )
 
 
 def run(options) -> None:

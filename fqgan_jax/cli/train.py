@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from fqgan_jax.cli.arguments import add_config
+
 HELP = "Train a tokenizer or a generator, or continue where the work folder stands."
 EXAMPLES = """\
   fqgan train --config configs/demo_tokenizer.py --workdir runs/tokenizer
@@ -12,11 +14,8 @@ EXAMPLES = """\
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("--config", required=True, help="config file, with its arguments after a colon: FILE[:k=3,...]")
+    add_config(parser)
     parser.add_argument("--workdir", required=True, type=Path, help="takes checkpoints, logs and pictures")
-    parser.add_argument(
-        "--config.FIELD", metavar="VALUE", dest="config_field", help="change any field of the config (repeatable)"
-    )
 
 
 def run(options) -> None:
