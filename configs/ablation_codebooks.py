@@ -19,6 +19,7 @@ def get_config(arguments: str = ""):
         f"K={k}": (
             f"configs/demo_tokenizer.py:k={k},teacher=none",
             f"--config.model.codebook_size={arguments['n']}",
+            "--config.train.steps=1000",
         )
         for k in arguments["k"].split("-")
     }
