@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import flax.linen as nn
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -181,6 +183,12 @@ def first_names(names: Sequence[str], limit: int = 10) -> str:
     """The first names, and how many more there are."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def parameter_shapes(module: nn.Module, *inputs: jax.ShapeDtypeStruct) -> dict[str, Shape]:
+    """Path to shape of every parameter of a module, computing nothing."""
+    params = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
+    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
 
 
 def shape_of(shapes: Mapping[str, Shape], name: str, rank: int, model: str) -> Shape:

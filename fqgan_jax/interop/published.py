@@ -16,11 +16,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
 from fqgan_jax.build import build_generator, build_tokenizer, downsampling
 from fqgan_jax.interop.checkpoint_files import read_checkpoint_file
-from fqgan_jax.interop.correspondence import Entry, Shape, check_tensors, correspondence, gather, scatter
+from fqgan_jax.interop.correspondence import (
+    Entry,
+    check_tensors,
+    correspondence,
+    gather,
+    parameter_shapes,
+    scatter,
+)
 from fqgan_jax.interop.discriminator_names import (
     DISCRIMINATOR_BUFFERS,
     PATCH_RULES,
@@ -59,7 +65,7 @@ def tokenizer_entries(module: Tokenizer) -> list[Entry]:
     """One entry a published tensor of the tokenizer (name, published shape, place in our parameters), buffers apart."""
     f = downsampling(module.multipliers)
     images = jax.ShapeDtypeStruct((1, module.grid[0] * f, module.grid[1] * f, 3), jnp.float32)
-    return correspondence(TOKENIZER_RULES, _shapes(module, images), codebook_names(module.num_codebooks))
+    return correspondence(TOKENIZER_RULES, parameter_shapes(module, images), codebook_names(module.num_codebooks))
 
 
 def import_tokenizer(state: Mapping[str, np.ndarray], module: Tokenizer) -> dict:
@@ -84,7 +90,7 @@ def far_entries(module: FAR) -> list[Entry]:
     """One entry a published tensor of the generator (name, published shape, place in our parameters)."""
     codes = jax.ShapeDtypeStruct((1, module.grid[0] * module.grid[1], module.num_codebooks), jnp.int32)
     labels = jax.ShapeDtypeStruct((1,), jnp.int32)
-    return correspondence(FAR_RULES, _shapes(module, codes, labels), table_names(module.num_codebooks))
+    return correspondence(FAR_RULES, parameter_shapes(module, codes, labels), table_names(module.num_codebooks))
 
 
 def import_far(state: Mapping[str, np.ndarray], module: FAR) -> dict:
@@ -106,7 +112,7 @@ def discriminator_entries(module: nn.Module, image_size: int) -> list[Entry]:
     """One entry a published tensor of a discriminator of images of this side, buffers apart."""
     rules = PATCH_RULES if isinstance(module, PatchDiscriminator) else STYLE_RULES
     images = jax.ShapeDtypeStruct((2, image_size, image_size, 3), jnp.float32)
-    return correspondence(rules, _shapes(module, images), ())
+    return correspondence(rules, parameter_shapes(module, images), ())
 
 
 def import_discriminator(state: Mapping[str, np.ndarray], module: nn.Module, image_size: int) -> dict:
@@ -148,9 +154,3 @@ def load_published(path: Path, kind: str, overrides: Mapping[str, Any]) -> tuple
 
 def _usage_buffers(module: Tokenizer) -> list[str]:
     return [USAGE_BUFFER.format(**names) for names in codebook_names(module.num_codebooks)]
-
-
-def _shapes(module: nn.Module, *inputs: jax.ShapeDtypeStruct) -> dict[str, Shape]:
-    """Path to shape of every parameter, computing nothing."""
-    params = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
-    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}

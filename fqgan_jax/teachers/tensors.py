@@ -8,11 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.checkpoint_files import read_checkpoint_file
-from fqgan_jax.interop.correspondence import Rule, check_tensors, correspondence, scatter
+from fqgan_jax.interop.correspondence import Rule, check_tensors, correspondence, parameter_shapes, scatter
 
 # A network's files in a folder of the hub or of our cache.
 TENSORS = "model.safetensors"
@@ -46,8 +45,6 @@ def import_tensors(
       UserError: tensors that are missing, unexpected or mis-shaped for `what`, by name.
     """
     images = [jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)] * inputs
-    params = jax.eval_shape(module.init, jax.random.key(0), *images)["params"]
-    shapes = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
-    entries = correspondence(rules, shapes, ())
+    entries = correspondence(rules, parameter_shapes(module, *images), ())
     check_tensors(entries, state, what)
     return scatter(entries, state)
