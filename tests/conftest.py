@@ -7,9 +7,9 @@ import tempfile
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Programs that several tests build (a run and its resumption, say) are compiled once.
+# Programs that several tests build (a run and its resumption, say) are compiled once; set it to keep them between runs.
 CACHE = tempfile.TemporaryDirectory(prefix="fqgan_jax_tests_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE.name)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import numpy as np
