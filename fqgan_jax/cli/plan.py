@@ -37,8 +37,7 @@ def run(options) -> None:
     tokenizer_config = load_config(options.tokenizer_config)
     if options.batch:
         config.data.batch_size = options.batch * count_chips(devices)
-    print(f"Compiling for {options.topology}: minutes for a full-size generator, a quarter of an hour and more for a "
-          "full-size tokenizer.", flush=True)  # fmt: skip
+    print(f"Compiling for {options.topology}; a full-size step takes minutes.", flush=True)
     if options.search:
         plan = largest_batch(config, devices, tokenizer_config, lambda plan: print(_one_line(plan), flush=True))
     else:
@@ -72,41 +71,46 @@ def _lines(plan) -> list[str]:
     lines += [f"  {kind:<20} {_gib(size):>11}" for kind, size in plan.memory.items() if size >= 2**20]
     lines += [f"  {'temporaries':<20} {_gib(plan.memory['temporaries'] / plan.images_per_chip):>11} an example"]
     tera = lambda flops: f"{flops / 1e12:.3f} TFLOP"
+    images = plan.images_per_chip
+    tera = lambda flops: f"{flops / 1e12:.3f} TFLOP"
     lines += ["", f"operations of matrix products and convolutions: {tera(plan.flops)} a chip and step"]
-    lines += [f"  {tera(plan.flops / plan.images_per_chip)} an example, {tera(plan.model_flops / plan.images_per_chip)} without what the backward pass repeats"]  # fmt: skip
-    if plan.traffic is None:
-        return lines
-    lines += [f"  XLA's own count, with every loop's body once: {tera(plan.xla_flops)} a chip and step"]
-    traffic = plan.traffic
-    lines += [f"memory traffic (estimate from the program): {traffic.bytes / 1e9:.1f} GB a chip and step, "
-              f"{traffic.bytes / plan.images_per_chip / 1e9:.2f} GB an example"]  # fmt: skip
+    once = f"{tera(plan.model_flops / images)} without what the backward pass computes again"
+    lines += [f"  {tera(plan.flops / images)} an example, {once}"]
+    if plan.traffic is not None:
+        lines += [f"  XLA's own count, with every loop's body once: {tera(plan.xla_flops)} a chip and step"]
+        lines += _traffic(plan.traffic, images)
+    return lines + (_speed(plan) if plan.roofline else [])
+
+
+def _traffic(traffic, images: float) -> list[str]:
+    """Memory traffic and collectives."""
+    size = f"{traffic.bytes / 1e9:.1f} GB a chip and step, {traffic.bytes / images / 1e9:.2f} GB an example"
+    lines = [f"memory traffic (estimate from the program): {size}"]
     lines += [f"  {traffic.unknown_loops} loop(s) of unknown length count once"] if traffic.unknown_loops else []
     lines += ["collectives a chip and step:" if traffic.collectives else "collectives: none"]
-    lines += [f"  {c.kind:<20} {c.count:6g} x over {c.group} devices, {c.bytes / 1e6:10.2f} MB, {c.sent() / 1e6:10.2f} MB sent"
-              for c in traffic.collectives]  # fmt: skip
-    return lines + (_speed(plan) if plan.roofline else [])
+    for c in traffic.collectives:
+        sizes = f"{c.bytes / 1e6:10.2f} MB, {c.sent() / 1e6:10.2f} MB sent"
+        lines.append(f"  {c.kind:<20} {c.count:6g} x over {c.group} devices, {sizes}")
+    return lines
 
 
 def _speed(plan) -> list[str]:
     """Roofline and scaling."""
     from fqgan_jax.performance.roofline import scaling
 
-    here, chip = plan.roofline, plan.chip
-    best = plan.model_flops / chip.flops / here.seconds
+    here, chip, images = plan.roofline, plan.chip, plan.images_per_chip
     lines = ["", f"roofline on {chip.name}: {here.seconds * 1e3:.1f} ms a step, bound by {here.bound}"]
     lines += [f"  {side:<20} {seconds * 1e3:8.1f} ms" for side, seconds in dataclasses.asdict(here).items()]
-    lines += [
-        f"  at most {plan.images_per_chip / here.seconds:.1f} examples/s a chip, model FLOPs utilization {best:.0%}"
-    ]
+    best = plan.model_flops / chip.flops / here.seconds
+    lines += [f"  at most {images / here.seconds:.1f} examples/s a chip, model FLOPs utilization {best:.0%}"]
     lines += [
         "",
-        f"scaling at {plan.images_per_chip:g} examples a chip (work a chip fixed; collectives over all chips on",
+        f"scaling at {images:g} examples a chip (work a chip fixed; collectives over all chips on rings of n,",
     ]
-    lines += ["rings of n, sending (n-1)/n of their bytes; collectives overlap the computation, or wait for it):"]
-    lines += ["   chips   overlapped            exposed"]
+    lines += ["sending (n-1)/n of their bytes; collectives overlap the computation, or wait for it):"]
+    lines += ["   chips   overlapped              exposed"]
+    busy = max(here.compute, here.memory)
+    rate = lambda chips, seconds: f"{chips * images / seconds:12.0f} ex/s {busy / seconds:4.0%}"
     for row in scaling(chip, here, plan.traffic.collectives, plan.chips, SCALES):
-        rates = [row.chips * plan.images_per_chip / seconds for seconds in (row.overlapped, row.exposed)]
-        busy = max(here.compute, here.memory)
-        parts = [f"{rate:12.0f} ex/s {busy / seconds:4.0%}" for rate, seconds in zip(rates, (row.overlapped, row.exposed), strict=True)]  # fmt: skip
-        lines.append(f"  {row.chips:>6} {'  '.join(parts)}")
+        lines.append(f"  {row.chips:>6} {rate(row.chips, row.overlapped)}  {rate(row.chips, row.exposed)}")
     return lines

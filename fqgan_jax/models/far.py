@@ -16,7 +16,7 @@ from fqgan_jax.models.quantizer import lookup
 
 _INIT = nn.initializers.normal(0.02)
 
-# What the backward pass finds kept of a block beside its input. Products of two activations, in attention, are no weight's.
+# What is kept of a block for the backward pass, beside its input: products with weights (not those within attention).
 _KEPT = {"blocks": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
 
 

@@ -23,11 +23,11 @@ class Chip:
     interconnect: float
 
 
-# TPUs: Google Cloud documentation, "TPU v4", "TPU v5e", "TPU v5p", "TPU v6e" (system architecture tables). Their memory
-# is in GiB. Interconnect is half of the bidirectional figure: v4 6 links of 50 GB/s, v5e 4 of 50, v5p 6 of 100, v6e 4 of
-# 100. Operations, memory and bandwidth are certain; v6e's interconnect is not (older pages say 3584 Gbit/s).
-# GPUs: NVIDIA, "A100 Tensor Core GPU" (SXM), "H100 Tensor Core GPU" (SXM) and "H200 Tensor Core GPU" datasheets, without
-# sparsity, memory in GB; interconnect is half of NVLink's bidirectional figure.
+# TPUs: Google Cloud documentation, pages "TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e", tables of the architecture; their
+# memory is in GiB. Interconnect is half of the bidirectional figure: v4 has 6 links of 50 GB/s, v5e 4 of 50, v5p 6 of
+# 100, v6e 4 of 100. All is certain but v6e's interconnect (older pages say 3584 Gbit/s).
+# GPUs: NVIDIA's datasheets "A100 Tensor Core GPU" (SXM), "H100 Tensor Core GPU" (SXM), "H200 Tensor Core GPU", without
+# sparsity, memory in GB; interconnect is half of NVLink's bidirectional figure. All is certain.
 _TERA, _GIGA, _GIB = 1e12, 1e9, 2**30
 CHIPS = {
     chip.name: chip

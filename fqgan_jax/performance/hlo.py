@@ -201,7 +201,9 @@ class _Reader:
         placed = list(_arrays(fusion.type))
         if len(placed) != len(results):
             return total + fusion.memory_bytes
-        return total + sum(self._written(inner, result) for result, (_, fast) in zip(results, placed) if not fast)
+        return total + sum(
+            self._written(inner, result) for result, (_, fast) in zip(results, placed, strict=True) if not fast
+        )
 
     def _read(self, computation: _Computation, value: _Instruction) -> float:
         """Bytes of a value that a fused computation reads."""
@@ -211,8 +213,8 @@ class _Reader:
                 continue
             if user.opcode in _SLICES and user.operands[0] == value.name:
                 total += user.bytes
-            elif user.opcode in ("bitcast", "tuple"):
-                total += self._read(computation, user) if user.opcode == "bitcast" else 0
+            elif user.opcode == "bitcast":
+                total += self._read(computation, user)
             elif user.opcode == "fusion":
                 inner = self.computations[user.called("calls")]
                 number = user.operands.index(value.name)

@@ -211,9 +211,10 @@ def largest_batch(
         attempt(_next_batch(plans, fitting, failing))
     fitting = [n for n, plan in plans.items() if plan.fits]
     if not fitting:
+        needed = plans[min(plans)].total_memory / cores / 2**30
         raise UserError(
-            f"No batch fits: {min(plans)} example(s) a device need {plans[min(plans)].total_memory / cores / 2**30:.1f} "
-            "GiB. Set model.remat, or split the state with mesh.fsdp."
+            f"No batch fits: {min(plans)} example(s) a device need {needed:.1f} GiB. "
+            "Set model.remat, or split the state with mesh.fsdp."
         )
     return plans[max(fitting)]
 
