@@ -23,9 +23,9 @@ class Chip:
     interconnect: float
 
 
-# TPUs: Google Cloud documentation, pages "TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e", tables of the architecture; their
-# memory is in GiB. Interconnect is half of the bidirectional figure: v4 has 6 links of 50 GB/s, v5e 4 of 50, v5p 6 of
-# 100, v6e 4 of 100. All is certain but v6e's interconnect (older pages say 3584 Gbit/s).
+# TPUs: Google Cloud documentation, pages "TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e", tables of the architecture;
+# their memory is in GiB. Interconnect is half of the bidirectional figure: v4 has 6 links of 50 GB/s, v5e 4 of 50,
+# v5p 6 of 100, v6e 4 of 100. All is certain but v6e's interconnect (older pages say 3584 Gbit/s).
 # GPUs: NVIDIA's datasheets "A100 Tensor Core GPU" (SXM), "H100 Tensor Core GPU" (SXM), "H200 Tensor Core GPU", without
 # sparsity, memory in GB; interconnect is half of NVLink's bidirectional figure. All is certain.
 _TERA, _GIGA, _GIB = 1e12, 1e9, 2**30
