@@ -56,6 +56,13 @@ class Cache:
     values: Float[Array, "L B T H c"]
     length: Int[Array, ""]
 
+    def put(self, layer: Int[Array, ""], keys: Float[Array, "B 1 H c"], values: Float[Array, "B 1 H c"]) -> "Cache":
+        """With a layer's keys and values of the next position, written in place."""
+        write = lambda stacked, new: jax.lax.dynamic_update_slice(
+            stacked, new[None].astype(stacked.dtype), (layer, 0, self.length, 0, 0)
+        )
+        return self.replace(keys=write(self.keys, keys), values=write(self.values, values))
+
 
 class FARBlock(nn.Module):
     """x + Attention(RMSNorm x), then x + SwiGLU(RMSNorm x); causal, rotary positions, no biases."""
@@ -70,27 +77,28 @@ class FARBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T D"], cached: tuple[Array, Array] | None, index: Array, table: Array, train: bool
-    ) -> tuple[Float[Array, "B T D"], tuple[Array, Array] | None]:
-        """With `cached` keys and values, x holds the one position `index`; without, all positions from 0."""
+        self, carry: tuple[Float[Array, "B T D"], Cache | None], layer: Int[Array, ""], table: Array, train: bool
+    ) -> tuple[tuple[Float[Array, "B T D"], Cache | None], None]:
+        """With a cache, x holds the one position that follows it; without, all positions from 0."""
+        x, cache = carry
         dense = lambda width, name: nn.Dense(width, use_bias=False, kernel_init=_INIT, dtype=self.dtype, name=name)
         norm = lambda name: nn.RMSNorm(epsilon=1e-5, dtype=self.dtype, name=name)
         B, T, D = x.shape
         qkv = dense(3 * D, "qkv")(norm("attention_norm")(x)).reshape(B, T, 3, self.num_heads, D // self.num_heads)
         query, key, value = rotate(qkv[:, :, 0], table), rotate(qkv[:, :, 1], table), qkv[:, :, 2]
-        if cached is None:
+        if cache is None:
             y = jax.nn.dot_product_attention(query, key, value, is_causal=True)
         else:
-            key = jax.lax.dynamic_update_slice_in_dim(cached[0], key.astype(cached[0].dtype), index, axis=1)
-            value = jax.lax.dynamic_update_slice_in_dim(cached[1], value.astype(cached[1].dtype), index, axis=1)
-            cached = key, value
-            past: Bool[Array, "1 1 1 T"] = (jnp.arange(key.shape[1]) <= index)[None, None, None]
-            y = jax.nn.dot_product_attention(query, key.astype(query.dtype), value.astype(query.dtype), mask=past)
+            # All layers' caches are carried: handed over layer by layer, each would be copied at every position.
+            cache = cache.put(layer, key, value)
+            keys, values = (stacked[layer].astype(query.dtype) for stacked in (cache.keys, cache.values))
+            past: Bool[Array, "1 1 1 T"] = (jnp.arange(keys.shape[1]) <= cache.length)[None, None, None]
+            y = jax.nn.dot_product_attention(query, keys, values, mask=past)
         x = x + self.drop(dense(D, "out")(y.reshape(B, T, D)), deterministic=not train)
         y = norm("mlp_norm")(x)
         hidden = swiglu_width(D, self.swiglu_multiple)
         y = nn.swish(dense(hidden, "gate")(y)) * dense(hidden, "up")(y)
-        return x + self.drop(dense(D, "down")(y), deterministic=not train), cached
+        return (x + self.drop(dense(D, "down")(y), deterministic=not train), cache), None
 
 
 class FARLayers(nn.Module):
@@ -109,19 +117,17 @@ class FARLayers(nn.Module):
         block = FARBlock
         if self.remat != "none" and cache is None:
             # Inside a scan nothing is merged with the forward pass anyway; `train` is Python's.
-            block = nn.remat(FARBlock, prevent_cse=False, static_argnums=(5,), policy=_KEPT[self.remat])
+            block = nn.remat(FARBlock, prevent_cse=False, static_argnums=(4,), policy=_KEPT[self.remat])
         stack = nn.scan(
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast),
             length=self.depth,
         )
         blocks = stack(self.num_heads, self.swiglu_multiple, self.dropout, self.dtype, name="blocks")
-        if cache is None:
-            return blocks(x, None, jnp.int32(0), table, train)[0], None
-        x, (keys, values) = blocks(x, (cache.keys, cache.values), cache.length, table, train)
-        return x, Cache(keys, values, cache.length + 1)
+        (x, cache), _ = blocks((x, cache), jnp.arange(self.depth), table, train)
+        return x, cache and cache.replace(length=cache.length + 1)
 
     def empty_cache(self, batch_size: int, length: int, width: int) -> Cache:
         """A cache with room for `length` positions, in the compute dtype."""
