@@ -80,7 +80,8 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
                 values = metrics_lib.compute(collected)
                 rate = (step - since) * config.data.batch_size / (time.monotonic() - start)
                 values |= {name: float(schedule(step)) for name, schedule in task.schedules.items()}
-                log.scalars(step, values | {"images_per_second": rate, "skipped": int(state.skipped)})
+                rates = {"images_per_second": rate, "images_per_second_per_chip": rate / mesh.size}
+                log.scalars(step, values | rates | {"skipped": int(state.skipped)})
                 progress.set_postfix_str(f"loss {values[task.headline]:.4f}, {rate:.0f} images/s")
                 _check_progress(int(state.skipped), step, config.train.max_skipped, workdir)
                 collected, since, start = None, step, time.monotonic()
