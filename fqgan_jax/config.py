@@ -82,6 +82,7 @@ def tokenizer_defaults() -> ConfigDict:
     config.optimizer = _optimizer_defaults()
     config.train = _train_defaults()
     config.train.accumulate = 1  # parts in which a batch goes through the networks; the result is the same
+    config.train.evaluate_count = 0  # validation images that evaluations count, from the first on; 0: all
     config.mesh = _mesh_defaults()
     return config
 
@@ -116,6 +117,8 @@ def generator_defaults() -> ConfigDict:
     sample.per_class = 2  # images of each of the first 8 classes, drawn at every evaluation
     sample.guidance = 2.0  # scale of classifier-free guidance
     sample.tokenizer = ""  # checkpoint that decodes them; empty: no pictures
+    sample.count = 0  # samples for gFID, precision, recall and inception score at every evaluation; 0: none
+    sample.reference = ""  # what they are compared with: statistics (.npz) or images
     return config
 
 

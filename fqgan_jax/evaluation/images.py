@@ -1,9 +1,10 @@
 """The images that an evaluation counts: any source of the project, a folder, or an `.npz` batch."""
 
+import dataclasses
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -33,11 +34,17 @@ class ArrayImages:
     def label(self, index: int) -> int:
         return 0
 
+    def encoded(self, index: int) -> bytes:
+        content = io.BytesIO()
+        self.read(index).save(content, "PNG")
+        return content.getvalue()
+
     def read(self, index: int, shortest_side: int | None = None) -> Image.Image:
         return Image.fromarray(self.images[index])
 
 
-class ImageSet(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
     """Square images that are evaluated, each once.
 
     Attributes:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 from tqdm import tqdm
 
@@ -20,6 +21,7 @@ def rows_of_examples(
     batch_size: int,
     count: int,
     description: str,
+    mesh: Mesh | None = None,
 ) -> Iterator[PyTree]:
     """Results of every example in order, some at a time: trees of NumPy arrays `[n, ...]`, the same on every host.
 
@@ -29,15 +31,16 @@ def rows_of_examples(
       batches: gives batches of a size, the same on every host, with a "mask" that is 0 where rows do not count.
       batch_size: of the global batch; rounded up to a multiple of the devices.
       count: examples, for the progress bar.
+      mesh: by default all devices.
     """
-    mesh = make_mesh({"data": -1, "fsdp": 1})
+    mesh = mesh or make_mesh({"data": -1, "fsdp": 1})
     rows = -(-min(batch_size, count) // mesh.size) * mesh.size
     frozen = jax.device_put(frozen, replicated(mesh))
     compiled = jax.jit(step, out_shardings=replicated(mesh))
     sharding = batch_sharding(mesh)
     # With the global shape given, a host takes its part of a batch that all of them hold.
     put = lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x), np.shape(x))
-    with tqdm(total=count, desc=description, unit="image") as progress:
+    with tqdm(total=count, desc=description, unit="image", leave=None) as progress:
         pending = None
         for batch in batches(rows):
             started = compiled(frozen, jax.tree.map(put, batch)), np.asarray(batch["mask"]) > 0

@@ -38,8 +38,7 @@ class Task(Protocol):
     def batches(self, start_step, process): ...
     def frozen(self): ...
     def step(self, state, frozen, batch): ...
-    def evaluation_batches(self): ...
-    def evaluate(self, params, batch): ...
+    def evaluate(self, params, mesh): ...
 
 
 def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
@@ -144,16 +143,11 @@ def _check_progress(skipped: int, step: int, limit: int, workdir: Path) -> None:
         )
 
 
-def _evaluate(task: Task, state: TrainState, step: int, mesh, log: RunLog) -> None:
-    """Runs the task's evaluation over all its batches and logs it; pictures come from the first batch."""
-    collected = None
-    for batch in to_devices(task.evaluation_batches(), batch_sharding(mesh)):
-        metrics, pictures = task.evaluate(state.inference_params, batch)
-        if collected is None:
-            log.pictures(step, pictures)
-        collected = metrics if collected is None else _merge(collected, metrics)
-    if collected:
-        values = metrics_lib.compute(collected)
+def _evaluate(task: Task, state: TrainState, step: int, mesh: Mesh, log: RunLog) -> None:
+    """Runs the task's evaluation and logs its numbers and pictures."""
+    values, pictures = task.evaluate(state.inference_params, mesh)
+    log.pictures(step, pictures)
+    if values:
         log.scalars(step, {f"validation/{name}": value for name, value in values.items()})
 
 

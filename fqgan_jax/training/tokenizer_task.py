@@ -1,26 +1,32 @@
 """Training of the tokenizer: its batches, its state, its evaluation; the step itself is in `tokenizer_step`."""
 
+import dataclasses
 from collections.abc import Iterator
 from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PyTree
+from tqdm import tqdm
 
 from fqgan_jax.build import build_discriminator, build_tokenizer, check_batch_parts, tokenizer_fields
-from fqgan_jax.data.loader import Batch, evaluation_batches, image_batches
+from fqgan_jax.data.loader import Batch, image_batches
 from fqgan_jax.data.skipping import Skipped, largest_skipped
 from fqgan_jax.data.sources import Source, open_source
 from fqgan_jax.data.transforms import to_float
-from fqgan_jax.evaluation.codebooks import mutual_information
+from fqgan_jax.evaluation.features import features_of
 from fqgan_jax.evaluation.figures import image_rows
-from fqgan_jax.evaluation.reconstruction import psnr, ssim
+from fqgan_jax.evaluation.frozen import Frozen, load_frozen
+from fqgan_jax.evaluation.images import ImageSet
+from fqgan_jax.evaluation.reference import Reference, reference_of
+from fqgan_jax.evaluation.tokenizer_evaluation import measure_tokenizer, reconstructions
 from fqgan_jax.losses.perceptual import perceptual_loss
 from fqgan_jax.teachers.registry import DEVICE_TEACHERS, HOST_TEACHERS
 from fqgan_jax.teachers.vgg import LPIPS, LPIPS_WEIGHTS, load_lpips
 from fqgan_jax.teachers.weights import check_fetched
-from fqgan_jax.training.metrics import CodeUsage, Metrics, average, masked_average
+from fqgan_jax.training.metrics import CodeUsage, Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import Adversary, TrainState, create_state
 from fqgan_jax.training.tokenizer_step import Players, in_parts, tokenizer_step
@@ -53,7 +59,7 @@ class TokenizerTask:
             "discriminator_learning_rate": learning_rate_schedule(config.adversarial.optimizer, config.train.steps),
         }
         self.skipped = Skipped()  # in training and evaluation
-        self._reconstruct = jax.jit(self._evaluation_step)
+        self._originals: Reference | None = None  # of the validation images, once it is known
 
     @cached_property
     def train_source(self) -> Source:
@@ -132,28 +138,22 @@ class TokenizerTask:
         codes = CodeUsage.from_codes(values.pop("codes"), self.module.codebook_size)
         return state, {name: average(value) for name, value in values.items()} | {"codes": codes}
 
-    def _evaluation_step(self, params, batch) -> tuple[Metrics, jax.Array]:
-        images = to_float(batch["image"])
-        codes = self.module.apply({"params": params}, images, method="encode")
-        reconstruction = self.module.apply({"params": params}, codes, method="decode")
-        metrics = {
-            "psnr": masked_average(psnr(reconstruction, images), batch["mask"]),
-            "ssim": masked_average(ssim(reconstruction, images), batch["mask"]),
-            "codes": CodeUsage.from_codes(codes, self.module.codebook_size, batch["mask"]),
-        }
-        if self.module.num_codebooks > 1:
-            shared = mutual_information(codes, batch["mask"], self.module.codebook_size)
-            metrics["mutual_information"] = average(shared)
-        return metrics, reconstruction
+    def evaluate(self, params: PyTree, mesh: Mesh) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """What `fqgan evaluate` measures, on validation images; and a picture: originals above reconstructions."""
+        data, source = self.config.data, self.validation_source
+        limit = self.config.train.evaluate_count or None
+        images = ImageSet(data.source, "validation", source, data.image_size, limit, self.skipped)
+        shown = reconstructions(self.module, params, dataclasses.replace(images, limit=8), mesh)
+        network, size = self._measuring.inception, data.batch_size
+        if network and self._originals is None:
+            features = features_of(images, network, size, "originals", mesh)
+            self._originals = reference_of(features, {"name": "the same images"})
+        measured = measure_tokenizer(self.module, params, images, self._originals, self._measuring, size, mesh)
+        return measured.evaluation.results, {"reconstructions": image_rows(shown)}
 
-    def evaluation_batches(self) -> Iterator[Batch]:
-        """Every validation image once."""
-        data = self.config.data
-        return evaluation_batches(self.validation_source, data.image_size, data.batch_size, self.skipped)
-
-    def evaluate(self, params, batch: dict[str, jax.Array]) -> tuple[Metrics, dict[str, np.ndarray]]:
-        """Metrics of one evaluation batch, and a picture: originals above reconstructions."""
-        metrics, reconstruction = self._reconstruct(params, batch)
-        shown = int(min(8, batch["mask"].sum()))
-        rows = [np.asarray(to_float(batch["image"][:shown])), np.asarray(reconstruction[:shown])]
-        return metrics, {"reconstructions": image_rows(rows)}
+    @cached_property
+    def _measuring(self) -> Frozen:
+        """Frozen networks of the evaluation."""
+        frozen = load_frozen(lpips=True)
+        tqdm.write("\n".join(f"Evaluations go without {name}: {reason}" for name, reason in frozen.missing.items()))
+        return frozen

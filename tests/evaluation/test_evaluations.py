@@ -197,6 +197,6 @@ def test_pixels_on_devices_and_hosts_are_rounded_alike():
 
 def test_reference_of_one_image_is_refused(image_folder, network, frozen):
     images = open_images(str(image_folder), size=16, limit=1)
-    _, features, _ = evaluate_images(images, None, frozen, 8)
+    _, features, *_ = evaluate_images(images, None, frozen, 8)
     with pytest.raises(UserError, match="at least two images; there are 1"):
         reference_of(features, {})
