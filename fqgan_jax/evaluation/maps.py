@@ -84,10 +84,12 @@ def tsne(points) -> Float[np.ndarray, "n 2"]:
     """Points in the plane whose neighbours are those in the original space; the same ones each time."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     if min(points.shape) > 50:  # the first directions say which points are near, at a fraction of the time
         points = TruncatedSVD(50, random_state=0).fit_transform(points)
     points = points.toarray() if hasattr(points, "toarray") else points
     perplexity = min(30, (len(points) - 1) / 3)
     start = "pca" if min(points.shape) > 1 else "random"
-    return TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(np.asarray(points, np.float32))
+    with threadpool_limits(1):  # its threads wait for each other at every step, for ever where cores are shared
+        return TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(np.asarray(points, np.float32))
