@@ -10,7 +10,6 @@ import stand_in_features
 from fqgan_jax.api import load_generator, load_tokenizer
 from fqgan_jax.data.transforms import to_float
 from fqgan_jax.errors import UserError
-from fqgan_jax.sharding import passes
 from fqgan_jax.evaluation.figures import to_uint8
 from fqgan_jax.evaluation.frechet import frechet_distance, gaussian
 from fqgan_jax.evaluation.frozen import Frozen
@@ -20,6 +19,7 @@ from fqgan_jax.evaluation.images import open_images
 from fqgan_jax.evaluation.reconstruction import psnr
 from fqgan_jax.evaluation.reference import open_reference, reference_of, save_statistics
 from fqgan_jax.evaluation.tokenizer_evaluation import evaluate_tokenizer
+from fqgan_jax.sharding import passes
 from fqgan_jax.sharding.mesh import make_mesh
 from fqgan_jax.teachers.vgg import LPIPS, import_lpips
 
