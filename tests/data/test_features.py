@@ -1,6 +1,5 @@
 """`fqgan features`: what is stored, and training batches that take it in the teachers' place."""
 
-import dataclasses
 import itertools
 import json
 import shutil
@@ -10,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import tiny_tokenizer_config
-from dino_files import DINO, write_dino_files
+from dino_files import fetch_small_teacher, small_teacher
 
 from fqgan_jax.cli.main import main
 from fqgan_jax.data import cache as cache_module
@@ -20,12 +19,9 @@ from fqgan_jax.data.images import UnreadableImage
 from fqgan_jax.data.transforms import crop_at, largest_side, random_crop, to_float
 from fqgan_jax.errors import UserError
 from fqgan_jax.sharding.mesh import make_mesh
-from fqgan_jax.teachers.fetching import fetch
 from fqgan_jax.teachers.hog import hog_features
 from fqgan_jax.teachers.registry import DEVICE_TEACHERS
-from fqgan_jax.teachers.tensors import TENSORS
-from fqgan_jax.teachers.vit import dino_vit
-from fqgan_jax.teachers.weights import NETWORKS, sha256_of
+from fqgan_jax.teachers.weights import NETWORKS
 from fqgan_jax.training.tokenizer_task import TokenizerTask
 
 R, SEED, SIZE = 3, 5, 16
@@ -36,14 +32,11 @@ DAMAGED = "red/04.png"
 def teacher(tmp_path_factory):
     """dinov2-small, far smaller, with random weights in the cache."""
     folder = tmp_path_factory.mktemp("teacher")
-    sizes = (DINO["hidden_size"], DINO["num_hidden_layers"], DINO["num_attention_heads"], DINO["patch_size"])
-    module = dino_vit(*sizes, mlp_width=DINO["hidden_size"] * DINO["mlp_ratio"], image_size=28)
-    small = dataclasses.replace(DEVICE_TEACHERS["dinov2-small"], module=module)
+    small = small_teacher()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FQGAN_CACHE", str(folder / "cache"))
         patch.setitem(DEVICE_TEACHERS, "dinov2-small", small)
-        file = write_dino_files(folder / "published") / TENSORS
-        fetch("dinov2-small", file, sha256_of(file))
+        fetch_small_teacher(folder / "published")
         yield small
 
 
