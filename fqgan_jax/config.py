@@ -77,6 +77,7 @@ def tokenizer_defaults() -> ConfigDict:
     config.data.validation_fraction = 0.05  # of a source without a validation split
     config.data.full_decode = False  # decode JPEG files for training at full scale even where less would do
     config.data.largest_skipped_fraction = 0.01  # of unreadable images, ten at least; 0: none; more end the run
+    config.data.features = ""  # folder that `fqgan features` wrote: no teacher is needed; empty: they run in the step
     config.data.num_workers = 0  # processes that read and augment, each with num_threads; 0: threads of this one
 
     config.optimizer = _optimizer_defaults()

@@ -10,7 +10,7 @@ from fqgan_jax.errors import UserError
 
 COMMANDS = (
     *("demo", "data", "prepare", "train", "reconstruct", "tokenize", "sample", "evaluate", "ablate", "export"),
-    *("weights", "plan", "bench"),
+    *("features", "weights", "plan", "bench"),
 )
 WITH_OVERRIDES = ("train", "ablate", "plan", "bench")  # take --config.FIELD=VALUE
 

@@ -13,7 +13,7 @@ from fqgan_jax.evaluation.frechet import Gaussian, RunningMoments
 from fqgan_jax.evaluation.images import ImageSet
 from fqgan_jax.evaluation.inception_score import inception_score
 from fqgan_jax.evaluation.protocol import Evaluation
-from fqgan_jax.evaluation.sharded_pass import rows_of_examples
+from fqgan_jax.sharding.passes import rows_of_examples
 from fqgan_jax.teachers import inception
 from fqgan_jax.teachers.weights import NETWORKS, sha256_of
 

@@ -17,11 +17,11 @@ from fqgan_jax.evaluation.figures import to_uint8
 from fqgan_jax.evaluation.frozen import Frozen, feature_results
 from fqgan_jax.evaluation.protocol import Evaluation
 from fqgan_jax.evaluation.reference import MEASURES, Reference
-from fqgan_jax.evaluation.sharded_pass import Step, rows_of_examples
 from fqgan_jax.model_files import fingerprint
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.tokenizer import Tokenizer as TokenizerModule
 from fqgan_jax.sampling import SamplingOptions, sample_codes, sampling_options
+from fqgan_jax.sharding.passes import Step, rows_of_examples
 
 
 def evaluate_generator(

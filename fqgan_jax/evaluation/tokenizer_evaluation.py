@@ -21,8 +21,8 @@ from fqgan_jax.evaluation.images import ImageSet
 from fqgan_jax.evaluation.protocol import Evaluation
 from fqgan_jax.evaluation.reconstruction import psnr, ssim
 from fqgan_jax.evaluation.reference import Reference, reference_of
-from fqgan_jax.evaluation.sharded_pass import Step, rows_of_examples
 from fqgan_jax.models.tokenizer import Tokenizer as TokenizerModule
+from fqgan_jax.sharding.passes import Step, rows_of_examples
 from fqgan_jax.teachers.vgg import LPIPS
 
 PAIRS = "of images in [0, 1], clipped, before rounding; data range 1, SSIM's window Gaussian of 11"

@@ -22,9 +22,9 @@ from fqgan_jax.evaluation.figures import image_rows
 from fqgan_jax.evaluation.frozen import Frozen, load_frozen
 from fqgan_jax.evaluation.generator_evaluation import measure_generator, sampling_step
 from fqgan_jax.evaluation.reference import Reference, open_reference
-from fqgan_jax.evaluation.sharded_pass import rows_of_examples
 from fqgan_jax.losses.tokens import next_code_loss
 from fqgan_jax.sampling import SamplingOptions, sampling_options
+from fqgan_jax.sharding.passes import rows_of_examples
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import TrainState, create_state, next_state, update, updated_average
