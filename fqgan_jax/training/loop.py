@@ -61,7 +61,8 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     claim_workdir(config, workdir)
     model_files.write_description(workdir, task.kind, description)
 
-    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    kept = config.train
+    checkpoints = Checkpoints(workdir, kept.keep_checkpoints, kept.keep_every, kept.keep_best)
     state, step = _start(task, config.seed, mesh, checkpoints)
     task_step = compiled_step(task, jax.tree.map(lambda leaf: leaf.sharding, state), mesh)
     log = RunLog(workdir, step)
@@ -88,9 +89,9 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
                 _evaluate(task, state, step, mesh, log)
                 since, start = step, time.monotonic()
             if step % config.train.checkpoint_every == 0 or step == last:
-                checkpoints.save(state)
+                checkpoints.save(state, log.validation)
         if interrupted:
-            checkpoints.save(state)
+            checkpoints.save(state, log.validation)
     checkpoints.close()
     log.close()
     if report := task.skipped.report():
