@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import logging
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,7 @@ class Checkpoints:
         with self._full_disk():
             self._manager.wait_until_finished()
             self._saving = step
+            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             self._manager.save(step, args=ocp.args.Composite(**saves), metrics=validation or {})
 
     def restore(self, abstract: TrainState) -> TrainState:
@@ -101,6 +103,12 @@ class Checkpoints:
             rest["adversary"] = Adversary(items["discriminator"], **rest["adversary"])
         return abstract.replace(params=items["params"], ema=items.get("ema"), **rest)
 
+    def check(self) -> None:
+        """Raises what stopped the last save, if anything did; waits for nothing. UserError where the disk is full."""
+        if not self._manager.is_saving_in_progress():
+            with self._full_disk():
+                self._manager.wait_until_finished()
+
     def close(self) -> None:
         """Waits until everything is written. UserError where the disk is full."""
         with self._full_disk():
@@ -110,6 +118,12 @@ class Checkpoints:
         # Called when all items are written and before the folder takes its name, so they belong to the whole.
         write_checksums(next(self._folder.glob(f"{self._saving}{ocp.path.atomicity_types.TMP_DIR_SUFFIX}*")))
 
+    def _check_space(self, needed: int) -> None:
+        """A checkpoint that will not fit is not begun: it would take the last space from everybody."""
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise self._unwritten(f"it takes about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
+
     @contextmanager
     def _full_disk(self) -> Iterator[None]:
         """Errors of a full disk as a sentence; orbax and tensorstore pass them on as several types."""
@@ -118,10 +132,13 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:
             if not is_full_disk(error):
                 raise
-            raise UserError(
-                f"The checkpoint of step {self._saving} could not be written to {self._folder}: {is_full_disk(error)}. "
-                "Older checkpoints are intact: free some space, then start the same command again."
-            ) from error
+            raise self._unwritten(is_full_disk(error)) from error
+
+    def _unwritten(self, reason: str) -> UserError:
+        return UserError(
+            f"The checkpoint of step {self._saving} could not be written to {self._folder}: {reason}. "
+            "Older checkpoints are intact: free some space, then start the same command again."
+        )
 
 
 def _items(state: TrainState) -> dict[str, PyTree]:

@@ -84,6 +84,7 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
                 log.scalars(step, values | {"images_per_second": rate, "skipped": int(state.skipped)})
                 progress.set_postfix_str(f"loss {values[task.headline]:.4f}, {rate:.0f} images/s")
                 _check_progress(int(state.skipped), step, config.train.max_skipped, workdir)
+                checkpoints.check()
                 collected, since, start = None, step, time.monotonic()
             if step % config.train.evaluate_every == 0 or step == config.train.steps:
                 _evaluate(task, state, step, mesh, log)
