@@ -268,7 +268,7 @@ def _set_damaged_aside(folder: Path) -> None:
         reason = damage(folder / str(step), only="metrics" if intact else "")
         if reason:
             aside = next(path for path in _aside_names(folder, step) if not path.exists())
-            log.warning("The checkpoint %s is damaged (%s): it is set aside as %s.", step, reason, aside)
+            log.warning("The checkpoint of step %d is damaged (%s): it is set aside as %s.", step, reason, aside)
             (folder / str(step)).rename(aside)
         intact = intact or not reason
     if not intact and (damaged := _set_aside(folder)):
