@@ -92,7 +92,7 @@ def test_best_and_any_other_can_be_loaded(tmp_path):
     with pytest.raises(UserError, match="no checkpoint 7, but 4, 3, 2, 1"):
         load_inference_params(Path(f"{tmp_path}@7"))
     config(keep_best="")
-    with pytest.raises(UserError, match="without train.keep_best"):
+    with pytest.raises(UserError, match=r"without train\.keep_best"):
         load_inference_params(Path(f"{tmp_path}@best"))
 
 
@@ -229,7 +229,7 @@ def test_full_disk_leaves_older_checkpoints_and_the_run_goes_on_after_it(tmp_pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
         try:
             checkpoints.save(big)
-            with pytest.raises(UserError, match="step 3 could not be written.*File too large.*free some space"):
+            with pytest.raises(UserError, match=r"step 3 could not be written.*File too large.*free some space"):
                 checkpoints.close()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -253,7 +253,7 @@ def test_error_of_a_save_in_the_background_is_found_without_waiting(tmp_path, mo
         if not checkpoints._manager.is_saving_in_progress():
             break
         ended.wait(0.1)
-    with pytest.raises(UserError, match="step 1 could not be written.*No space left"):
+    with pytest.raises(UserError, match=r"step 1 could not be written.*No space left"):
         checkpoints.check()
     assert not [name for name in folders(tmp_path) if name.isdigit()]
 
