@@ -151,6 +151,8 @@ def _train_defaults() -> ConfigDict:
     train.evaluate_every = 5000  # steps between evaluations and pictures; also at the end
     train.checkpoint_every = 5000  # steps between checkpoints; also at the end
     train.keep_checkpoints = 3  # newest ones that stay
+    train.keep_every = 0  # checkpoints at multiples of this step stay for good; 0: none
+    train.keep_best = ""  # validation metric whose best checkpoint stays; "-rfid": lower is better; empty: none
     train.max_skipped = 100  # the run stops after so many updates in a row that were not finite
     return train
 

@@ -13,7 +13,10 @@ SOURCE = (
     "a folder of images with one subfolder a class, a folder that fqgan prepare wrote, tfds:NAME[:VERSION], tar files "
     "in WebDataset layout, or photos (bundled)"
 )
-MODEL = "a work folder of fqgan train, an export folder or a published file (.safetensors, .pt)"
+MODEL = (
+    "a work folder of fqgan train (WORKDIR@best or WORKDIR@STEP for another checkpoint than the newest), an export "
+    "folder or a published file (.safetensors, .pt)"
+)
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, what: str, flag: str = "--checkpoint") -> None:

@@ -7,6 +7,7 @@ import sys
 import warnings
 
 from fqgan_jax.errors import UserError
+from fqgan_jax.files import is_full_disk
 
 COMMANDS = (
     *("demo", "data", "prepare", "train", "reconstruct", "tokenize", "sample", "evaluate", "ablate", "export"),
@@ -46,6 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     # A normal run shows the project's own lines only.
     logging.basicConfig(format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)
+    # Where a checkpoint cannot be written, orbax raises one error, and prints it and those of all its other writes too.
+    logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine 'async_serialize")
     logging.getLogger("fqgan_jax").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="orbax")
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in images that are read all the same
@@ -53,6 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
         options.run(options)
     except UserError as error:
         print(f"fqgan {options.command}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"fqgan {options.command}: {is_full_disk(error)}{where}: free some space and try again.", file=sys.stderr)
         return 2
     return 0
 

@@ -60,7 +60,8 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     claim_workdir(config, workdir)
     model_files.write_description(workdir, task.kind, description)
 
-    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    kept = config.train
+    checkpoints = Checkpoints(workdir, kept.keep_checkpoints, kept.keep_every, kept.keep_best)
     state, step = _start(task, config.seed, mesh, checkpoints)
     task_step = compiled_step(task, jax.tree.map(lambda leaf: leaf.sharding, state), mesh)
     log = RunLog(workdir, step)
@@ -83,14 +84,15 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
                 log.scalars(step, values | rates | {"skipped": int(state.skipped)})
                 progress.set_postfix_str(f"loss {values[task.headline]:.4f}, {rate:.0f} images/s")
                 _check_progress(int(state.skipped), step, config.train.max_skipped, workdir)
+                checkpoints.check()
                 collected, since, start = None, step, time.monotonic()
             if step % config.train.evaluate_every == 0 or step == config.train.steps:
                 _evaluate(task, state, step, mesh, log)
                 since, start = step, time.monotonic()
             if step % config.train.checkpoint_every == 0 or step == last:
-                checkpoints.save(state)
+                checkpoints.save(state, log.validation)
         if interrupted:
-            checkpoints.save(state)
+            checkpoints.save(state, log.validation)
     checkpoints.close()
     log.close()
     if report := task.skipped.report():
