@@ -7,7 +7,7 @@ s*B ... s*B + B - 1, and each host reads its slice of them. So a batch depends o
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import grain
 import jax
@@ -20,6 +20,7 @@ from fqgan_jax.data.images import UnreadableImage
 from fqgan_jax.data.skipping import Skipped, read_or_next, unreadable
 from fqgan_jax.data.sources import Source
 from fqgan_jax.errors import UserError
+from fqgan_jax.sharding.mesh import place
 
 log = logging.getLogger(__name__)
 
@@ -176,9 +177,15 @@ def _stack(examples: Sequence[Batch]) -> Batch:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 
-def to_devices(batches: Iterator[Batch], sharding: NamedSharding, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
-    """Global arrays sharded over devices, transferred `ahead` batches before they are used."""
-    put = lambda batch: jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+def to_devices(
+    batches: Iterator[Batch], sharding: NamedSharding, ahead: int = 2, whole: bool = False
+) -> Iterator[dict[str, jax.Array]]:
+    """Global arrays sharded over devices, transferred `ahead` batches before they are used.
+
+    The batches are this host's slices, or with `whole` global ones that every host holds.
+    """
+    slices = lambda batch: jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+    put = partial(place, sharding=sharding) if whole else slices
     queue = []
     for batch in batches:
         queue.append(put(batch))

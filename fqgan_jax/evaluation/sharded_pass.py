@@ -8,7 +8,7 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from fqgan_jax.data.loader import Batch
-from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
+from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, place, replicated
 
 Step = Callable[[PyTree, Batch], PyTree]
 
@@ -32,15 +32,13 @@ def rows_of_examples(
     """
     mesh = make_mesh({"data": -1, "fsdp": 1})
     rows = -(-min(batch_size, count) // mesh.size) * mesh.size
-    frozen = jax.device_put(frozen, replicated(mesh))
+    frozen = place(frozen, replicated(mesh))
     compiled = jax.jit(step, out_shardings=replicated(mesh))
     sharding = batch_sharding(mesh)
-    # With the global shape given, a host takes its part of a batch that all of them hold.
-    put = lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x), np.shape(x))
     with tqdm(total=count, desc=description, unit="image") as progress:
         pending = None
         for batch in batches(rows):
-            started = compiled(frozen, jax.tree.map(put, batch)), np.asarray(batch["mask"]) > 0
+            started = compiled(frozen, place(batch, sharding)), np.asarray(batch["mask"]) > 0
             # The devices work on this batch while the last one's results are read.
             if pending:
                 yield _counted(*pending, progress)

@@ -16,6 +16,7 @@ from fqgan_jax.data.sources import Skipped
 from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation.figures import image_rows
 from fqgan_jax.losses.tokens import next_code_loss
+from fqgan_jax.sharding.processes import gathered
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import TrainState, create_state, next_state, update, updated_average
@@ -121,8 +122,8 @@ class GeneratorTask:
     def evaluate(self, params, batch: dict[str, jax.Array]) -> tuple[Metrics, dict[str, np.ndarray]]:
         """A picture of samples, a row per class; no metrics."""
         generator = api.Generator(self.module, params, self.cache.manifest.class_names, self.cache.manifest.tokenizer)
-        labels = np.asarray(batch["label"])[np.asarray(batch["mask"]) > 0]
+        labels = gathered(batch["label"])[gathered(batch["mask"]) > 0]
         codes = generator.sample(labels, key=jax.random.key(self.config.seed), guidance=self.config.sample.guidance)
         # Through the host: parameters in training lie on all devices, the frozen tokenizer on one.
-        images = np.asarray(self.tokenizer.decode(np.asarray(codes)))
+        images = np.asarray(self.tokenizer.decode(gathered(codes)))
         return {}, {"samples": image_rows(images.reshape(-1, self.config.sample.per_class, *images.shape[1:]))}

@@ -17,6 +17,7 @@ from fqgan_jax.evaluation.codebooks import mutual_information
 from fqgan_jax.evaluation.figures import image_rows
 from fqgan_jax.evaluation.reconstruction import psnr, ssim
 from fqgan_jax.losses.perceptual import perceptual_loss
+from fqgan_jax.sharding.processes import gathered
 from fqgan_jax.teachers.registry import DEVICE_TEACHERS, HOST_TEACHERS
 from fqgan_jax.teachers.vgg import LPIPS, LPIPS_WEIGHTS, load_lpips
 from fqgan_jax.teachers.weights import check_fetched
@@ -132,7 +133,7 @@ class TokenizerTask:
         codes = CodeUsage.from_codes(values.pop("codes"), self.module.codebook_size)
         return state, {name: average(value) for name, value in values.items()} | {"codes": codes}
 
-    def _evaluation_step(self, params, batch) -> tuple[Metrics, jax.Array]:
+    def _evaluation_step(self, params, batch) -> tuple[Metrics, list[jax.Array]]:
         images = to_float(batch["image"])
         codes = self.module.apply({"params": params}, images, method="encode")
         reconstruction = self.module.apply({"params": params}, codes, method="decode")
@@ -144,7 +145,7 @@ class TokenizerTask:
         if self.module.num_codebooks > 1:
             shared = mutual_information(codes, batch["mask"], self.module.codebook_size)
             metrics["mutual_information"] = average(shared)
-        return metrics, reconstruction
+        return metrics, [images[:8], reconstruction[:8]]
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """Every validation image once."""
@@ -153,7 +154,6 @@ class TokenizerTask:
 
     def evaluate(self, params, batch: dict[str, jax.Array]) -> tuple[Metrics, dict[str, np.ndarray]]:
         """Metrics of one evaluation batch, and a picture: originals above reconstructions."""
-        metrics, reconstruction = self._reconstruct(params, batch)
-        shown = int(min(8, batch["mask"].sum()))
-        rows = [np.asarray(to_float(batch["image"][:shown])), np.asarray(reconstruction[:shown])]
-        return metrics, {"reconstructions": image_rows(rows)}
+        metrics, rows = self._reconstruct(params, batch)
+        shown = int(gathered(batch["mask"]).sum())
+        return metrics, {"reconstructions": image_rows([gathered(row)[:shown] for row in rows])}
