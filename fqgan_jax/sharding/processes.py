@@ -42,28 +42,30 @@ def start(
     Raises:
       UserError: values that are missing or cannot be, or processes that did not come.
     """
-    given = (coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"), num_processes, process_id)
-    address, count, index = given if None not in given else _detected(*given, timeout)
-    if count is None and num_processes is None and process_id is None and coordinator is None:
+    given = (coordinator, num_processes, process_id)
+    address, count, index, devices = _detected(*given, timeout)
+    if count == 1 or (count is None and given == (None, None, None)):
         return
     if None in (address, count, index) or not 0 <= index < count or not address.rpartition(":")[2].isdigit():
         raise UserError(
             f"--coordinator={address} --num-processes={count} --process-id={index} is not whole: the environment does "
             "not say the rest. Give HOST:PORT of process 0, the number of processes, and this one's number from 0."
         )
-    if count > 1:
-        _call_roll(address, count, index, timeout)
-        jax.distributed.initialize(address, count, index, initialization_timeout=timeout)
+    _call_roll(address, count, index, timeout)
+    alone = {"cluster_detection_method": "deactivate", "initialization_timeout": timeout}
+    jax.distributed.initialize(address, count, index, devices, **alone)
 
 
-def _detected(address, count, index, timeout: int) -> tuple[str | None, int | None, int | None]:
-    """Fills in what JAX finds out about the cluster it runs in."""
+def _detected(address, count, index, timeout: int) -> tuple[str | None, int | None, int | None, list[int] | None]:
+    """Fills in what JAX finds out about the cluster it runs in, and the devices that belong to this process alone."""
+    address = address or os.environ.get("JAX_COORDINATOR_ADDRESS")
     # In Kubernetes JAX asks the server about this pod, which has an answer for indexed jobs only.
     if "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" not in os.environ:
-        return address, count, index
+        return address, count, index, None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the package `kubernetes` is missing: flags do without it
-        return ClusterEnv.auto_detect_unset_distributed_params(address, count, index, None, None, timeout)[:3]
+        found = ClusterEnv.auto_detect_unset_distributed_params(address, count, index, None, None, timeout)
+    return (*found[:3], None) if "JAX_LOCAL_DEVICE_IDS" in os.environ else found
 
 
 def _call_roll(address: str, count: int, index: int, timeout: float) -> None:

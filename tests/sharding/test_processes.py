@@ -238,7 +238,7 @@ SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[3-4]", "SLURM_PROCID"
 def test_only_an_environment_of_many_processes_starts_them(environment, expected, monkeypatch):
     called, initialized = [], []
     monkeypatch.setattr(processes, "_call_roll", lambda *arguments: called.append(arguments[:3]))
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *arguments, **options: initialized.append(arguments))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *arguments, **options: initialized.append(arguments[:3]))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     processes.start()
