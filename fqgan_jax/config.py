@@ -161,6 +161,7 @@ def _mesh_defaults() -> ConfigDict:
     mesh = ConfigDict()
     mesh.data = -1  # devices that only split the batch; -1: all that are left
     mesh.fsdp = 1  # devices over which parameters are split too
+    mesh.tensor = 1  # devices that share the heads, hidden channels and vocabulary of each layer; they see one batch
     return mesh
 
 

@@ -113,6 +113,16 @@ def stoppable() -> Iterator[None]:
         raise SystemExit(130) from None
 
 
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Who takes part where a command runs on many hosts; SLURM, TPU pods and others say it themselves."""
+    group = parser.add_argument_group(
+        "many processes", "needed only where SLURM, Open MPI, TPU pods or others do not say"
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, a free port")
+    group.add_argument("--num-processes", type=positive, metavar="N", help="processes that run this command")
+    group.add_argument("--process-id", type=int, metavar="I", help="number of this one, from 0")
+
+
 def fraction(text: str) -> float:
     """A number from 0 to below 1."""
     value = float(text)

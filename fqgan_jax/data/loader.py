@@ -177,7 +177,7 @@ def _stack(examples: Sequence[Batch]) -> Batch:
 
 
 def to_devices(batches: Iterator[Batch], sharding: NamedSharding, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
-    """Global arrays sharded over devices, transferred `ahead` batches before they are used."""
+    """Global arrays sharded over devices, made of each host's slices, transferred `ahead` batches before use."""
     put = lambda batch: jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
     queue = []
     for batch in batches:

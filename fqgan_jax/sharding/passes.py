@@ -5,11 +5,11 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 from tqdm import tqdm
 
-from fqgan_jax.sharding.mesh import BATCH_AXES, batch_sharding, make_mesh, replicated
+from fqgan_jax.sharding.mesh import BATCH_AXES, batch_sharding, make_mesh, place, replicated
 
 Batch = dict[str, np.ndarray]
 Step = Callable[[PyTree, Batch], PyTree]
@@ -51,20 +51,24 @@ def rows_of_batches(
 
     `batches` are of one size that the mesh's devices divide, the same on every host of the mesh.
     """
-    frozen = jax.device_put(frozen, replicated(mesh))
+    frozen = jax.tree.map(lambda leaf: _everywhere(leaf, replicated(mesh)), frozen)
     compiled = jax.jit(step, out_shardings=replicated(mesh))
     sharding = batch_sharding(mesh)
-    # With the global shape given, a host takes its part of a batch that all of them hold.
-    put = lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x), np.shape(x))
     pending = None
     for batch, tag in batches:
-        started = compiled(frozen, jax.tree.map(put, batch)), tag
+        started = compiled(frozen, place(batch, sharding)), tag
         # The devices work on this batch while the last one's results are read.
         if pending:
             yield jax.tree.map(np.asarray, pending[0]), pending[1]
         pending = started
     if pending:
         yield jax.tree.map(np.asarray, pending[0]), pending[1]
+
+
+def _everywhere(array: jax.Array | np.ndarray, whole: NamedSharding) -> jax.Array:
+    """The same on every device, whether each host holds all of it or, as in training, its part."""
+    held = not isinstance(array, jax.Array) or array.is_fully_addressable
+    return place(array, whole) if held and jax.process_count() > 1 else jax.device_put(array, whole)
 
 
 def on_each_device(step: Step, mesh: Mesh) -> Step:
