@@ -136,10 +136,10 @@ def image_batches(
 
     elements = range(len(source))
     batches = train_batches(elements, prepare, batch_size, seed, start_step, num_threads, process, num_workers)
-    return _noting_skipped(batches, source, skipped)
+    return noting_skipped(batches, source, skipped)
 
 
-def _noting_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
+def noting_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
     """Takes what was asked for and what was served out of the batches and names the images in between.
 
     This way the count is right wherever the images are read: in threads or in other processes.
@@ -177,7 +177,7 @@ def _stack(examples: Sequence[Batch]) -> Batch:
 
 
 def to_devices(batches: Iterator[Batch], sharding: NamedSharding, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
-    """Global arrays sharded over devices, transferred `ahead` batches before they are used."""
+    """Global arrays sharded over devices, made of each host's slices, transferred `ahead` batches before use."""
     put = lambda batch: jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
     queue = []
     for batch in batches:

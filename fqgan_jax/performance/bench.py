@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from fqgan_jax.losses.quantization import entropy_loss
 from fqgan_jax.models.quantizer import l2_normalize, soft_assignment, squared_distances
-from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
+from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training import metrics as metrics_lib
 from fqgan_jax.training.loop import TASKS, compiled_step
@@ -20,7 +20,7 @@ def bench_training(config, steps: int) -> dict[str, float]:
     Returns seconds to compile and of a step, images a second, bytes of temporaries a device, and the last metrics.
     """
     mesh, key = make_mesh(dict(config.mesh)), jax.random.key(0)
-    task = TASKS[config.task](config, mesh.size)
+    task = TASKS[config.task](config, batch_shards(mesh))
     sharding = state_sharding(jax.eval_shape(task.init, key), mesh)
     state = jax.jit(task.init, out_shardings=sharding)(key)
     frozen = jax.jit(task.random_frozen, out_shardings=replicated(mesh))(key)

@@ -8,7 +8,7 @@ import jax
 
 from fqgan_jax.build import check, check_batch_size
 from fqgan_jax.errors import UserError
-from fqgan_jax.sharding.mesh import make_mesh
+from fqgan_jax.sharding.mesh import batch_shards, make_mesh
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training.loop import TASKS, compiled_step
 
@@ -70,9 +70,9 @@ def plan_step(config, devices: Sequence[jax.Device]) -> StepPlan:
       UserError: sizes that cannot work together.
     """
     check(config.task in TASKS, f"task is {config.task!r}: choose one of {', '.join(TASKS)}.")
-    check_batch_size(config.data.batch_size, len(devices), 1)
     mesh = make_mesh(dict(config.mesh), devices)
-    task, key = TASKS[config.task](config, mesh.size), jax.random.key(0)
+    check_batch_size(config.data.batch_size, batch_shards(mesh))
+    task, key = TASKS[config.task](config, batch_shards(mesh)), jax.random.key(0)
     state, frozen, batch = (jax.eval_shape(make, key) for make in (task.init, task.random_frozen, task.random_batch))
     compiled = compiled_step(task, state_sharding(state, mesh), mesh).lower(state, frozen, batch).compile()
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
