@@ -95,7 +95,7 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
                 checkpoints.save(state, log.validation)
         if interrupted:
             checkpoints.save(state, log.validation)
-    checkpoints.close()
+        checkpoints.close()  # in here, so that a signal does not cut the last save off
     log.close()
     if report := task.skipped.report():
         tqdm.write(report)

@@ -18,6 +18,10 @@ def test_half_a_line_is_left_out_and_no_step_stands_twice(tmp_path):
     log = RunLog(tmp_path, 3)  # continued from an older checkpoint: what came after is dropped
     assert log.validation == {"psnr": 20.0}
     log.scalars(4, {"loss": 0.25})
+    other = RunLog(tmp_path, 3, writes=False)  # of another process: it knows the same, and writes nothing
+    other.scalars(4, {"validation/psnr": 24.0})
+    assert other.validation == {"psnr": 24.0}
+    other.close()
     log.close()
     assert read_log(tmp_path) == [
         *({"step": step, "loss": 1.0 / step} for step in (1, 2, 3)),
