@@ -33,6 +33,7 @@ setup(
         "pillow",
         "safetensors",
         "scikit-image",
+        "scikit-learn",
         "scipy",
         "tensorboardX",
         "tqdm",

@@ -67,11 +67,13 @@ def trained_tokenizer(tmp_path_factory):
 def code_cache(trained_tokenizer, image_folder, tmp_path_factory):
     """Code cache of the image folder."""
     from fqgan_jax.api import load_tokenizer
+    from fqgan_jax.data.cache import Pace
     from fqgan_jax.data.sources import open_source
     from fqgan_jax.tokenizing import tokenize
 
     folder = tmp_path_factory.mktemp("codes") / "cache"
-    tokenize(load_tokenizer(trained_tokenizer), open_source(str(image_folder), "train"), folder, batch_size=40)
+    pace = Pace(batch_size=20, images_per_shard=9)
+    tokenize(load_tokenizer(trained_tokenizer), open_source(str(image_folder), "train"), folder, pace=pace)
     return folder
 
 

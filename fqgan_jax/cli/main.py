@@ -11,13 +11,14 @@ from functools import partialmethod
 
 from fqgan_jax.cli.arguments import add_processes
 from fqgan_jax.errors import UserError
+from fqgan_jax.files import is_full_disk
 
 COMMANDS = (
     *("demo", "data", "prepare", "train", "reconstruct", "tokenize", "sample", "evaluate", "ablate", "export"),
-    *("weights", "plan", "bench"),
+    *("features", "weights", "plan", "bench"),
 )
 WITH_OVERRIDES = ("train", "ablate", "plan", "bench")  # take --config.FIELD=VALUE
-ON_MANY_PROCESSES = ("train", "evaluate", "tokenize", "sample")  # one command, started on every host
+ON_MANY_PROCESSES = ("train", "evaluate", "features", "tokenize", "sample")  # one command, started on every host
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -53,6 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     # A normal run shows the project's own lines only.
     logging.basicConfig(format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)
+    # Where a checkpoint cannot be written, orbax raises one error, and prints it and those of all its other writes too.
+    logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine 'async_serialize")
     logging.getLogger("fqgan_jax").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="orbax")
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in images that are read all the same
@@ -63,7 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"fqgan {options.command}: {error}", file=sys.stderr)
         return _leave(2) if many else 2
-    except Exception:
+    except Exception as error:
+        full = isinstance(error, OSError) and is_full_disk(error)
+        if full:
+            where = f" ({error.filename})" if error.filename else ""
+            print(f"fqgan {options.command}: {full}{where}: free some space and try again.", file=sys.stderr)
+            return _leave(2) if many else 2
         if not many:
             raise
         traceback.print_exc()

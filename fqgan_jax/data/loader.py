@@ -7,7 +7,7 @@ s*B ... s*B + B - 1, and each host reads its slice of them. So a batch depends o
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import grain
 import jax
@@ -20,7 +20,6 @@ from fqgan_jax.data.images import UnreadableImage
 from fqgan_jax.data.skipping import Skipped, read_or_next, unreadable
 from fqgan_jax.data.sources import Source
 from fqgan_jax.errors import UserError
-from fqgan_jax.sharding.mesh import place
 
 log = logging.getLogger(__name__)
 
@@ -137,10 +136,10 @@ def image_batches(
 
     elements = range(len(source))
     batches = train_batches(elements, prepare, batch_size, seed, start_step, num_threads, process, num_workers)
-    return _noting_skipped(batches, source, skipped)
+    return noting_skipped(batches, source, skipped)
 
 
-def _noting_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
+def noting_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
     """Takes what was asked for and what was served out of the batches and names the images in between.
 
     This way the count is right wherever the images are read: in threads or in other processes.
@@ -177,15 +176,9 @@ def _stack(examples: Sequence[Batch]) -> Batch:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 
-def to_devices(
-    batches: Iterator[Batch], sharding: NamedSharding, ahead: int = 2, whole: bool = False
-) -> Iterator[dict[str, jax.Array]]:
-    """Global arrays sharded over devices, transferred `ahead` batches before they are used.
-
-    The batches are this host's slices, or with `whole` global ones that every host holds.
-    """
-    slices = lambda batch: jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
-    put = partial(place, sharding=sharding) if whole else slices
+def to_devices(batches: Iterator[Batch], sharding: NamedSharding, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+    """Global arrays sharded over devices, made of each host's slices, transferred `ahead` batches before use."""
+    put = lambda batch: jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
     queue = []
     for batch in batches:
         queue.append(put(batch))

@@ -12,7 +12,6 @@ import warnings
 from contextlib import ExitStack
 
 import jax
-import numpy as np
 from jax._src import distributed
 from jax._src.clusters import ClusterEnv  # what `jax.distributed.initialize` asks; there is no public name for it
 from jax.experimental import multihost_utils
@@ -154,13 +153,6 @@ def are_many() -> bool:
 def is_first() -> bool:
     """Whether this process is the one that writes files, logs and prints."""
     return jax.process_index() == 0
-
-
-def gathered(array: jax.Array) -> np.ndarray:
-    """The whole of an array on every host; all processes must call it."""
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    return multihost_utils.process_allgather(array, tiled=True)
 
 
 def agreed_to_stop(step: int) -> bool:

@@ -25,17 +25,25 @@ class RunLog:
         self._pictures = workdir / "pictures"
         self._pictures.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_log(workdir) if line["step"] <= step]
+        self._newest = {name: value for line in kept for name, value in line.items()}
         write_atomically(self._lines, "".join(json.dumps(line) + "\n" for line in kept))
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Logs numbers at a step."""
+        self._newest |= values
         if not self._writes:
             return
         with self._lines.open("a") as file:
             file.write(json.dumps({"step": step} | values) + "\n")
         for name, value in values.items():
             self._tensorboard.add_scalar(name, value, step)
+
+    @property
+    def validation(self) -> dict[str, float]:
+        """The newest value of every validation metric so far."""
+        prefix = "validation/"
+        return {name.removeprefix(prefix): value for name, value in self._newest.items() if name.startswith(prefix)}
 
     def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
         """Logs uint8 pictures [H, W, 3] at a step; the newest of each name lies in `pictures/NAME.png`."""

@@ -39,8 +39,7 @@ class Task(Protocol):
     def batches(self, start_step, process): ...
     def frozen(self): ...
     def step(self, state, frozen, batch): ...
-    def evaluation_batches(self): ...
-    def evaluate(self, params, batch): ...
+    def evaluate(self, params, mesh): ...
 
 
 def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
@@ -63,7 +62,8 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     if processes.is_first():
         model_files.write_description(workdir, task.kind, description)
 
-    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    kept = config.train
+    checkpoints = Checkpoints(workdir, kept.keep_checkpoints, kept.keep_every, kept.keep_best)
     state, step = _start(task, config.seed, mesh, checkpoints)
     task_step = compiled_step(task, jax.tree.map(lambda leaf: leaf.sharding, state), mesh)
     log = RunLog(workdir, step, writes=processes.is_first())
@@ -82,17 +82,19 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
                 values = metrics_lib.compute(collected)
                 rate = (step - since) * config.data.batch_size / (time.monotonic() - start)
                 values |= {name: float(schedule(step)) for name, schedule in task.schedules.items()}
-                log.scalars(step, values | {"images_per_second": rate, "skipped": int(state.skipped)})
+                rates = {"images_per_second": rate, "images_per_second_per_chip": rate / mesh.size}
+                log.scalars(step, values | rates | {"skipped": int(state.skipped)})
                 progress.set_postfix_str(f"loss {values[task.headline]:.4f}, {rate:.0f} images/s")
                 _check_progress(int(state.skipped), step, config.train.max_skipped, workdir)
+                checkpoints.check()
                 collected, since, start = None, step, time.monotonic()
             if step % config.train.evaluate_every == 0 or step == config.train.steps:
                 _evaluate(task, state, step, mesh, log)
                 since, start = step, time.monotonic()
             if step % config.train.checkpoint_every == 0 or step == last:
-                checkpoints.save(state)
+                checkpoints.save(state, log.validation)
         if interrupted:
-            checkpoints.save(state)
+            checkpoints.save(state, log.validation)
     checkpoints.close()
     log.close()
     if report := task.skipped.report():
@@ -144,16 +146,11 @@ def _check_progress(skipped: int, step: int, limit: int, workdir: Path) -> None:
         )
 
 
-def _evaluate(task: Task, state: TrainState, step: int, mesh, log: RunLog) -> None:
-    """Runs the task's evaluation over all its batches and logs it; pictures come from the first batch."""
-    collected = None
-    for batch in to_devices(task.evaluation_batches(), batch_sharding(mesh), whole=True):
-        metrics, pictures = task.evaluate(state.inference_params, batch)
-        if collected is None:
-            log.pictures(step, pictures)
-        collected = metrics if collected is None else _merge(collected, metrics)
-    if collected:
-        values = metrics_lib.compute(collected)
+def _evaluate(task: Task, state: TrainState, step: int, mesh: Mesh, log: RunLog) -> None:
+    """Runs the task's evaluation and logs its numbers and pictures."""
+    values, pictures = task.evaluate(state.inference_params, mesh)
+    log.pictures(step, pictures)
+    if values:
         log.scalars(step, {f"validation/{name}": value for name, value in values.items()})
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from fqgan_jax.config import from_json
 from fqgan_jax.data.loader import to_devices
@@ -18,12 +19,17 @@ from fqgan_jax.sharding.mesh import batch_part, batch_sharding, batch_shards, ma
 from fqgan_jax.training.loop import TASKS, train
 
 
+def gathered(array: jax.Array) -> np.ndarray:
+    """The whole of an array."""
+    return np.asarray(array) if array.is_fully_addressable else multihost_utils.process_allgather(array, tiled=True)
+
+
 def batches(config, start: int, count: int) -> dict[str, np.ndarray]:
     """The global batches of `count` steps as the loop gets them, stacked."""
     mesh = make_mesh(dict(config.mesh))
     task = TASKS[config.task](config, batch_shards(mesh))
     stream = to_devices(task.batches(start, batch_part(mesh)), batch_sharding(mesh))
-    rows = [jax.tree.map(processes.gathered, next(stream)) for _ in range(count)]
+    rows = [jax.tree.map(gathered, next(stream)) for _ in range(count)]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
