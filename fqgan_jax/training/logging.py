@@ -16,16 +16,16 @@ class RunLog:
     """
 
     def __init__(self, workdir: Path, step: int, writes: bool = True):
+        from tensorboardX import SummaryWriter
+
+        kept = [line for line in read_log(workdir) if line["step"] <= step]
+        self._newest = {name: value for line in kept for name, value in line.items()}
         self._writes = writes
         if not writes:
             return
-        from tensorboardX import SummaryWriter
-
         self._lines = workdir / "metrics.jsonl"
         self._pictures = workdir / "pictures"
         self._pictures.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read_log(workdir) if line["step"] <= step]
-        self._newest = {name: value for line in kept for name, value in line.items()}
         write_atomically(self._lines, "".join(json.dumps(line) + "\n" for line in kept))
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
