@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import TINY_TOKENIZER, tiny_tokenizer_config
+from conftest import PROCESS_FLAGS, TINY_TOKENIZER, tiny_tokenizer_config
 from processes_script import batches
 
 from fqgan_jax.cli.main import main
@@ -23,6 +23,7 @@ from fqgan_jax.sharding import processes
 from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.loop import train
 
+RATES = {"images_per_second", "images_per_second_per_chip"}
 FIELDS = ("data.batch_size=16", "train.log_every=1")
 MESHES = {
     "data": (),
@@ -37,10 +38,9 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def launch(count: int, command: list[str], logs: Path, devices: int = 4, **environment: str) -> list[subprocess.Popen]:
+def launch(count: int, command: list[str], logs: Path) -> list[subprocess.Popen]:
     """Starts `count` processes of a command; "{address}", "{count}" and "{index}" in it are filled in."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"} | environment
+    environment = os.environ | {"XLA_FLAGS": PROCESS_FLAGS, "JAX_PLATFORMS": "cpu"}
     values, started = {"address": f"localhost:{free_port()}", "count": count}, []
     for index in range(count):
         filled = [part.format(**values, index=index) for part in command]
@@ -79,8 +79,8 @@ def reference(tmp_path_factory):
 def assert_same_losses(log: list[dict], reference: list[dict]):
     assert [line["step"] for line in log] == [line["step"] for line in reference]
     for ours, theirs in zip(log, reference, strict=True):
-        names = sorted(ours.keys() - {"images_per_second"})
-        assert names == sorted(theirs.keys() - {"images_per_second"})
+        names = sorted(ours.keys() - RATES)
+        assert names == sorted(theirs.keys() - RATES)
         np.testing.assert_allclose([ours[name] for name in names], [theirs[name] for name in names], 1e-5, 1e-6)
 
 
