@@ -16,6 +16,9 @@ from fqgan_jax.models.quantizer import lookup
 
 _INIT = nn.initializers.normal(0.02)
 
+# What is kept of a block for the backward pass, beside its input: products with weights (not those within attention).
+_KEPT = {"blocks": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+
 
 def rotary_table(grid: tuple[int, int], head_width: int, base: float = 10000.0) -> Float[Array, "T1 pairs 2"]:
     """Cosines and sines per position: half the rotation pairs turn with the row, half with the column.
@@ -97,13 +100,18 @@ class FARLayers(nn.Module):
     num_heads: int
     swiglu_multiple: int
     dropout: float
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"], cache: Cache | None, table: Array, train: bool = False):
         """All positions without a cache, or the next one with it; returns the outputs and the new cache."""
+        block = FARBlock
+        if self.remat != "none" and cache is None:
+            # Inside a scan nothing is merged with the forward pass anyway; `train` is Python's.
+            block = nn.remat(FARBlock, prevent_cse=False, static_argnums=(5,), policy=_KEPT[self.remat])
         stack = nn.scan(
-            FARBlock,
+            block,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
@@ -131,6 +139,8 @@ class FAR(nn.Module):
       width, depth, num_heads, head_depth: backbone and head transformer (both of the same width and heads).
       dropout: on input tokens, attention and MLP outputs.
       swiglu_multiple: the SwiGLU's hidden width is rounded up to it.
+      remat: what the backward pass computes again: "none", "blocks" (all but products with weights) or "full" (all but
+        the blocks' inputs).
       dtype: of the computation; parameters and logits stay float32.
     """
 
@@ -144,6 +154,7 @@ class FAR(nn.Module):
     head_depth: int = 3
     dropout: float = 0.1
     swiglu_multiple: int = 256
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     def setup(self):
@@ -151,7 +162,7 @@ class FAR(nn.Module):
         self.class_table = self.param("class_table", _INIT, (self.num_classes + 1, D))
         self.code_tables = self.param("code_tables", _INIT, (K, N, D))
         self.aggregate = nn.Dense(D, kernel_init=_INIT, dtype=self.dtype)
-        layers = (self.num_heads, self.swiglu_multiple, self.dropout, self.dtype)
+        layers = (self.num_heads, self.swiglu_multiple, self.dropout, self.remat, self.dtype)
         self.backbone = FARLayers(self.depth, *layers)
         self.head = FARLayers(self.head_depth, *layers)
         self.norm = nn.RMSNorm(epsilon=1e-5, dtype=self.dtype)
