@@ -21,6 +21,8 @@ class RunLog:
         self._writes = writes
         if not writes:
             return
+        from tensorboardX import SummaryWriter
+
         self._lines = workdir / "metrics.jsonl"
         self._pictures = workdir / "pictures"
         self._pictures.mkdir(parents=True, exist_ok=True)
