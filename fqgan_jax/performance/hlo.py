@@ -21,6 +21,7 @@ _NO_TRAFFIC = (
     "partition-id",
     "replica-id",
 )
+_NO_CODE = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound")  # custom calls that move nothing
 _SLICES = ("dynamic-slice", "slice", "gather")
 _ARRAY = re.compile(r"\b(pred|bf16|token|[a-z]\w*?(\d+)\w*)\[([\d,]*)\](\{[^{}]*\})?")
 
@@ -177,8 +178,13 @@ class _Reader:
             or opcode in ("while", "conditional", "call", "async-start")
         ):
             return 0
-        if opcode == "copy-start":  # its result is (destination, source, context)
+        if opcode == "custom-call" and any(f'"{name}"' in instruction.attributes for name in _NO_CODE):
+            return 0
+        if opcode in ("copy-start", "all-gather-start", "collective-permute-start"):  # operand and result, in a tuple
             return instruction.memory_bytes
+        if opcode.endswith("slice-start"):  # its result is ((source), destination, context)
+            size, fast = list(_arrays(instruction.type))[1]
+            return size if fast else 2 * size
         operands = [computation[name] for name in instruction.operands if name in computation]
         if opcode in _SLICES:
             return instruction.memory_bytes + (instruction.bytes if operands[0].memory_bytes else 0)

@@ -84,6 +84,11 @@ TPU = """HloModule jit_step, is_scheduled=true
   %b = bf16[4]{0} constant({...})
   %s = (bf16[4]{0}, bf16[8]{0}, u32[]) all-gather-start(%b), replica_groups=[4,2]<=[8], dimensions={0}
   %d = bf16[8]{0} all-gather-done(%s)
+  %room = f32[4096]{0} custom-call(), custom_call_target="AllocateBuffer"
+  %sl = ((f32[24,8]{1,0:T(8,128)}), f32[1,8]{1,0:T(1,128)S(1)}, s32[]{:S(2)}) slice-start(%x), slice={[0:1], [0:8]}
+  %sd = f32[1,8]{1,0:T(1,128)S(1)} slice-done(%sl)
+  %cs = (f32[24,8]{1,0:T(8,128)S(1)}, f32[24,8]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%x)
+  %cd = f32[24,8]{1,0:T(8,128)S(1)} copy-done(%cs)
   ROOT %t = (s32[]{:T(128)}, f32[24,8]{1,0:T(8,128)}) tuple(%i, %x)
 }
 
@@ -111,6 +116,9 @@ def test_the_dialect_of_tpus():
     assert found["all-reduce"] == Collective("all-reduce", 4, 24, 24 * (16 + 8))
     assert found["all-gather"] == Collective("all-gather", 2, 24, 24 * 8)
     assert traffic.unknown_loops == 0
+    # A round reads %x whole and one slice of it into fast memory, reduces %b in place and gathers it into a new array.
+    reduced, gathered = 8 + 8, 8 + 16 + 4
+    assert traffic.bytes == 24 * (24 * 8 * 4 + 8 * 4 + reduced + gathered)
 
 
 def test_rings_send_what_each_kind_needs():

@@ -44,7 +44,9 @@ def test_memory_is_the_state_and_a_share_of_the_batch():
 
 
 def test_memory_of_a_split_state():
-    step = make_step(tiny_generator_config("mesh.data=1", "mesh.fsdp=8"), tokenizer_config=tiny_tokenizer_config())
+    step = make_step(
+        tiny_generator_config("model.width=256", "mesh.data=1", "mesh.fsdp=8"), tokenizer_config=tiny_tokenizer_config()
+    )
     parts = plan_module.argument_bytes(step)
     whole = tree_bytes(step.arguments[0].params)
     # Of these small arrays only the classes' table is large enough to be split.
