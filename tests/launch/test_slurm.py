@@ -142,9 +142,11 @@ def test_a_job_that_is_stopped_queues_again_and_ends_as_if_it_was_not(cluster, t
     finished(cluster, submit(cluster, undisturbed), undisturbed)
 
     job = submit(cluster, stopped)
-    wait_for(lambda: len(read_log(stopped / "run")) >= 3, 900, "the first steps")
+    logged = lambda: len(read_log(stopped / "run")) >= 3 or state(cluster, job, "JobState") == "FAILED"
+    wait_for(logged, 900, "the first steps")
     run(cluster, "scancel", "--signal=TERM", job)  # as SLURM does before the time limit
-    wait_for(lambda: state(cluster, job, "Restarts") == "1", 200, "the job to be queued again")
+    again = lambda: state(cluster, job, "Restarts") == "1" or state(cluster, job, "JobState") == "FAILED"
+    wait_for(again, 200, "the job to be queued again")
     step = max(int(path.name) for path in (stopped / "run" / "checkpoints").iterdir() if path.name.isdigit())
     assert 3 <= step < 20
     assert f"Stopped by signal at step {step}" in (stopped / "job.log").read_text()

@@ -243,3 +243,28 @@ def test_only_an_environment_of_many_processes_starts_them(environment, expected
         monkeypatch.setenv(name, value)
     processes.start()
     assert called == initialized == ([expected] if expected else [])
+
+
+@pytest.mark.slow
+def test_evaluations_and_codes_of_many_processes_are_those_of_one(trained_tokenizer, image_folder, tmp_path):
+    data = ["--checkpoint", str(trained_tokenizer), "--data", str(image_folder), "--batch-size", "8"]
+    evaluate, tokenize = ["evaluate", *data, "--out"], ["tokenize", *data, "--out"]
+    assert main([*evaluate, str(tmp_path / "one.json")]) == 0
+    assert main([*tokenize, str(tmp_path / "one")]) == 0
+    program = ["-m", "fqgan_jax.cli.main"]
+    for command, out in ((evaluate, "two.json"), (tokenize, "two")):
+        (first, output), (second, other_output) = wait(
+            launch(2, [*program, *command, str(tmp_path / out), *WHO], tmp_path), tmp_path
+        )
+        assert (first, second) == (0, 0), output + other_output
+        assert f"-> {tmp_path / out}" in output
+        assert "->" not in other_output
+    one, two = (json.loads((tmp_path / name).read_text())["results"] for name in ("one.json", "two.json"))
+    assert one.keys() == two.keys()
+    np.testing.assert_allclose([one[name] for name in one], [two[name] for name in one], 1e-5)
+    # The codes lie in shards: each process writes its own, with the bytes that one process writes.
+    files = [
+        {path.name: path.read_bytes() for path in (tmp_path / out).glob("*.array_record")} for out in ("one", "two")
+    ]
+    assert files[0]
+    assert files[0] == files[1]
