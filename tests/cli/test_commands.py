@@ -93,7 +93,7 @@ def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, t
         ("train --config configs/demo_generator.py --workdir {tmp}/w --config.data.codes={tmp}", "no code cache"),
         ("demo --data {tmp} --workdir {tmp}/w", "holds no images"),
         ("sample --checkpoint {tmp} --tokenizer {tmp} --out {tmp}/o", "holds no model"),
-        ("bench loader", "fqgan bench loader needs --data"),
+        ("bench tokenizer-train --config configs/demo_generator.py", "needs a tokenizer's config"),
         ("features --teacher dino --data photos --out {tmp}/o", "choose one of clip-vit-base-patch16"),
         (
             "features --teacher hog --teacher dinov2-small --data photos --out {tmp}/o",
