@@ -24,7 +24,7 @@ from fqgan_jax.training.logging import read_log
 
 KILLS = int(os.environ.get("FQGAN_KILLS", "8"))
 STEPS = max(24, 2 * KILLS)
-FIELDS = ("train.log_every=1", "train.checkpoint_every=2", "train.evaluate_every=10", f"train.steps={STEPS}")
+FIELDS = ("train.log_every=1", "train.checkpoint_every=2", f"train.evaluate_every={STEPS // 2}", f"train.steps={STEPS}")
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +99,9 @@ def test_random_kills_leave_no_trace(tmp_path):
         assert process.exitcode == 0, printed(workdir)
         return result(workdir)
 
+    begun = time.monotonic()
     expected = finish(tmp_path / "undisturbed")
+    pace = (time.monotonic() - begun) / STEPS  # seconds that a step and its checkpoint take here
     chance, kills, during_saves, runs = random.Random(0), 0, 0, 0
     while kills < KILLS:
         workdir, runs = tmp_path / f"run_{runs}", runs + 1
@@ -108,13 +110,13 @@ def test_random_kills_leave_no_trace(tmp_path):
             logged = log.stat().st_mtime_ns if log.exists() else 0
             process = begin(workdir)
             if chance.random() < 0.2:  # anywhere: reading the checkpoint, compilation
-                time.sleep(chance.uniform(0, 10))
+                time.sleep(chance.uniform(0, 10 * pace))
             else:  # it has opened its log and written a step, and saves
                 written = lambda since=logged, log=log: log.exists() and log.stat().st_mtime_ns > since
                 wait_for(written, process.is_alive)
                 size = log.stat().st_size
                 wait_for(lambda size=size, log=log: log.stat().st_size > size, process.is_alive)
-                time.sleep(chance.uniform(0, 1.5))
+                time.sleep(chance.uniform(0, 3 * pace))
             process.kill()
             process.join()
             if process.exitcode != -signal.SIGKILL:
