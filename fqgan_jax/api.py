@@ -20,7 +20,7 @@ from fqgan_jax.interop.published import load_published
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.tokenizer import Tokenizer as TokenizerModule
 from fqgan_jax.sampling import sample_codes, sampling_options
-from fqgan_jax.training.checkpoints import load_inference_params
+from fqgan_jax.training.checkpoints import load_inference_params, split_checkpoint
 
 Images = UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"] | Float[Array, "B H W 3"]
 
@@ -112,13 +112,17 @@ class Generator:
           UserError: an option out of range, or a label that is no class.
         """
         labels = np.asarray(labels, np.int32)
+        self.check_labels(labels)
+        options = sampling_options(self.module.num_codebooks, guidance, temperature, top_k, top_p)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(labels)))
+        return sample_codes(self.module, self.params, keys, jnp.asarray(labels), options)[0]
+
+    def check_labels(self, labels: Int[np.ndarray, " B"]) -> None:
+        """Raises `UserError` where a label is no class."""
         if labels.size and not (labels.min() >= 0 and labels.max() < self.module.num_classes):
             raise UserError(
                 f"Labels must lie between 0 and {self.module.num_classes - 1}; these are {labels.tolist()}."
             )
-        options = sampling_options(self.module.num_codebooks, guidance, temperature, top_k, top_p)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(labels)))
-        return sample_codes(self.module, self.params, keys, jnp.asarray(labels), options)[0]
 
     def class_name(self, label: int) -> str:
         """The class's name, or its number where names are not known."""
@@ -159,8 +163,9 @@ def load_tokenizer(path: str | Path, **overrides) -> Tokenizer:
     """Loads a tokenizer from a work folder, a native export folder or a published checkpoint file.
 
     Args:
-      path: a work folder of `fqgan train` (its newest checkpoint), an export folder, or a `.safetensors` or PyTorch
-        file with the published names; sizes are read from the tensors' shapes, its moving average is preferred.
+      path: a work folder of `fqgan train` (its newest checkpoint; `WORKDIR@best`, `WORKDIR@5000` for another), an
+        export folder, or a `.safetensors` or PyTorch file with the published names; sizes are read from the tensors'
+        shapes, its moving average is preferred.
       **overrides: `TOKENIZER_OVERRIDES`. A file takes the published value for each that is not given: the square grid
         of the learned positions, 8 adapter_heads, 8 feature_heads, normalized codes, 32 norm_groups, float32.
 
@@ -191,14 +196,15 @@ def _load(path: Path, kind: str, overrides: dict) -> tuple[dict, PyTree]:
     known = TOKENIZER_OVERRIDES if kind == "tokenizer" else GENERATOR_OVERRIDES
     for name in overrides.keys() - set(known):
         raise UserError(f"A {kind} is not loaded with {name!r}: only {', '.join(known)} can be given.")
-    if not path.exists():
+    folder = split_checkpoint(path)[0]
+    if not folder.exists():
         raise UserError(
             f"There is no checkpoint {path}: give a work folder of fqgan train, an export folder or a checkpoint file."
         )
     if is_checkpoint_file(path):
         description, params = load_published(path, kind, overrides)
     else:
-        description = model_files.read_description(path, kind)
+        description = model_files.read_description(folder, kind)
         description["fields"] |= overrides
         exported = (path / model_files.PARAMETERS).exists()
         params = model_files.read_export(path) if exported else load_inference_params(path)[0]

@@ -125,12 +125,11 @@ def generator_fields(config, codes: dict) -> dict:
     return dict(model) | {name: codes[name] for name in ("num_codebooks", "codebook_size", "num_classes", "grid")}
 
 
-def check_batch_size(batch_size: int, num_devices: int, num_processes: int) -> None:
-    """Raises `UserError` where a global batch does not divide over devices and hosts."""
+def check_batch_size(batch_size: int, shards: int) -> None:
+    """Raises `UserError` where a global batch does not divide over the devices that split it."""
     check(
-        batch_size % num_devices == 0 and batch_size % num_processes == 0,
-        f"data.batch_size={batch_size} does not divide over {num_devices} device(s): "
-        f"choose a multiple of {num_devices}.",
+        batch_size % shards == 0,
+        f"data.batch_size={batch_size} does not divide over {shards} device(s): choose a multiple of {shards}.",
     )
 
 

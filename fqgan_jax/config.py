@@ -77,11 +77,13 @@ def tokenizer_defaults() -> ConfigDict:
     config.data.validation_fraction = 0.05  # of a source without a validation split
     config.data.full_decode = False  # decode JPEG files for training at full scale even where less would do
     config.data.largest_skipped_fraction = 0.01  # of unreadable images, ten at least; 0: none; more end the run
+    config.data.features = ""  # folder that `fqgan features` wrote: no teacher is needed; empty: they run in the step
     config.data.num_workers = 0  # processes that read and augment, each with num_threads; 0: threads of this one
 
     config.optimizer = _optimizer_defaults()
     config.train = _train_defaults()
     config.train.accumulate = 1  # parts in which a batch goes through the networks; the result is the same
+    config.train.evaluate_count = 0  # validation images that evaluations count, from the first on; 0: all
     config.mesh = _mesh_defaults()
     return config
 
@@ -117,6 +119,8 @@ def generator_defaults() -> ConfigDict:
     sample.per_class = 2  # images of each of the first 8 classes, drawn at every evaluation
     sample.guidance = 2.0  # scale of classifier-free guidance
     sample.tokenizer = ""  # checkpoint that decodes them; empty: no pictures
+    sample.count = 0  # samples for gFID, precision, recall and inception score at every evaluation; 0: none
+    sample.reference = ""  # what they are compared with: statistics (.npz) or images
     return config
 
 
@@ -148,6 +152,8 @@ def _train_defaults() -> ConfigDict:
     train.evaluate_every = 5000  # steps between evaluations and pictures; also at the end
     train.checkpoint_every = 5000  # steps between checkpoints; also at the end
     train.keep_checkpoints = 3  # newest ones that stay
+    train.keep_every = 0  # checkpoints at multiples of this step stay for good; 0: none
+    train.keep_best = ""  # validation metric whose best checkpoint stays; "-rfid": lower is better; empty: none
     train.max_skipped = 100  # the run stops after so many updates in a row that were not finite
     return train
 
@@ -156,6 +162,7 @@ def _mesh_defaults() -> ConfigDict:
     mesh = ConfigDict()
     mesh.data = -1  # devices that only split the batch; -1: all that are left
     mesh.fsdp = 1  # devices over which parameters are split too
+    mesh.tensor = 1  # devices that share the heads, hidden channels and vocabulary of each layer; they see one batch
     return mesh
 
 

@@ -14,7 +14,7 @@ from fqgan_jax.data.loader import evaluation_batches
 from fqgan_jax.data.sources import Skipped, open_source
 from fqgan_jax.data.transforms import to_float
 from fqgan_jax.errors import UserError
-from fqgan_jax.evaluation.figures import save_curves, save_labelled_rows
+from fqgan_jax.evaluation.figures import points, save_curves, save_labelled_rows
 from fqgan_jax.evaluation.report import write_report
 from fqgan_jax.tokenizing import tokenize
 from fqgan_jax.training.logging import read_log
@@ -22,12 +22,12 @@ from fqgan_jax.training.loop import train
 
 SHOWN_CLASSES = 10
 PANELS = {
-    "reconstruction loss": ["tokenizer:reconstruction"],
-    "held-out PSNR (dB)": ["tokenizer:validation/psnr"],
-    "perplexity of the codes": ["tokenizer:perplexity/0", "tokenizer:perplexity/1"],
-    "feature prediction (InfoNCE)": ["tokenizer:feature/0"],
-    "disentanglement": ["tokenizer:disentanglement"],
-    "next-code loss (nats)": ["generator:next_code/0", "generator:next_code/1"],
+    "reconstruction loss": ("tokenizer", "reconstruction"),
+    "held-out PSNR (dB)": ("tokenizer", "validation/psnr"),
+    "perplexity of the codes": ("tokenizer", "perplexity/0", "perplexity/1"),
+    "feature prediction (InfoNCE)": ("tokenizer", "feature/0"),
+    "disentanglement": ("tokenizer", "disentanglement"),
+    "next-code loss (nats)": ("generator", "next_code/0", "next_code/1"),
 }
 
 
@@ -48,7 +48,8 @@ def run_demo(data: str, workdir: Path) -> Path:
     _picture_reconstructions(tokenizer, data, workdir / "reconstructions.png")
     _picture_samples(generator, tokenizer, workdir / "samples.png")
     runs = {name: read_log(workdir / name) for name in ("tokenizer", "generator")}
-    save_curves(runs, PANELS, workdir / "curves.png")
+    panels = {title: {name: points(runs[run], name) for name in names} for title, (run, *names) in PANELS.items()}
+    save_curves(panels, workdir / "curves.png")
     rows = _table(tokenizer, runs, time.monotonic() - start)
     for name, value in rows:
         print(f"{name:>34}  {value}")

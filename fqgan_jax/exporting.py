@@ -19,7 +19,13 @@ from fqgan_jax.files import whole_folder
 from fqgan_jax.interop.checkpoint_files import METADATA, read_checkpoint_file
 from fqgan_jax.interop.published import export_discriminator, export_far, export_tokenizer
 from fqgan_jax.interop.readme import readme
-from fqgan_jax.training.checkpoints import FOLDER, has_average, load_discriminator_params, load_params_and_average
+from fqgan_jax.training.checkpoints import (
+    FOLDER,
+    has_average,
+    load_discriminator_params,
+    load_params_and_average,
+    split_checkpoint,
+)
 
 # Name of a set of tensors in a published file ("model", "ema") to its tensors by name.
 TensorSets = Mapping[str, Mapping[str, np.ndarray]]
@@ -95,7 +101,7 @@ def load_model(checkpoint: Path) -> Tokenizer | Generator:
     if checkpoint.is_file():
         generator = "tok_embeddings_1.weight" in read_checkpoint_file(checkpoint).tensors
     else:
-        generator = model_files.described_kind(checkpoint) == "generator"
+        generator = model_files.described_kind(split_checkpoint(checkpoint)[0]) == "generator"
     return load_generator(checkpoint) if generator else load_tokenizer(checkpoint)
 
 
@@ -113,12 +119,12 @@ def _parameter_sets(model: Tokenizer | Generator, checkpoint: Path, with_ema: bo
 def _discriminator(workdir: Path) -> dict[str, np.ndarray]:
     """Published tensors of the discriminator that a run of the tokenizer trains; UserError where it has none."""
     params = load_discriminator_params(workdir)
-    config = from_json((workdir / "config.json").read_text())
+    config = from_json((split_checkpoint(workdir)[0] / "config.json").read_text())
     return export_discriminator(params, build_discriminator(config), config.data.image_size)
 
 
 def _is_workdir(checkpoint: Path) -> bool:
-    return (checkpoint / FOLDER).is_dir()
+    return (split_checkpoint(checkpoint)[0] / FOLDER).is_dir()
 
 
 def _which_weights(checkpoint: Path, with_ema: bool) -> str:

@@ -1,5 +1,6 @@
 """Small helpers for files that must be whole or absent."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def is_full_disk(error: BaseException) -> str:
+    """What a full disk, a quota or a file size limit has said in an error; "" where it was something else."""
+    texts = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+    return next((text for text in texts if text in str(error)), "")
 
 
 @contextmanager

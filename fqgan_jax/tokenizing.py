@@ -1,79 +1,69 @@
 """From images to a code cache with a frozen tokenizer."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
-from tqdm import tqdm
+from jaxtyping import Array, PyTree
 
 from fqgan_jax.api import Tokenizer
 from fqgan_jax.data import transforms
-from fqgan_jax.data.codes import CodesManifest, write_codes
-from fqgan_jax.data.images import UnreadableImage
-from fqgan_jax.data.sources import Skipped, Source
-from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
+from fqgan_jax.data.cache import CachePass, Crops, Pace, described, random_crops, write_cache
+from fqgan_jax.data.codes import MANIFEST, CodesManifest
+from fqgan_jax.data.shards import ShardFolder
+from fqgan_jax.data.skipping import Skipped
+from fqgan_jax.data.sources import Source
+from fqgan_jax.data.transforms import to_float
+from fqgan_jax.sharding.passes import Batch
 
-CROPS = {"ten": transforms.ten_crops, "center": lambda image, size: transforms.center_crop(image, size)[None]}
+FIXED_CROPS = {"ten": 10, "center": 1}
 
 
 def tokenize(
-    tokenizer: Tokenizer, source: Source, out: Path, crops: str = "ten", batch_size: int = 64
-) -> tuple[CodesManifest, Skipped]:
-    """Writes the codes of every readable image's crops; encoding is spread over all devices.
+    tokenizer: Tokenizer,
+    source: Source,
+    out: Path,
+    crops: str | int = "ten",
+    pace: Pace | None = None,
+    *,
+    seed: int = 0,
+    name: str = "",
+    split: str = "train",
+) -> tuple[dict, Skipped]:
+    """Writes the codes of every readable image's crops, or goes on where an earlier call stopped.
 
-    `crops` is "ten" (published: see `transforms.ten_crops`) or "center".
+    Args:
+      crops: "ten" (published: see `transforms.ten_crops`), "center", or a number of random crops as in training.
+      pace: how the work is cut.
+      seed: of random crops.
+      name, split: of the source, for the manifest.
 
     Raises:
-      UserError: `out` exists, or not one image can be read.
+      UserError: `out` is finished or holds something else, or not one image can be read.
     """
-    module = tokenizer.module
-    count = {"ten": 10, "center": 1}[crops]
+    module, size = tokenizer.module, tokenizer.image_size
+    kind, count = (crops, FIXED_CROPS[crops]) if crops in FIXED_CROPS else ("random", crops)
     manifest = CodesManifest(
         tokenizer.fingerprint,
         module.num_codebooks,
         module.codebook_size,
         module.grid,
         count,
+        kind,
+        seed if kind == "random" else 0,
         tuple(source.class_names),
     )
-    skipped = Skipped()
 
-    def records() -> Iterator[tuple[int, np.ndarray]]:
-        devices = jax.device_count()
-        images_at_a_time = max(1, batch_size // count)
-        # Always the same shape, so that it is compiled once: rows after the last image are filled with zeros.
-        rows = -(-images_at_a_time * count // devices) * devices
-        mesh = make_mesh({"data": -1, "fsdp": 1})
-        everywhere = dataclasses.replace(tokenizer, params=jax.device_put(tokenizer.params, replicated(mesh)))
-        for labels, images in _groups(source, tokenizer.image_size, CROPS[crops], images_at_a_time, skipped):
-            flat = np.concatenate(images)
-            padded = np.concatenate([flat, np.zeros((rows - len(flat), *flat.shape[1:]), flat.dtype)])
-            codes = np.asarray(everywhere.encode(jax.device_put(padded, batch_sharding(mesh))))[: len(flat)]
-            yield from zip(labels, codes.reshape(len(labels), count, *codes.shape[1:]), strict=True)
+    def read(index: int) -> Crops:
+        if kind == "random":
+            return random_crops(source, size, count, seed, False, index)
+        image = source.read(index, shortest_side=round(1.1 * size))
+        images = transforms.ten_crops(image, size) if kind == "ten" else transforms.center_crop(image, size)[None]
+        return Crops(images, np.zeros((0, 4), np.int32), {})
 
-    with tqdm(total=len(source), desc="tokenize") as progress:
-        manifest = write_codes(out, manifest, _counted(records(), progress))
-    return manifest, skipped
+    def encode(params: PyTree, batch: Batch) -> dict[str, Array]:
+        return {"codes": module.apply({"params": params}, to_float(batch["image"]), method="encode")}
 
-
-def _groups(source: Source, size: int, crop, group: int, skipped: Skipped) -> Iterator[tuple[list, list]]:
-    labels, images = [], []
-    for index in range(len(source)):
-        try:
-            images.append(crop(source.read(index, shortest_side=round(1.1 * size)), size))
-            labels.append(source.label(index))
-        except UnreadableImage as error:
-            skipped.add(source.name(index), str(error))
-        if len(images) == group:
-            yield labels, images
-            labels, images = [], []
-    if images:
-        yield labels, images
-
-
-def _counted(items: Iterator, progress: tqdm) -> Iterator:
-    for item in items:
-        yield item
-        progress.update()
+    settings = dataclasses.asdict(manifest) | {"image_size": size} | described(source, name, split)
+    work = CachePass(source, read, count, size, encode, tokenizer.params, manifest.encode, settings)
+    return write_cache(work, ShardFolder(out, MANIFEST, "fqgan tokenize"), pace or Pace())

@@ -1,10 +1,16 @@
 """A small DINOv2 as the hub publishes it, written without PyTorch."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import golden_data
 from safetensors.numpy import save_file
+
+from fqgan_jax.teachers.fetching import fetch
+from fqgan_jax.teachers.registry import DEVICE_TEACHERS, DeviceTeacher
+from fqgan_jax.teachers.vit import dino_vit
+from fqgan_jax.teachers.weights import sha256_of
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 DINO = SMALL | {"patch_size": 7, "image_size": 63, "mlp_ratio": 2}
@@ -36,3 +42,16 @@ def write_dino_files(folder: Path, sizes: dict = DINO) -> Path:
     tensors = {name: golden_data.weight(name, shape) for name, shape in shapes.items()}
     save_file(tensors, folder / "model.safetensors")
     return folder
+
+
+def small_teacher() -> DeviceTeacher:
+    """dinov2-small, far smaller."""
+    sizes = (DINO["hidden_size"], DINO["num_hidden_layers"], DINO["num_attention_heads"], DINO["patch_size"])
+    module = dino_vit(*sizes, mlp_width=DINO["hidden_size"] * DINO["mlp_ratio"], image_size=28)
+    return dataclasses.replace(DEVICE_TEACHERS["dinov2-small"], module=module)
+
+
+def fetch_small_teacher(folder: Path) -> None:
+    """Puts its weights into the cache, by way of a folder."""
+    file = write_dino_files(folder) / "model.safetensors"
+    fetch("dinov2-small", file, sha256_of(file))

@@ -4,19 +4,25 @@ from pathlib import Path
 
 from fqgan_jax.cli.arguments import add_config
 
-HELP = "Train several variants of a tokenizer with equal budgets and compare them in one table."
+HELP = "Train several variants of a tokenizer with equal budgets and compare them in one table and one plot."
 EXAMPLES = """\
   fqgan ablate --config configs/ablation_codebooks.py --workdir runs/ablation
-  fqgan ablate --config configs/ablation_codebooks.py:k=1-2-4-8 --workdir runs/ablation --config.seeds="(0,1,2)\""""
+  fqgan ablate --config configs/ablation_codebooks.py:k=1-2-4-8,n=64-256 --workdir runs/grid --config.seeds="(0,1,2)"
+  fqgan ablate --config configs/ablation_tiny_imagenet.py --data FOLDER --workdir runs/tiny --only-run 7"""
 
 
 def add_arguments(parser) -> None:
     add_config(parser)
     parser.add_argument("--workdir", required=True, type=Path, help="takes a work folder for each run, and the table")
+    parser.add_argument("--data", help="images for all runs, instead of those in their configs")
+    parser.add_argument(
+        "--only-run", type=int, metavar="I", help="train run I alone (from 0, seed after seed), as array jobs do"
+    )
 
 
 def run(options) -> None:
     from fqgan_jax.ablation import run_ablation
     from fqgan_jax.config import load_config
 
-    print(run_ablation(load_config(options.config, options.overrides), options.workdir), end="")
+    config = load_config(options.config, options.overrides)
+    print(run_ablation(config, options.workdir, options.data, options.only_run), end="")

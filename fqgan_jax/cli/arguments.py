@@ -2,6 +2,9 @@
 
 import argparse
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fqgan_jax.errors import UserError
@@ -10,7 +13,10 @@ SOURCE = (
     "a folder of images with one subfolder a class, a folder that fqgan prepare wrote, tfds:NAME[:VERSION], tar files "
     "in WebDataset layout, or photos (bundled)"
 )
-MODEL = "a work folder of fqgan train, an export folder or a published file (.safetensors, .pt)"
+MODEL = (
+    "a work folder of fqgan train (WORKDIR@best or WORKDIR@STEP for another checkpoint than the newest), an export "
+    "folder or a published file (.safetensors, .pt)"
+)
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, what: str, flag: str = "--checkpoint") -> None:
@@ -62,15 +68,68 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Threads or processes that read images."""
+    add_threads(parser)
+    parser.add_argument(
+        "--processes", action="store_true", help="workers are processes, not threads: faster on machines of many cores"
+    )
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Threads that read images."""
     parser.add_argument(
         "--workers",
         type=positive,
         default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         help="how many images are worked on at a time (default: one a core, here %(default)s)",
     )
+
+
+def add_pace(parser: argparse.ArgumentParser) -> None:
+    """How a pass over a source is cut."""
+    add_threads(parser)
     parser.add_argument(
-        "--processes", action="store_true", help="workers are processes, not threads: faster on machines of many cores"
+        "--images-per-shard",
+        type=positive,
+        default=4096,
+        metavar="N",
+        help="in one file, which is done again after a stop in the middle of it (default: %(default)s)",
     )
+
+
+def add_validation_fraction(parser: argparse.ArgumentParser) -> None:
+    """The share of a source that is kept aside."""
+    parser.add_argument(
+        "--validation-fraction",
+        type=fraction,
+        default=0.05,
+        metavar="F",
+        help="of each class, kept aside where the source has no validation split (default: %(default)s)",
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
+    """Where randomness begins."""
+    parser.add_argument("--seed", type=int, default=0, help=f"{what} (default: %(default)s)")
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ctrl-C ends a command that goes on where it stood."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on from here.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Who takes part where a command runs on many hosts; SLURM, TPU pods and others say it themselves."""
+    group = parser.add_argument_group(
+        "many processes", "needed only where SLURM, Open MPI, TPU pods or others do not say"
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, a free port")
+    group.add_argument("--num-processes", type=positive, metavar="N", help="processes that run this command")
+    group.add_argument("--process-id", type=int, metavar="I", help="number of this one, from 0")
 
 
 def fraction(text: str) -> float:
@@ -86,9 +145,9 @@ def add_out(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--out", required=True, type=Path, help=what)
 
 
-def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
+def add_batch_size(parser: argparse.ArgumentParser, default: int, what: str = "images at a time") -> None:
     """Images at a time."""
-    parser.add_argument("--batch-size", type=positive, default=default, help="images at a time (default: %(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=default, help=f"{what} (default: %(default)s)")
 
 
 def positive(text: str) -> int:

@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from fqgan_jax.cli.arguments import MODEL, SOURCE, add_batch_size, add_sampling, out_folder, positive, sampling_choices
+from fqgan_jax.cli.arguments import (
+    MODEL,
+    SOURCE,
+    add_batch_size,
+    add_data_dir,
+    add_sampling,
+    out_folder,
+    positive,
+    sampling_choices,
+)
 from fqgan_jax.errors import UserError
 
 HELP = "Measure images, a tokenizer's reconstructions or a generator's samples (FID and others); prints a table."
@@ -28,6 +37,7 @@ def add_arguments(parser) -> None:
         "--reference", help=f"{IMAGES}, or an .npz of statistics (mu, sigma); default for a tokenizer: the same images"
     )
     parser.add_argument("--reference-split", choices=("all", "train", "validation"), help=split)
+    add_data_dir(parser)
     parser.add_argument("--size", type=positive, help="side of the centre crops (default: the model's, or the images')")
     parser.add_argument("--count", type=positive, help="images, the first ones (default: all); samples to draw")
     add_sampling(parser)
@@ -70,10 +80,13 @@ def run(options) -> None:
     from fqgan_jax.evaluation.frozen import load_frozen
     from fqgan_jax.evaluation.reference import save_statistics
     from fqgan_jax.evaluation.report import write_evaluation_report
+    from fqgan_jax.sharding.processes import is_first
 
     frozen = load_frozen(options.inception, lpips=bool(options.checkpoint and options.data))
     if options.save_statistics and frozen.inception is None:
         raise UserError(frozen.missing["inception"])
+    if not is_first():  # of many processes one writes
+        options.out = options.save_statistics = options.report = None
     measure = _generator if options.tokenizer else _tokenizer if options.checkpoint else _images
     measured, pictures = measure(options, frozen)
     evaluation = measured.evaluation
@@ -95,7 +108,7 @@ def _images(options, frozen):
     from fqgan_jax.evaluation.image_evaluation import evaluate_images
     from fqgan_jax.evaluation.images import open_images
 
-    images = open_images(options.data, options.split, options.size, options.count)
+    images = open_images(options.data, options.split, options.size, options.count, options.data_dir)
     measured = evaluate_images(images, _reference(options, frozen, images.size), frozen, options.batch_size)
     print(images.skipped.report(), end="\n" * bool(images.skipped.reasons))
     return measured, {}
@@ -108,7 +121,8 @@ def _tokenizer(options, frozen):
     from fqgan_jax.evaluation.tokenizer_evaluation import evaluate_tokenizer
 
     tokenizer = load_tokenizer(options.checkpoint)
-    images = open_images(options.data, options.split, options.size or tokenizer.image_size, options.count)
+    size = options.size or tokenizer.image_size
+    images = open_images(options.data, options.split, size, options.count, options.data_dir)
     reference = _reference(options, frozen, images.size)
     measured = evaluate_tokenizer(tokenizer, images, reference, frozen, options.batch_size)
     print(images.skipped.report(), end="\n" * bool(images.skipped.reasons))
@@ -135,18 +149,20 @@ def _reference(options, frozen, size):
 
     if not options.reference or frozen.inception is None:
         return None
-    return open_reference(options.reference, options.reference_split, size, frozen.inception, options.batch_size)
+    arguments = (options.reference, options.reference_split, size, frozen.inception, options.batch_size)
+    return open_reference(*arguments, options.data_dir)
 
 
 def _logs(options) -> dict[str, list[dict]]:
     """What the given runs logged, and the measured one where it is a work folder."""
+    from fqgan_jax.training.checkpoints import split_checkpoint
     from fqgan_jax.training.logging import read_log
 
     logs = {str(folder): read_log(folder) for folder in options.runs}
     for folder, lines in logs.items():
         if not lines:
             raise UserError(f"{folder} is no work folder of fqgan train with a log: leave it out of --runs.")
-    measured = read_log(Path(options.checkpoint)) if options.checkpoint else []
+    measured = read_log(split_checkpoint(Path(options.checkpoint))[0]) if options.checkpoint else []
     return ({options.checkpoint: measured} if measured else {}) | logs
 
 

@@ -3,16 +3,22 @@
 import argparse
 import importlib
 import logging
+import os
 import sys
+import traceback
 import warnings
+from functools import partialmethod
 
+from fqgan_jax.cli.arguments import add_processes
 from fqgan_jax.errors import UserError
+from fqgan_jax.files import is_full_disk
 
 COMMANDS = (
     *("demo", "data", "prepare", "train", "reconstruct", "tokenize", "sample", "evaluate", "ablate", "export"),
-    *("weights", "plan", "bench"),
+    *("features", "weights", "plan", "bench"),
 )
 WITH_OVERRIDES = ("train", "ablate", "plan", "bench")  # take --config.FIELD=VALUE
+ON_MANY_PROCESSES = ("train", "evaluate", "features", "tokenize", "sample")  # one command, started on every host
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -32,6 +38,8 @@ def make_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         module.add_arguments(subparser)
+        if name in ON_MANY_PROCESSES:
+            add_processes(subparser)
         subparser.set_defaults(run=module.run, overrides=[])
     return parser
 
@@ -46,15 +54,54 @@ def main(arguments: list[str] | None = None) -> int:
     # A normal run shows the project's own lines only.
     logging.basicConfig(format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)
+    # Where a checkpoint cannot be written, orbax raises one error, and prints it and those of all its other writes too.
+    logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine 'async_serialize")
     logging.getLogger("fqgan_jax").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="orbax")
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in images that are read all the same
+    many = False
     try:
+        many = options.command in ON_MANY_PROCESSES and _start_processes(options)
         options.run(options)
     except UserError as error:
         print(f"fqgan {options.command}: {error}", file=sys.stderr)
-        return 2
+        return _leave(2) if many else 2
+    except Exception as error:
+        full = isinstance(error, OSError) and is_full_disk(error)
+        if full:
+            where = f" ({error.filename})" if error.filename else ""
+            print(f"fqgan {options.command}: {full}{where}: free some space and try again.", file=sys.stderr)
+            return _leave(2) if many else 2
+        if not many:
+            raise
+        traceback.print_exc()
+        return _leave(1)
     return 0
+
+
+def _start_processes(options: argparse.Namespace) -> bool:
+    """Whether this is one process of many, which are started then; all but the first print nothing but errors."""
+    from fqgan_jax.sharding import processes
+
+    processes.start(options.coordinator, options.num_processes, options.process_id)
+    if not processes.are_many():
+        return False
+    if not processes.is_first():
+        from tqdm import tqdm
+
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
+        logging.getLogger("fqgan_jax").setLevel(logging.ERROR)
+        tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+    return True
+
+
+def _leave(code: int) -> int:
+    from fqgan_jax.sharding import processes
+
+    processes.leave(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """`fqgan prepare`."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from fqgan_jax.cli.arguments import SOURCE, add_data_dir, add_workers, fraction, positive
+from fqgan_jax.cli.arguments import SOURCE, add_data_dir, add_validation_fraction, add_workers, positive, stoppable
 
 HELP = "Write a dataset as ArrayRecord shards, which are read fast from any storage; goes on where it was stopped."
 EXAMPLES = """\
@@ -27,13 +26,7 @@ def add_arguments(parser) -> None:
         help="scale larger images down to it and store them as JPEG (default: files are kept as they are)",
     )
     parser.add_argument("--quality", type=_quality, default=95, help="of that JPEG, 1 to 100 (default: %(default)s)")
-    parser.add_argument(
-        "--validation-fraction",
-        type=fraction,
-        default=0.05,
-        metavar="F",
-        help="of each class, kept aside where the source has no validation split (default: %(default)s)",
-    )
+    add_validation_fraction(parser)
     parser.add_argument(
         "--images-per-shard", type=positive, default=1024, metavar="N", help="in one file (default: %(default)s)"
     )
@@ -54,7 +47,7 @@ def run(options) -> None:
 
     settings = Settings(options.shorter_side, options.quality, options.images_per_shard, options.validation_fraction)
     pool = Pool(options.workers, options.processes)
-    try:
+    with stoppable():
         manifest = prepare(options.source, options.folder, settings, pool, options.data_dir)
         for split, shards in manifest.splits.items():
             count, size = (sum(getattr(shard, name) for shard in shards) for name in ("count", "bytes"))
@@ -65,7 +58,4 @@ def run(options) -> None:
                 print(f"{split}: skipped {name}: {reason}")
         if options.verify:
             print(f"verified: {verify(options.folder, pool)} images are whole and as the manifest says")
-    except KeyboardInterrupt:
-        print("Stopped; the same command goes on from here.", file=sys.stderr)
-        raise SystemExit(130) from None
     print(f"{len(manifest.class_names)} class(es) -> {options.folder}")

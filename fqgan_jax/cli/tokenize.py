@@ -1,35 +1,57 @@
 """`fqgan tokenize`."""
 
-from fqgan_jax.cli.arguments import add_batch_size, add_checkpoint, add_data, add_out
+from fqgan_jax.cli.arguments import (
+    add_batch_size,
+    add_checkpoint,
+    add_data,
+    add_out,
+    add_pace,
+    add_seed,
+    add_validation_fraction,
+    positive,
+    stoppable,
+)
 
-HELP = "Write a dataset's codes, from which a generator is trained."
+HELP = "Write a dataset's codes, from which a generator is trained; goes on where it was stopped."
 EXAMPLES = """\
   fqgan tokenize --checkpoint runs/tokenizer --data /data/imagenet --out runs/codes
+  fqgan tokenize --checkpoint runs/tokenizer --data /data/imagenet --random-crops 16 --out runs/codes
   fqgan tokenize --checkpoint runs/tokenizer --data photos --crops center --out runs/codes"""
 
 
 def add_arguments(parser) -> None:
     add_checkpoint(parser, "tokenizer")
     add_data(parser)
+    add_validation_fraction(parser)
     add_out(parser, "folder for the code cache")
-    parser.add_argument(
+    crops = parser.add_mutually_exclusive_group()
+    crops.add_argument(
         "--crops",
-        default="ten",
         choices=("ten", "center"),
         help="ten: corners, centre and their mirror images of a 1.1 times larger square, as published (default); "
         "center: one",
     )
-    add_batch_size(parser, 64)
+    crops.add_argument(
+        "--random-crops", type=positive, metavar="R", help="instead: R crops of each image as the tokenizer's training"
+    )
+    add_seed(parser, "of random crops")
+    add_batch_size(parser, 64, "crops at a time on each device")
+    add_pace(parser)
 
 
 def run(options) -> None:
     from fqgan_jax.api import load_tokenizer
+    from fqgan_jax.data.cache import Pace
     from fqgan_jax.data.sources import open_source
     from fqgan_jax.tokenizing import tokenize
 
     tokenizer = load_tokenizer(options.checkpoint)
-    source = open_source(options.data, options.split, data_dir=options.data_dir)
-    manifest, skipped = tokenize(tokenizer, source, options.out, options.crops, options.batch_size)
+    source = open_source(options.data, options.split, options.validation_fraction, options.data_dir)
+    crops = options.random_crops or options.crops or "ten"
+    pace = Pace(options.batch_size, options.workers, options.images_per_shard)
+    where = {"seed": options.seed, "name": options.data, "split": options.split}
+    with stoppable():
+        manifest, skipped = tokenize(tokenizer, source, options.out, crops, pace, **where)
     if skipped.reasons:
         print(skipped.report())
-    print(f"{manifest.count} images, {manifest.crops} crop(s) each -> {options.out}")
+    print(f"{manifest['count']} images, {manifest['crops']} crop(s) each -> {options.out}")

@@ -22,4 +22,13 @@ def run(options) -> None:
     from fqgan_jax.config import load_config
     from fqgan_jax.training.loop import train
 
+    _keep_compiled(options.workdir / "compilation_cache")
     train(load_config(options.config, options.overrides), options.workdir)
+
+
+def _keep_compiled(folder: Path) -> None:
+    """JAX's cache of compiled programs, so that a run that is continued starts soon; one the user has set stays."""
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))

@@ -1,40 +1,52 @@
-"""The code cache: what the frozen tokenizer made of a dataset, as ArrayRecord files.
+"""The code cache: what the frozen tokenizer made of a dataset, as ArrayRecord shards.
 
-A record is one image: its label (int32) and its codes `[crops, h, w, K]`; the manifest holds sizes, class names and
-the fingerprint of the tokenizer that wrote it.
+A record is one readable image: its label (int32), where its crops are random ones their places (int32 `[crops, 4]`,
+see `transforms.Place`), and its codes `[crops, h, w, K]`; the manifest holds sizes, class names, source and the
+fingerprint of the tokenizer that wrote it.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import grain
 import numpy as np
 from jaxtyping import Int
 
+from fqgan_jax.data.cache import Example, open_records, places_of, read_manifest
 from fqgan_jax.data.loader import Batch, train_batches
+from fqgan_jax.data.transforms import Place
 from fqgan_jax.errors import UserError
-from fqgan_jax.files import whole_folder, write_atomically
 
 MANIFEST = "codes.json"
-RECORDS = "codes.array_record"
+LABEL_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class CodesManifest:
-    """Describes a code cache. `tokenizer` is the tokenizer's fingerprint, `crops` how many each image has."""
+    """Describes a code cache.
+
+    Attributes:
+      tokenizer: the tokenizer's fingerprint.
+      num_codebooks, codebook_size, grid: of the codes.
+      crops: how many each image has.
+      kind: "ten", "center" or "random"; `seed` belongs to the latter.
+      class_names: of the labels.
+      count: records.
+    """
 
     tokenizer: str
     num_codebooks: int
     codebook_size: int
     grid: tuple[int, int]
     crops: int
+    kind: str
+    seed: int
     class_names: tuple[str, ...]
     count: int = 0
 
     @property
     def dtype(self) -> np.dtype:
+        """Of the codes: 16 bits where they suffice."""
         return np.dtype("<u2") if self.codebook_size <= 2**16 else np.dtype("<i4")
 
     @property
@@ -42,47 +54,44 @@ class CodesManifest:
         """Of one record's codes."""
         return (self.crops, *self.grid, self.num_codebooks)
 
+    @property
+    def places_bytes(self) -> int:
+        """Of one record's places."""
+        return 16 * self.crops if self.kind == "random" else 0
 
-def write_codes(folder: Path, manifest: CodesManifest, records: Iterator[tuple[int, np.ndarray]]) -> CodesManifest:
-    """Writes (label, codes) records; the folder appears whole at the end.
-
-    Raises:
-      UserError: the folder exists.
-    """
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-    with whole_folder(folder) as partial:
-        writer = ArrayRecordWriter(str(partial / RECORDS), "group_size:1")
-        count = 0
-        for label, codes in records:
-            writer.write(np.int32(label).tobytes() + np.ascontiguousarray(codes, manifest.dtype).tobytes())
-            count += 1
-        writer.close()
-        if not count:
-            raise UserError("No image could be tokenized: the code cache would be empty.")
-        manifest = dataclasses.replace(manifest, count=count)
-        write_atomically(partial / MANIFEST, json.dumps(dataclasses.asdict(manifest), indent=2))
-    return manifest
+    def encode(self, example: Example, rows: dict[str, np.ndarray]) -> bytes | None:
+        """An image's record; none of an unreadable one."""
+        if example.crops is None:
+            return None
+        codes = np.ascontiguousarray(rows["codes"], self.dtype).tobytes()
+        return np.array(example.label, "<i4").tobytes() + example.crops.places.astype("<i4").tobytes() + codes
 
 
 class CodeCache:
     """Random access to a code cache."""
 
     def __init__(self, folder: Path):
-        if not (folder / MANIFEST).is_file():
-            raise UserError(f"{folder} holds no code cache: write one with fqgan tokenize --out {folder}.")
-        fields = json.loads((folder / MANIFEST).read_text())
+        content = read_manifest(folder, MANIFEST, "code cache", "fqgan tokenize")
+        names = [field.name for field in dataclasses.fields(CodesManifest)]
+        try:
+            fields = {name: content[name] for name in names}
+        except KeyError as error:
+            raise UserError(f"{folder / MANIFEST} lacks {error}: write it again with fqgan tokenize.") from error
         tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         self.manifest = CodesManifest(**tuples)
-        self._records = grain.sources.ArrayRecordDataSource([str(folder / RECORDS)])
+        self._records = open_records(folder, content)
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> tuple[int, Int[np.ndarray, "crops h w K"]]:
-        record = self._records[index]
-        codes = np.frombuffer(record, self.manifest.dtype, offset=4).reshape(self.manifest.shape)
-        return int(np.frombuffer(record, np.int32, 1)[0]), codes
+        record, offset = self._records[index], LABEL_BYTES + self.manifest.places_bytes
+        codes = np.frombuffer(record, self.manifest.dtype, offset=offset).reshape(self.manifest.shape)
+        return int(np.frombuffer(record, "<i4", 1)[0]), codes
+
+    def places(self, index: int) -> list[Place]:
+        """Of a record's random crops."""
+        return places_of(self._records[index], LABEL_BYTES, self.manifest.crops)
 
 
 def code_batches(

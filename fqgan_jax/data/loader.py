@@ -136,10 +136,10 @@ def image_batches(
 
     elements = range(len(source))
     batches = train_batches(elements, prepare, batch_size, seed, start_step, num_threads, process, num_workers)
-    return _noting_skipped(batches, source, skipped)
+    return noting_skipped(batches, source, skipped)
 
 
-def _noting_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
+def noting_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
     """Takes what was asked for and what was served out of the batches and names the images in between.
 
     This way the count is right wherever the images are read: in threads or in other processes.
@@ -156,14 +156,22 @@ def evaluation_batches(
     source: Source, image_size: int, batch_size: int, skipped: Skipped, limit: int | None = None
 ) -> Iterator[Batch]:
     """Every image once, fully decoded, centre-cropped, in order; "mask" is 0 where the last batch is filled up."""
-    pending: list[Batch] = []
-    for index in range(min(len(source), limit or len(source))):
+
+    def example(index: int) -> Batch | str:
         try:
             crop = transforms.center_crop(source.read(index), image_size)
         except UnreadableImage as error:
-            skipped.add(source.name(index), str(error))
+            return str(error)
+        return {"image": crop, "label": np.int32(source.label(index)), "mask": np.float32(1)}
+
+    count = min(len(source), limit or len(source))
+    options = grain.ReadOptions(num_threads=16, prefetch_buffer_size=64)
+    pending: list[Batch] = []
+    for index, read in enumerate(grain.MapDataset.range(count).map(example).to_iter_dataset(options)):
+        if isinstance(read, str):
+            skipped.add(source.name(index), read)
             continue
-        pending.append({"image": crop, "label": np.int32(source.label(index)), "mask": np.float32(1)})
+        pending.append(read)
         if len(pending) == batch_size:
             yield _stack(pending)
             pending = []
@@ -177,7 +185,7 @@ def _stack(examples: Sequence[Batch]) -> Batch:
 
 
 def to_devices(batches: Iterator[Batch], sharding: NamedSharding, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
-    """Global arrays sharded over devices, transferred `ahead` batches before they are used."""
+    """Global arrays sharded over devices, made of each host's slices, transferred `ahead` batches before use."""
     put = lambda batch: jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
     queue = []
     for batch in batches:

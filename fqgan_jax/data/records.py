@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from fqgan_jax.data.images import UnreadableImage, read_image
+from fqgan_jax.data.shards import check_size
 from fqgan_jax.data.splits import EmptySplit
 from fqgan_jax.errors import UserError
 
@@ -112,7 +113,7 @@ class RecordFolder:
         if not shards:
             raise EmptySplit(f"The prepared folder {folder} has no image for the {split} split.")
         for shard in shards:
-            check_size(folder, shard)
+            check_size(folder / shard.file, shard.bytes)
         self.root = ""
         self.class_names = manifest.class_names
         self._split = f"{folder} ({split})"
@@ -140,12 +141,3 @@ class RecordFolder:
 
     def read(self, index: int, shortest_side: int | None = None) -> Image.Image:
         return read_image(self.encoded(index), shortest_side)
-
-
-def check_size(folder: Path, shard: Shard) -> None:
-    """Raises `UserError` where a shard is missing or has another size than the manifest says."""
-    path = folder / shard.file
-    found = path.stat().st_size if path.is_file() else None
-    if found != shard.bytes:
-        state = "is missing" if found is None else f"has {found} bytes instead of {shard.bytes}"
-        raise UserError(f"{path} {state}: copy the folder again, or prepare it again from its source.")

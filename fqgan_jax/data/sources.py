@@ -3,6 +3,8 @@
 `open_source(name, split)` takes what users write after `--data`.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -54,6 +56,20 @@ def open_source(name: str, split: str, validation_fraction: float = 0.05, data_d
         return _open(name, split, validation_fraction, data_dir)
     except OSError as error:
         raise UserError(f"{name} cannot be opened: {error.strerror or error} ({error.filename}).") from error
+
+
+def relative_name(source: Source, index: int) -> str:
+    """The name of an image without the place where the source happens to lie."""
+    return source.name(index).removeprefix(source.root).lstrip("/")
+
+
+def fingerprint(source: Source, names: int = 1024) -> str:
+    """A hash of count, classes, and names and labels of images evenly spread over the source, however it lies."""
+    digest = hashlib.sha256(json.dumps([len(source), *source.class_names]).encode())
+    step = max(1, len(source) // names)
+    for index in range(0, len(source), step):
+        digest.update(f"{relative_name(source, index)}\0{source.label(index)}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 def _open(name: str, split: str, validation_fraction: float, data_dir: str | None) -> Source:

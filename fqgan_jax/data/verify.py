@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fqgan_jax.data.images import UnreadableImage, read_image
 from fqgan_jax.data.pool import Pool
-from fqgan_jax.data.records import Manifest, Shard, check_size, decode_record
+from fqgan_jax.data.records import Manifest, Shard, decode_record
+from fqgan_jax.data.shards import check_size
 from fqgan_jax.errors import UserError
 
 
@@ -31,7 +32,7 @@ def faults(folder: Path, shard: Shard, tick) -> str:
 
     path = folder / shard.file
     try:
-        check_size(folder, shard)
+        check_size(path, shard.bytes)
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
                 return f"{path} does not have its checksum"

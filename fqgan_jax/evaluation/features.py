@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 from scipy.special import softmax
 
@@ -12,7 +13,7 @@ from fqgan_jax.evaluation.frechet import Gaussian, RunningMoments
 from fqgan_jax.evaluation.images import ImageSet
 from fqgan_jax.evaluation.inception_score import inception_score
 from fqgan_jax.evaluation.protocol import Evaluation
-from fqgan_jax.evaluation.sharded_pass import rows_of_examples
+from fqgan_jax.sharding.passes import rows_of_examples
 from fqgan_jax.teachers import inception
 from fqgan_jax.teachers.weights import NETWORKS, sha256_of
 
@@ -98,11 +99,13 @@ class FeatureSet:
         return inception_score(np.concatenate(self._probabilities))
 
 
-def features_of(images: ImageSet, network: FeatureNetwork, batch_size: int, description: str) -> FeatureSet:
-    """Features of every readable image, in one pass over all devices."""
+def features_of(
+    images: ImageSet, network: FeatureNetwork, batch_size: int, description: str, mesh: Mesh | None = None
+) -> FeatureSet:
+    """Features of every readable image, in one pass over all devices (of the mesh, where one is given)."""
     collected = FeatureSet()
     step = lambda params, batch: network.apply(params, batch["image"])
-    for rows in rows_of_examples(step, network.params, images.batches, batch_size, len(images), description):
+    for rows in rows_of_examples(step, network.params, images.batches, batch_size, len(images), description, mesh):
         collected.add(rows)
     return collected
 
@@ -114,8 +117,10 @@ class Measured(NamedTuple):
       evaluation: the numbers.
       features: of the measured images, None without a network.
       codes: of the measured images, None where a set of images was measured.
+      labels: their classes, None where there are no codes.
     """
 
     evaluation: Evaluation
     features: FeatureSet | None
     codes: Int[np.ndarray, "n h w K"] | None = None
+    labels: Int[np.ndarray, " n"] | None = None

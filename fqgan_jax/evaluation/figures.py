@@ -32,26 +32,28 @@ def save_picture(picture: UInt8[np.ndarray, "H W 3"], path: Path, smallest: int 
     image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(path)
 
 
-def save_curves(runs: dict[str, list[dict]], panels: dict[str, Sequence[str]], path: Path) -> None:
-    """Plots logged values over steps: one panel per entry of `panels` (title to the run and names it shows).
+Points = list[tuple[int, float]]
 
-    `runs` maps a run's name to its log lines; a panel's names are "RUN:VALUE".
-    """
+
+def points(log: Sequence[dict], name: str) -> Points:
+    """(step, value) of what a run logged under a name."""
+    return [(line["step"], line[name]) for line in log if name in line]
+
+
+def save_curves(panels: dict[str, dict[str, Points]], path: Path) -> None:
+    """Plots values over steps: one panel per title, in it a curve per label; empty curves are left out."""
     from matplotlib.figure import Figure
 
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 3 * rows), layout="constrained")
-    for i, (title, names) in enumerate(panels.items()):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        axes.set_title(title)
-        for name in names:
-            run, _, value = name.partition(":")
-            points = [(line["step"], line[value]) for line in runs[run] if value in line]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=value)
-        axes.set_xlabel("step")
-        if len(names) > 1:
+    for place, (title, curves) in enumerate(panels.items()):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        for label, curve in curves.items():
+            if curve:
+                axes.plot(*zip(*curve, strict=True), label=label)
+        axes.set(title=title, xlabel="step")
+        if len(axes.lines) > 1:
             axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

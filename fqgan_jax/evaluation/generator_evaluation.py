@@ -1,10 +1,12 @@
 """Evaluation of a generator by its samples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from fqgan_jax.api import Generator, Tokenizer
@@ -15,9 +17,11 @@ from fqgan_jax.evaluation.figures import to_uint8
 from fqgan_jax.evaluation.frozen import Frozen, feature_results
 from fqgan_jax.evaluation.protocol import Evaluation
 from fqgan_jax.evaluation.reference import MEASURES, Reference
-from fqgan_jax.evaluation.sharded_pass import rows_of_examples
 from fqgan_jax.model_files import fingerprint
-from fqgan_jax.sampling import sample_codes, sampling_options
+from fqgan_jax.models.far import FAR
+from fqgan_jax.models.tokenizer import Tokenizer as TokenizerModule
+from fqgan_jax.sampling import SamplingOptions, sample_codes, sampling_options
+from fqgan_jax.sharding.passes import Step, rows_of_examples
 
 
 def evaluate_generator(
@@ -38,28 +42,46 @@ def evaluate_generator(
     Raises:
       UserError: a sampling option out of range.
     """
-    far, network = generator.module, frozen.inception
-    # Pixels in float32: bfloat16's rounding depends on how a batch is spread over devices.
-    module = tokenizer.module.clone(dtype=jnp.float32)
-    options = sampling_options(far.num_codebooks, **sampling)
+    options = sampling_options(generator.module.num_codebooks, **sampling)
+    arguments = (generator.module, generator.params, tokenizer, count, seed, options, reference, frozen, batch_size)
+    measured = measure_generator(*arguments)
+    protocol = {"task": "generator", "generator": fingerprint({}, generator.params), "tokenizer": tokenizer.fingerprint}
+    protocol |= {"count": count, "labels": f"0 to {generator.module.num_classes - 1} in turn", "seed": seed}
+    protocol |= {"sampling": sampling, **measured.evaluation.protocol}
+    return measured._replace(evaluation=measured.evaluation._replace(protocol=protocol))
+
+
+def measure_generator(
+    far: FAR,
+    params: PyTree,
+    tokenizer: Tokenizer,
+    count: int,
+    seed: int,
+    options: SamplingOptions,
+    reference: Reference | None,
+    frozen: Frozen,
+    batch_size: int,
+    mesh: Mesh | None = None,
+) -> Measured:
+    """What `evaluate_generator` gives, of parameters in training, which its protocol does not identify.
+
+    Args:
+      mesh: where the parameters lie; by default all devices.
+    """
+    network = frozen.inception
 
     def batches(size: int) -> Iterator[Batch]:
         for first in range(0, count, size):
             index = np.arange(first, first + size, dtype=np.int32)
             yield {"index": index, "label": index % far.num_classes, "mask": np.float32(index < count)}
 
-    def step(params: PyTree, batch: Batch) -> dict[str, Array]:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), batch["index"])
-        codes, _ = sample_codes(far, params["generator"], keys, batch["label"], options)
-        rows = {"codes": codes}
-        if network:
-            decoded = module.apply({"params": params["tokenizer"]}, codes, method="decode")
-            rows["features"] = network.apply(params["inception"], to_uint8(decoded))
-        return rows
-
-    params = {"generator": generator.params, "tokenizer": tokenizer.params, "inception": network and network.params}
+    arguments = {"generator": params, "options": options, "seed": jnp.uint32(seed)}
+    if network:
+        arguments |= {"tokenizer": tokenizer.params, "inception": network.params}
+    # Pixels in float32: bfloat16's rounding depends on how a batch is spread over devices.
+    step = sampling_step(far, tokenizer.module.clone(dtype=jnp.float32), network and network.apply)
     features, codes = network and FeatureSet(), []
-    for rows in rows_of_examples(step, params, batches, batch_size, count, "samples"):
+    for rows in rows_of_examples(step, arguments, batches, batch_size, count, "samples", mesh):
         codes.append(rows["codes"])
         if features is not None:
             features.add(rows["features"])
@@ -68,7 +90,21 @@ def evaluate_generator(
     named = lambda numbers: {{"fid": "gfid"}.get(name, name): number for name, number in numbers.items()}
     codes = np.concatenate(codes)
     results = named(found) | code_statistics(codes, far.codebook_size)
-    protocol = {"task": "generator", "generator": fingerprint({}, generator.params), "tokenizer": tokenizer.fingerprint}
-    protocol |= {"count": count, "labels": f"0 to {far.num_classes - 1} in turn", "seed": seed, "sampling": sampling}
-    protocol["dtype"] = {"generator": jnp.dtype(far.dtype).name, "tokenizer": "float32"}
-    return Measured(Evaluation(results, named(missing), protocol | frozen.protocol(reference)), features, codes)
+    protocol = {"dtype": {"generator": jnp.dtype(far.dtype).name, "tokenizer": "float32"}} | frozen.protocol(reference)
+    return Measured(Evaluation(results, named(missing), protocol), features, codes, np.arange(count) % far.num_classes)
+
+
+@lru_cache(maxsize=2)  # the same function again is not compiled again, at every evaluation of a training run
+def sampling_step(far: FAR, tokenizer: TokenizerModule | None = None, network: Callable | None = None) -> Step:
+    """Per "label" and "index": codes drawn with a key of seed and index, and features where there is a network."""
+
+    def step(params: PyTree, batch: Batch) -> dict[str, Array]:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(params["seed"]), batch["index"])
+        codes, _ = sample_codes(far, params["generator"], keys, batch["label"], params["options"])
+        rows = {"codes": codes}
+        if network:
+            decoded = tokenizer.apply({"params": params["tokenizer"]}, codes, method="decode")
+            rows["features"] = network(params["inception"], to_uint8(decoded))
+        return rows
+
+    return step

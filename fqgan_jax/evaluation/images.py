@@ -1,9 +1,10 @@
 """The images that an evaluation counts: any source of the project, a folder, or an `.npz` batch."""
 
+import dataclasses
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -33,11 +34,17 @@ class ArrayImages:
     def label(self, index: int) -> int:
         return 0
 
+    def encoded(self, index: int) -> bytes:
+        content = io.BytesIO()
+        self.read(index).save(content, "PNG")
+        return content.getvalue()
+
     def read(self, index: int, shortest_side: int | None = None) -> Image.Image:
         return Image.fromarray(self.images[index])
 
 
-class ImageSet(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
     """Square images that are evaluated, each once.
 
     Attributes:
@@ -75,11 +82,18 @@ class ImageSet(NamedTuple):
         }
 
 
-def open_images(name: str, split: str | None = None, size: int | None = None, limit: int | None = None) -> ImageSet:
+def open_images(
+    name: str,
+    split: str | None = None,
+    size: int | None = None,
+    limit: int | None = None,
+    data_dir: str | None = None,
+) -> ImageSet:
     """Opens an `.npz` (`arr_0`, uint8, as it is), a folder of images or any other source, to be cropped to `size`.
 
     Without a split, the validation split where the source has its own (photos, a folder with train and val folders),
-    else all images. Without a size, that of the first image, which then must be a square.
+    else all images. Without a size, that of the first image, which then must be a square. `data_dir` is where prepared
+    tensorflow-datasets lie, if not in their own default.
 
     Raises:
       UserError: nothing there, no such split, or no size to crop to.
@@ -87,21 +101,21 @@ def open_images(name: str, split: str | None = None, size: int | None = None, li
     if name.endswith(".npz"):
         source, split = _open_array(Path(name)), "all"
     else:
-        source, split = _open_split(name, split)
+        source, split = _open_split(name, split, data_dir)
     if isinstance(source, ArrayImages):
         size = source.images.shape[1]
     return ImageSet(name, split, source, size or _common_size(source, name), limit, Skipped())
 
 
-def _open_split(name: str, split: str | None) -> tuple[Source, str]:
+def _open_split(name: str, split: str | None, data_dir: str | None) -> tuple[Source, str]:
     """The source of a split, and the split that it is."""
     if split in ("train", "validation"):
-        return open_source(name, split), split
+        return open_source(name, split, data_dir=data_dir), split
     try:
         # Nothing is kept aside, so only a source with a split of its own has validation images.
-        own = open_source(name, "validation", validation_fraction=0)
+        own = open_source(name, "validation", 0, data_dir)
     except EmptySplit:
-        return open_source(name, "train", validation_fraction=0), "all"
+        return open_source(name, "train", 0, data_dir), "all"
     if split == "all":
         raise UserError(f"{name} has a train and a validation split: choose one with --split.")
     return own, "validation"

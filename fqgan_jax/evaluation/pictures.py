@@ -1,7 +1,7 @@
 """Pictures that explain a model: what it loses or draws, what each sub-codebook holds, how its codes are used."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from jaxtyping import Array, Float, Int, PyTree
 from fqgan_jax.api import Generator, Tokenizer
 from fqgan_jax.data.transforms import to_float
 from fqgan_jax.evaluation.features import Measured
-from fqgan_jax.evaluation.figures import save_labelled_rows
+from fqgan_jax.evaluation.figures import points, save_curves, save_labelled_rows
 from fqgan_jax.evaluation.images import ImageSet
+from fqgan_jax.evaluation.maps import save_entry_maps, save_image_map
+from fqgan_jax.models.quantizer import l2_normalize
 from fqgan_jax.models.tokenizer import Tokenizer as TokenizerModule
 
 # The error map's scale: black is none, white this much of the range [-1, 1] or more.
@@ -36,6 +38,11 @@ def tokenizer_pictures(tokenizer: Tokenizer, images: ImageSet, measured: Measure
         save_codebook_parts(tokenizer, shown, folder / "codebook_parts.png")
         caption = "Reconstructions from each sub-codebook alone, and without each; what is left out takes its mean."
         pictures[folder / "codebook_parts.png"] = caption
+    codebooks = np.asarray(l2_normalize(tokenizer.params["quantizer"]["codebooks"]))
+    if save_entry_maps(codebooks, measured.codes, folder / "entries.png"):
+        pictures[folder / "entries.png"] = "Each sub-codebook's used entries (t-SNE): near ones are alike."
+    if save_image_map(measured.codes, measured.labels, images.source.class_names, folder / "images.png"):
+        pictures[folder / "images.png"] = "Images by the codes they are made of (t-SNE), coloured by class."
     return pictures | _code_pictures(measured, tokenizer.module.codebook_size, folder)
 
 
@@ -132,27 +139,9 @@ def save_mutual_information(results: dict[str, float], num_codebooks: int, codeb
 
 def save_overlaid_curves(runs: dict[str, Sequence[dict]], path: Path) -> None:
     """Training curves of several runs, a panel for each of the usual measures that any of them logged."""
-    from matplotlib.figure import Figure
-
     wanted = ("reconstruction", "loss", "next_code/0", "validation/psnr", "validation/ssim", "perplexity/0")
-    names = [name for name in wanted if any(name in line for line in _lines(runs))]
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3 * rows), layout="constrained")
-    for place, name in enumerate(names):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        for run, lines in runs.items():
-            points = [(line["step"], line[name]) for line in lines if name in line]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=run)
-        axes.set(title=name, xlabel="step")
-        axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-
-
-def _lines(runs: dict[str, Sequence[dict]]) -> Iterable[dict]:
-    return itertools.chain.from_iterable(runs.values())
+    panels = {name: {run: points(log, name) for run, log in runs.items()} for name in wanted}
+    save_curves({name: curves for name, curves in panels.items() if any(curves.values())}, path)
 
 
 def _figure(width: float, height: float):

@@ -35,7 +35,9 @@ class Reference(NamedTuple):
     protocol: dict
 
 
-def open_reference(name: str, split: str | None, size: int, network: FeatureNetwork, batch_size: int) -> Reference:
+def open_reference(
+    name: str, split: str | None, size: int, network: FeatureNetwork, batch_size: int, data_dir: str | None = None
+) -> Reference:
     """Reads stored statistics (`mu`, `sigma`, and maybe `mu_s`, `sigma_s`), or takes features of images.
 
     Images beside statistics, as in ADM's reference batches, serve precision and recall alone.
@@ -46,7 +48,7 @@ def open_reference(name: str, split: str | None, size: int, network: FeatureNetw
     stored = read_arrays(Path(name)) if name.endswith(".npz") else {}
     images = None
     if not stored or "arr_0" in stored:
-        images = open_images(name, split, size)
+        images = open_images(name, split, size, data_dir=data_dir)
         features = features_of(images, network, batch_size, "reference")
         protocol = images.protocol(len(features))
     if "mu" not in stored:

@@ -14,14 +14,15 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem
 img { max-width: 100%; height: auto; border: 1px solid #ddd; }
 table { border-collapse: collapse; }
 td, th { border-bottom: 1px solid #ddd; padding: .3rem 1rem .3rem 0; text-align: left; overflow-wrap: anywhere; }
-th { min-width: 9rem; }
+th { min-width: 9rem; overflow-wrap: normal; }
 figure { margin: 2rem 0; } figcaption { color: #555; }
 """
 
 
 def write_report(path: Path, title: str, rows: Sequence[tuple[str, str]], pictures: Sequence[tuple[Path, str]]) -> None:
     """Writes the table's rows (name, value) and the PNGs with their captions into one file."""
-    table = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
+    breakable = lambda name: html.escape(name).replace("_", "_<wbr>").replace("/", "/<wbr>")
+    table = "".join(f"<tr><th>{breakable(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
     figures = "".join(
         f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,'
         f'{base64.b64encode(picture.read_bytes()).decode()}"><figcaption>{html.escape(caption)}</figcaption></figure>'

@@ -1,10 +1,13 @@
 """Evaluation of a tokenizer by its reconstructions and its codes."""
 
 from collections import defaultdict
+from collections.abc import Callable
+from functools import lru_cache
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, PyTree
 
 from fqgan_jax.api import Tokenizer
 from fqgan_jax.data.loader import Batch
@@ -18,7 +21,8 @@ from fqgan_jax.evaluation.images import ImageSet
 from fqgan_jax.evaluation.protocol import Evaluation
 from fqgan_jax.evaluation.reconstruction import psnr, ssim
 from fqgan_jax.evaluation.reference import Reference, reference_of
-from fqgan_jax.evaluation.sharded_pass import Step, rows_of_examples
+from fqgan_jax.models.tokenizer import Tokenizer as TokenizerModule
+from fqgan_jax.sharding.passes import Step, rows_of_examples
 from fqgan_jax.teachers.vgg import LPIPS
 
 PAIRS = "of images in [0, 1], clipped, before rounding; data range 1, SSIM's window Gaussian of 11"
@@ -39,12 +43,35 @@ def evaluate_tokenizer(
         raise UserError(
             f"Images of size {images.size} do not divide by the tokenizer's f = {f}: choose another --size."
         )
+    measured = measure_tokenizer(tokenizer.module, tokenizer.params, images, reference, frozen, batch_size)
+    protocol = {"task": "tokenizer", "tokenizer": tokenizer.fingerprint, **measured.evaluation.protocol}
+    return measured._replace(evaluation=measured.evaluation._replace(protocol=protocol))
+
+
+def measure_tokenizer(
+    module: TokenizerModule,
+    params: PyTree,
+    images: ImageSet,
+    reference: Reference | None,
+    frozen: Frozen,
+    batch_size: int,
+    mesh: Mesh | None = None,
+) -> Measured:
+    """What `evaluate_tokenizer` gives, of parameters in training; its protocol does not identify them.
+
+    Args:
+      mesh: where the parameters lie; by default all devices.
+
+    Raises:
+      UserError: not one image can be read.
+    """
     network = frozen.inception
-    params = {"tokenizer": tokenizer.params, "lpips": frozen.lpips, "inception": network and network.params}
-    step = _step(tokenizer, frozen, with_originals=reference is None)
+    arguments = {"tokenizer": params, "lpips": frozen.lpips, "inception": network and network.params}
+    step = _step(module.clone(dtype=jnp.float32), network and network.apply, reference is None)
     sets = defaultdict(FeatureSet)
     columns = defaultdict(list)
-    for rows in rows_of_examples(step, params, images.batches, batch_size, len(images), "reconstructions"):
+    passes = (step, arguments, images.batches, batch_size, len(images), "reconstructions", mesh)
+    for rows in rows_of_examples(*passes):
         for name, features in rows.pop("features").items():
             sets[name].add(features)
         for name, values in rows.items():
@@ -52,7 +79,7 @@ def evaluate_tokenizer(
     if not columns:
         raise UserError(f"None of the images of {images.name} can be read. {images.skipped.report()}")
     values = {name: np.concatenate(parts) for name, parts in columns.items()}
-    codes = values.pop("codes")
+    codes, labels = values.pop("codes"), values.pop("label")
 
     if "originals" in sets:
         reference = reference_of(sets["originals"], {"name": "the same images"})
@@ -60,28 +87,48 @@ def evaluate_tokenizer(
     results = found | {name: float(np.mean(each, dtype=np.float64)) for name, each in values.items()}
     if frozen.lpips is None:
         missing["lpips"] = frozen.missing["lpips"]
-    protocol = {"task": "tokenizer", "tokenizer": tokenizer.fingerprint, "data": images.protocol(len(codes))}
-    protocol |= {"dtype": "float32", "psnr, ssim": PAIRS, "lpips": frozen.lpips_sha256} | frozen.protocol(reference)
+    protocol = {"data": images.protocol(len(codes)), "dtype": "float32", "psnr, ssim": PAIRS}
+    protocol |= {"lpips": frozen.lpips_sha256} | frozen.protocol(reference)
     named = lambda numbers: {{"fid": "rfid"}.get(name, name): number for name, number in numbers.items()}
-    results = named(results) | code_statistics(codes, tokenizer.module.codebook_size)
-    return Measured(Evaluation(results, named(missing), protocol), sets.get("reconstructions"), codes)
+    results = named(results) | code_statistics(codes, module.codebook_size)
+    return Measured(Evaluation(results, named(missing), protocol), sets.get("reconstructions"), codes, labels)
 
 
-def _step(tokenizer: Tokenizer, frozen: Frozen, with_originals: bool) -> Step:
+@lru_cache(maxsize=2)  # the same function again is not compiled again, at every evaluation of a training run
+def _step(module: TokenizerModule, network: Callable | None, with_originals: bool) -> Step:
     """Per image: its codes, distances from its reconstruction, and features as far as there is a network."""
-    module, network = tokenizer.module.clone(dtype=jnp.float32), frozen.inception
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:
         original = to_float(batch["image"])
         codes = module.apply({"params": params["tokenizer"]}, original, method="encode")
         decoded = jnp.clip(module.apply({"params": params["tokenizer"]}, codes, method="decode"), -1, 1)
-        rows = {"codes": codes, "psnr": psnr(decoded, original), "ssim": ssim(decoded, original), "features": {}}
+        rows = {"codes": codes, "label": batch["label"], "features": {}}
+        rows |= {"psnr": psnr(decoded, original), "ssim": ssim(decoded, original)}
         if params["lpips"] is not None:
             rows["lpips"] = LPIPS().apply({"params": params["lpips"]}, decoded, original)
         if network:
-            rows["features"]["reconstructions"] = network.apply(params["inception"], to_uint8(decoded))
+            rows["features"]["reconstructions"] = network(params["inception"], to_uint8(decoded))
         if network and with_originals:
-            rows["features"]["originals"] = network.apply(params["inception"], batch["image"])
+            rows["features"]["originals"] = network(params["inception"], batch["image"])
         return rows
+
+    return step
+
+
+def reconstructions(
+    module: TokenizerModule, params: PyTree, images: ImageSet, mesh: Mesh | None = None
+) -> tuple[Float[np.ndarray, "n H W 3"], Float[np.ndarray, "n H W 3"]]:
+    """The originals and their reconstructions, in [-1, 1]."""
+    passes = (_pairs(module), params, images.batches, len(images), len(images), "pictures", mesh)
+    pairs = list(rows_of_examples(*passes))
+    return tuple(np.concatenate(side) for side in zip(*pairs, strict=True))
+
+
+@lru_cache(maxsize=1)
+def _pairs(module: TokenizerModule) -> Step:
+    def step(params: PyTree, batch: Batch) -> tuple[Array, Array]:
+        original = to_float(batch["image"])
+        codes = module.apply({"params": params}, original, method="encode")
+        return original, jnp.clip(module.apply({"params": params}, codes, method="decode"), -1, 1)
 
     return step

@@ -16,7 +16,7 @@ from fqgan_jax.performance.flops import count_flops
 from fqgan_jax.performance.measure import Clock, Values, Work, copy_bandwidth, measure, spread, timed
 from fqgan_jax.performance.tasks import code_sizes, make_step, model_flops
 from fqgan_jax.sampling import sample_codes, sampling_options
-from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
+from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, make_mesh, replicated
 
 SAMPLE_BATCHES = (1, 8, 64)
 
@@ -46,7 +46,7 @@ def bench_tokenizer(config, method: str, clock: Clock) -> Values:
     """`encode` (uint8 images to codes) or `decode` (codes to images) on all devices here."""
     module, size = build_tokenizer(tokenizer_fields(config)), config.data.batch_size
     mesh, key = make_mesh({"data": -1, "fsdp": 1}), jax.random.key(0)
-    check_batch_size(size, mesh.size, 1)
+    check_batch_size(size, batch_shards(mesh))
     side, (h, w) = config.data.image_size, module.grid
     init = lambda key: module.init(key, jnp.zeros((1, side, side, 3)))["params"]
     params = jax.jit(init, out_shardings=replicated(mesh))(key)

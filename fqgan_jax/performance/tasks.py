@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from fqgan_jax.build import check, check_batch_size, tokenizer_fields
 from fqgan_jax.data.codes import CodesManifest
 from fqgan_jax.performance.flops import count_flops
-from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
+from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training.generator_task import GeneratorTask
 from fqgan_jax.training.loop import TASKS, compiled_step
@@ -45,8 +45,8 @@ def make_step(config, devices=None, tokenizer_config=None) -> Step:
     """
     check(config.task in TASKS, f"task is {config.task!r}: choose one of {', '.join(TASKS)}.")
     mesh = make_mesh(dict(config.mesh), devices)
-    check_batch_size(config.data.batch_size, mesh.size, 1)
-    task, key = make_task(config, mesh.size, tokenizer_config), jax.random.key(0)
+    check_batch_size(config.data.batch_size, batch_shards(mesh))
+    task, key = make_task(config, batch_shards(mesh), tokenizer_config), jax.random.key(0)
     arguments = tuple(jax.eval_shape(make, key) for make in (task.init, task.random_frozen, task.random_batch))
     sharding = state_sharding(arguments[0], mesh)
     everywhere = jax.tree.map(lambda _: replicated(mesh), arguments[1])
@@ -65,7 +65,7 @@ def code_sizes(tokenizer_config) -> CodesManifest:
     """What a code cache of ImageNet by a config's tokenizer would say of its sizes."""
     fields = tokenizer_fields(tokenizer_config)
     sizes = (fields["num_codebooks"], fields["codebook_size"], fields["grid"])
-    return CodesManifest("", *sizes, crops=1, class_names=("",) * IMAGENET_CLASSES)
+    return CodesManifest("", *sizes, crops=1, kind="center", seed=0, class_names=("",) * IMAGENET_CLASSES)
 
 
 def model_flops(config, devices=None, tokenizer_config=None) -> float:

@@ -4,21 +4,24 @@ import math
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from fqgan_jax.errors import UserError
 
+AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 
 
 def make_mesh(axes: dict[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Mesh over all devices (or the given ones) from axis sizes; one -1 takes the devices that are left.
+    """Mesh of `AXES` over all devices (or the given ones); one size of -1 takes those that are left, none means 1.
 
     Raises:
       UserError: the sizes do not multiply to the number of devices.
     """
     count = len(devices or jax.devices())
-    sizes = dict(axes)
+    sizes = dict.fromkeys(AXES, 1) | dict(axes)
     open_axes = [name for name, size in sizes.items() if size == -1]
     if len(open_axes) == 1:
         sizes[open_axes[0]] = count // math.prod(size for size in sizes.values() if size != -1)
@@ -32,6 +35,39 @@ def make_mesh(axes: dict[str, int], devices: Sequence[jax.Device] | None = None)
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Examples spread over all data-like axes."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """Parts into which a batch is split."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def batch_part(mesh: Mesh) -> tuple[int, int]:
+    """(index, count): the slice of each global batch that this host's devices hold, of so many slices.
+
+    Hosts whose devices split the same examples over `tensor` read the same slice.
+
+    Raises:
+      UserError: the devices of a host hold no slice of their own.
+    """
+    shards = batch_shards(mesh)
+    places = batch_sharding(mesh).devices_indices_map((shards,))
+    held: dict[int, set[int]] = {}
+    for device, (place,) in places.items():
+        held.setdefault(device.process_index, set()).update(range(shards)[place])
+    slices = sorted({tuple(sorted(part)) for part in held.values()})
+    if sum(map(len, slices)) != shards or len(set(map(len, slices))) > 1:
+        raise UserError(
+            f"The mesh {dict(mesh.shape)} spreads the batch unevenly over {len(held)} processes: choose a size of "
+            "tensor that divides the devices of a process, or is a multiple of them."
+        )
+    return slices.index(tuple(sorted(held[jax.process_index()]))), len(slices)
+
+
+def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """Global arrays of values that every host holds whole; each host transfers what its devices take."""
+    put = lambda x: jax.make_array_from_process_local_data(sharding, x, np.shape(x))
+    return jax.tree.map(put, tree)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,24 +1,60 @@
 """Which dimension of which array is split over which mesh axis."""
 
+import math
+import re
+
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from fqgan_jax.errors import UserError
+
+# The end of a parameter's path, and the axes that split its last dimensions. Parameters stacked over K or over depth
+# have more dimensions before, which no rule splits. In each pair of layers the first is split by its outputs and the
+# second by its inputs, so that a pair costs one sum over `tensor` (Shoeybi et al. 2019).
+RULES = (
+    (r"blocks/qkv/kernel", (None, "tensor")),  # attention heads
+    (r"blocks/qkv/bias", ("tensor",)),
+    (r"blocks/out/kernel", ("tensor", None)),
+    (r"blocks/(gate|up|mlp_in)/kernel", (None, "tensor")),  # hidden channels of the MLP
+    (r"blocks/mlp_in/bias", ("tensor",)),
+    (r"blocks/(down|mlp_out)/kernel", ("tensor", None)),
+    (r"code_tables", ("tensor", None)),  # the vocabulary
+    (r"outputs", (None, "tensor")),
+)
+SMALLEST = 2**14  # elements of the arrays that `fsdp` splits
+
 
 def state_sharding(state: PyTree, mesh: Mesh) -> PyTree:
-    """Shardings for parameters, and for optimizer state and moving averages that follow them.
+    """Shardings for parameters, and for optimizer state and moving averages, whose paths end alike.
 
-    Each array is split over `fsdp` along its largest dimension that divides evenly; small ones stay whole.
+    `RULES` say what is split over `tensor`. Of the other dimensions the largest that divides is split over `fsdp`;
+    where none does, and in small arrays, none is.
+
+    Raises:
+      UserError: a dimension that a rule splits does not divide.
     """
-    return jax.tree.map(lambda leaf: NamedSharding(mesh, _spec(leaf.shape, mesh.shape["fsdp"])), state)
+
+    def place(path, leaf) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return NamedSharding(mesh, partition(name, leaf.shape, dict(mesh.shape)))
+
+    return jax.tree_util.tree_map_with_path(place, state)
 
 
-def _spec(shape: tuple[int, ...], fsdp: int, smallest: int = 2**14) -> PartitionSpec:
-    size = 1
-    for dimension in shape:
-        size *= dimension
-    divisible = [axis for axis, dimension in enumerate(shape) if dimension % fsdp == 0]
-    if fsdp == 1 or size < smallest or not divisible:
-        return PartitionSpec()
-    largest = max(divisible, key=lambda axis: shape[axis])
-    return PartitionSpec(*("fsdp" if axis == largest else None for axis in range(len(shape))))
+def partition(name: str, shape: tuple[int, ...], sizes: dict[str, int]) -> PartitionSpec:
+    """The split of one array, by its path and the sizes of the mesh axes; see `state_sharding`."""
+    spec = [None] * len(shape)
+    rule, axes = next((rule for rule in RULES if re.search(f"(^|/){rule[0]}$", name)), (None, ()))
+    for place, axis in enumerate(axes, len(shape) - len(axes)):
+        if axis and sizes[axis] > 1:
+            if shape[place] % sizes[axis]:
+                raise UserError(
+                    f"mesh.{axis}={sizes[axis]} does not divide dimension {place} of parameter {name} {list(shape)}, "
+                    f"which the rule {rule!r} of sharding/rules.py splits: choose another size of mesh.{axis}."
+                )
+            spec[place] = axis
+    free = [place for place in range(len(shape)) if spec[place] is None and shape[place] % sizes["fsdp"] == 0]
+    if sizes["fsdp"] > 1 and free and math.prod(shape) >= SMALLEST:
+        spec[max(free, key=lambda place: shape[place])] = "fsdp"
+    return PartitionSpec(*spec) if any(spec) else PartitionSpec()

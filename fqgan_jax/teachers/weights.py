@@ -139,6 +139,12 @@ def check_fetched(names: Sequence[str]) -> None:
         )
 
 
+def known_weights(names: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of the published files of those networks among `names` that are in the cache."""
+    networks = [NETWORKS[name] for name in names if name in NETWORKS]
+    return {network.name: network.published_sha256 for network in networks if (network.folder / SOURCE).is_file()}
+
+
 def find_weights(name: str) -> Path:
     """Folder of a network in the cache, every file checked against its recorded SHA-256.
 

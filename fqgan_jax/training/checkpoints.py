@@ -1,35 +1,98 @@
 """Checkpoints of a training run: atomic, asynchronous, exact; and parameters alone for inference."""
 
 import dataclasses
+import itertools
+import logging
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
+from orbax.checkpoint import checkpoint_managers
 
+from fqgan_jax.config import from_json
 from fqgan_jax.errors import UserError
+from fqgan_jax.files import is_full_disk
+from fqgan_jax.training.checksums import damage, write_checksums
 from fqgan_jax.training.state import Adversary, TrainState
 
 FOLDER = "checkpoints"
 
+log = logging.getLogger(__name__)
+
 
 class Checkpoints:
-    """The checkpoints in a work folder. Parameters, moving average and the rest are separate items of each."""
+    """The checkpoints in a work folder. Parameters, moving average and the rest are separate items of each.
 
-    def __init__(self, workdir: Path, keep: int):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-        self._manager = ocp.CheckpointManager((workdir / FOLDER).absolute(), options=options)
+    Damaged ones are set aside first: they stay, as `damaged_STEP`, and the newest intact one is continued from.
+
+    Args:
+      workdir: of the run.
+      keep: newest checkpoints that stay.
+      keep_every: checkpoints at multiples of this step stay for good; 0: none.
+      keep_best: the validation metric whose best checkpoint stays, "-" before it where lower is better; empty: none.
+
+    Raises:
+      UserError: there are checkpoints, but every one is damaged.
+    """
+
+    def __init__(self, workdir: Path, keep: int, keep_every: int = 0, keep_best: str = ""):
+        if keep < 1 or keep_every < 0:
+            raise UserError(
+                f"train.keep_checkpoints must be 1 or more and train.keep_every 0 or more, not {keep} and {keep_every}."
+            )
+        self._folder = (workdir / FOLDER).absolute()
+        self._keep_best = keep_best
+        self._saving: int | None = None
+        if jax.process_index() == 0:
+            _set_damaged_aside(self._folder)
+        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        policies = [checkpoint_managers.LatestN(keep)]
+        if keep_every:
+            policies.append(checkpoint_managers.EveryNSteps(keep_every))
+        if keep_best:
+            best = {"get_metric_fn": _score(keep_best), "n": 1, "keep_checkpoints_without_metrics": False}
+            policies.append(checkpoint_managers.BestN(**best))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            best_fn=_score(keep_best) if keep_best else None,  # without it no metrics are written
+            cleanup_tmp_directories=True,  # what a kill left half-written
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState) -> None:
-        """Starts saving; the state may change as soon as this returns."""
+    def save(self, state: TrainState, validation: dict[str, float] | None = None) -> None:
+        """Starts saving; the state may change as soon as this returns.
+
+        Args:
+          state: what is saved.
+          validation: metrics of the last evaluation, which decide which checkpoint is the best.
+
+        Raises:
+          UserError: this or the previous checkpoint could not be written because the disk is full.
+        """
         step = int(state.step)
-        if step not in self._manager.all_steps():
-            saves = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
-            self._manager.save(step, args=ocp.args.Composite(**saves))
+        if step in self._manager.all_steps():
+            return
+        name = self._keep_best.removeprefix("-")
+        if name and validation and name not in validation:
+            known = ", ".join(sorted(validation))
+            log.warning("The checkpoint of step %d has no %s to compare (measured: %s).", step, name, known)
+        saves = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
+        with self._full_disk():
+            self._manager.wait_until_finished()
+            self._saving = step
+            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            self._manager.save(step, args=ocp.args.Composite(**saves), metrics=validation or {})
 
     def restore(self, abstract: TrainState) -> TrainState:
         """The newest state, laid out as `abstract` (shapes, types, shardings) says."""
@@ -40,10 +103,42 @@ class Checkpoints:
             rest["adversary"] = Adversary(items["discriminator"], **rest["adversary"])
         return abstract.replace(params=items["params"], ema=items.get("ema"), **rest)
 
+    def check(self) -> None:
+        """Raises what stopped the last save, if anything did; waits for nothing. UserError where the disk is full."""
+        if not self._manager.is_saving_in_progress():
+            with self._full_disk():
+                self._manager.wait_until_finished()
+
     def close(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is written. UserError where the disk is full."""
+        with self._full_disk():
+            self._manager.close()
+
+    def _write_checksums(self) -> None:
+        # Called when all items are written and before the folder takes its name, so they belong to the whole.
+        write_checksums(next(self._folder.glob(f"{self._saving}{ocp.path.atomicity_types.TMP_DIR_SUFFIX}*")))
+
+    def _check_space(self, needed: int) -> None:
+        """A checkpoint that will not fit is not begun: it would take the last space from everybody."""
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise self._unwritten(f"it takes about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
+
+    @contextmanager
+    def _full_disk(self) -> Iterator[None]:
+        """Errors of a full disk as a sentence; orbax and tensorstore pass them on as several types."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            if not is_full_disk(error):
+                raise
+            raise self._unwritten(is_full_disk(error)) from error
+
+    def _unwritten(self, reason: str) -> UserError:
+        return UserError(
+            f"The checkpoint of step {self._saving} could not be written to {self._folder}: {reason}. "
+            "Older checkpoints are intact: free some space, then start the same command again."
+        )
 
 
 def _items(state: TrainState) -> dict[str, PyTree]:
@@ -59,34 +154,38 @@ def _items(state: TrainState) -> dict[str, PyTree]:
 
 
 def load_inference_params(workdir: Path) -> tuple[PyTree, int]:
-    """Parameters of the newest checkpoint (their moving average where one was kept), and its step.
+    """Parameters of a checkpoint (their moving average where one was kept), and its step.
+
+    Args:
+      workdir: of the run, for its newest checkpoint; `WORKDIR@STEP` and `WORKDIR@best` name another one.
 
     Raises:
-      UserError: the folder has no checkpoint yet.
+      UserError: the folder has no such checkpoint, or only damaged ones.
     """
-    newest = _newest(workdir)
-    return _read(newest / ("ema" if has_average(workdir) else "params")), int(newest.name)
+    checkpoint = _chosen(workdir)
+    average = checkpoint / "ema"
+    return _read(average if average.exists() else checkpoint / "params"), int(checkpoint.name)
 
 
 def load_params_and_average(workdir: Path) -> tuple[PyTree, PyTree]:
-    """Parameters of the newest checkpoint as they are trained, and their moving average.
+    """Parameters of a checkpoint as they are trained, and their moving average; see `load_inference_params`.
 
     Raises:
-      UserError: the folder has no checkpoint yet, or the run keeps no moving average.
+      UserError: the folder has no such checkpoint, or the run keeps no moving average.
     """
-    if not has_average(workdir):
+    checkpoint = _chosen(workdir)
+    if not (checkpoint / "ema").exists():
         raise UserError(f"{workdir} keeps no moving average of the weights (optimizer.ema_decay is 0).")
-    newest = _newest(workdir)
-    return _read(newest / "params"), _read(newest / "ema")
+    return _read(checkpoint / "params"), _read(checkpoint / "ema")
 
 
 def load_discriminator_params(workdir: Path) -> PyTree:
-    """Parameters of the newest checkpoint's discriminator.
+    """Parameters of a checkpoint's discriminator; see `load_inference_params`.
 
     Raises:
-      UserError: the folder has no checkpoint yet, or the run has no discriminator.
+      UserError: the folder has no such checkpoint, or the run has no discriminator.
     """
-    item = _newest(workdir) / "discriminator"
+    item = _chosen(workdir) / "discriminator"
     if not item.exists():
         raise UserError(f"{workdir} trains no discriminator.")
     return _read(item)
@@ -94,17 +193,98 @@ def load_discriminator_params(workdir: Path) -> PyTree:
 
 def has_average(workdir: Path) -> bool:
     """Whether the run keeps a moving average. UserError where it has no checkpoint yet."""
-    return (_newest(workdir) / "ema").exists()
+    return (_chosen(workdir) / "ema").exists()
 
 
-def _newest(workdir: Path) -> Path:
-    """Folder of the newest checkpoint."""
+def split_checkpoint(path: Path) -> tuple[Path, str]:
+    """The work folder in `WORKDIR@STEP` or `WORKDIR@best`, and which of its checkpoints; "" for the newest."""
+    name, _, which = path.name.rpartition("@")
+    if name and (which == "best" or which.isdigit()) and not path.exists():
+        return path.with_name(name), which
+    return path, ""
+
+
+def _chosen(path: Path) -> Path:
+    """Folder of the checkpoint that is meant, or where it is damaged of the next one that is not."""
+    workdir, which = split_checkpoint(path)
     folder = (workdir / FOLDER).absolute()
-    # Orbax gives a step's folder its name only when it is complete.
-    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
-    if not steps:
+    steps = _steps(folder)
+    if not steps and not _set_aside(folder):
         raise UserError(f"{workdir} has no checkpoint yet: train first, or wait for the first one.")
-    return folder / str(max(steps))
+    if which == "best":
+        steps = _by_score(workdir, folder, steps)
+    elif which:
+        if int(which) not in steps:
+            raise UserError(f"{workdir} has no checkpoint {which}, but {', '.join(map(str, steps)) or 'none'}.")
+        steps = [int(which)]
+    for step in steps:
+        reason = damage(folder / str(step), without="rest")
+        if not reason:
+            return folder / str(step)
+        log.warning("The checkpoint %s is damaged (%s) and not used.", folder / str(step), reason)
+    raise UserError(f"{path} has no checkpoint that is not damaged.")
+
+
+def _steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, newest first."""
+    # Orbax gives a step's folder its name only when it is complete.
+    return sorted((int(path.name) for path in folder.glob("*") if path.name.isdigit()), reverse=True)
+
+
+def _by_score(workdir: Path, folder: Path, steps: list[int]) -> list[int]:
+    """Steps of the measured checkpoints, best first; of equal ones the newest."""
+    keep_best = from_json((workdir / "config.json").read_text()).get("train", {}).get("keep_best", "")
+    if not keep_best:
+        raise UserError(f"{workdir} was trained without train.keep_best: give the checkpoint's step instead of best.")
+    score, metrics = _score(keep_best), ocp.JsonCheckpointHandler(filename="metrics")
+    scores = {
+        step: score(metrics.restore(folder / str(step) / "metrics"))
+        for step in steps
+        if (folder / str(step) / "metrics").exists() and not damage(folder / str(step), only="metrics")
+    }
+    measured = [step for step in scores if math.isfinite(scores[step])]
+    if not measured:
+        raise UserError(
+            f"No checkpoint in {workdir} was measured by {keep_best.removeprefix('-')!r} (train.keep_best)."
+        )
+    return sorted(measured, key=lambda step: scores[step], reverse=True)
+
+
+def _score(keep_best: str) -> Callable[[dict[str, float]], float]:
+    """Of a checkpoint's metrics: higher is better, without the metric or where it is not finite it is the worst."""
+    name, sign = keep_best.removeprefix("-"), -1 if keep_best.startswith("-") else 1
+
+    def score(metrics: dict[str, float]) -> float:
+        value = sign * metrics.get(name, math.nan)
+        return value if math.isfinite(value) else -math.inf
+
+    return score
+
+
+def _set_damaged_aside(folder: Path) -> None:
+    """Renames damaged checkpoints until the newest is intact, and older ones whose metrics cannot be read."""
+    intact = False
+    for step in _steps(folder):
+        reason = damage(folder / str(step), only="metrics" if intact else "")
+        if reason:
+            aside = next(path for path in _aside_names(folder, step) if not path.exists())
+            log.warning("The checkpoint of step %d is damaged (%s): it is set aside as %s.", step, reason, aside)
+            (folder / str(step)).rename(aside)
+        intact = intact or not reason
+    if not intact and (damaged := _set_aside(folder)):
+        raise UserError(
+            f"Every checkpoint in {folder} is damaged ({', '.join(path.name for path in damaged)}): put an intact copy "
+            "there, named by its step, or start anew in another --workdir."
+        )
+
+
+def _aside_names(folder: Path, step: int) -> Iterator[Path]:
+    yield folder / f"damaged_{step}"
+    yield from (folder / f"damaged_{step}_{count}" for count in itertools.count(2))
+
+
+def _set_aside(folder: Path) -> list[Path]:
+    return sorted(folder.glob("damaged_*"))
 
 
 def _read(item: Path) -> PyTree:

@@ -1,12 +1,16 @@
 """Training of the generator: its batches, its step, its evaluation."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+from tqdm import tqdm
 
 from fqgan_jax import api
 from fqgan_jax.build import build_generator, check, generator_fields
@@ -15,7 +19,12 @@ from fqgan_jax.data.loader import Batch
 from fqgan_jax.data.sources import Skipped
 from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation.figures import image_rows
+from fqgan_jax.evaluation.frozen import Frozen, load_frozen
+from fqgan_jax.evaluation.generator_evaluation import measure_generator, sampling_step
+from fqgan_jax.evaluation.reference import Reference, open_reference
 from fqgan_jax.losses.tokens import next_code_loss
+from fqgan_jax.sampling import SamplingOptions, sampling_options
+from fqgan_jax.sharding.passes import rows_of_examples
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import TrainState, create_state, next_state, update, updated_average
@@ -112,20 +121,42 @@ class GeneratorTask:
         metrics = {"loss": average(total), "next_code": average(per_codebook), "gradient_norm": average(norm)}
         return next_state(jnp.isfinite(total) & jnp.isfinite(norm), state, new), metrics
 
-    def evaluation_batches(self) -> Iterator[Batch]:
-        """One batch of labels to draw pictures for: the first eight classes."""
-        if self.tokenizer is not None:
-            classes = np.arange(min(8, self.module.num_classes), dtype=np.int32)
-            labels = np.repeat(classes, self.config.sample.per_class)
-            # Filled up so that it divides over any number of devices.
-            count = -(-len(labels) // jax.device_count()) * jax.device_count()
-            yield {"label": np.resize(labels, count), "mask": (np.arange(count) < len(labels)).astype(np.float32)}
+    def evaluate(self, params: PyTree, mesh: Mesh) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """gFID and its kin of `sample.count` samples; and a picture of others, a row for each of eight classes."""
+        if self.tokenizer is None:
+            return {}, {}
+        sample, seed = self.config.sample, self.config.seed
+        options = sampling_options(self.module.num_codebooks, sample.guidance)
+        labels = np.repeat(np.arange(min(8, self.module.num_classes), dtype=np.int32), sample.per_class)
+        codes = self._sample(params, labels, options, mesh)
+        images = np.asarray(self.tokenizer.decode(codes))
+        pictures = {"samples": image_rows(images.reshape(-1, sample.per_class, *images.shape[1:]))}
+        if not sample.count:
+            return {}, pictures
+        size = self.config.data.batch_size
+        arguments = (params, self.tokenizer, sample.count, seed, options, self._reference, self._measuring, size, mesh)
+        return measure_generator(self.module, *arguments).evaluation.results, pictures
 
-    def evaluate(self, params, batch: dict[str, jax.Array]) -> tuple[Metrics, dict[str, np.ndarray]]:
-        """A picture of samples, a row per class; no metrics."""
-        generator = api.Generator(self.module, params, self.manifest.class_names, self.manifest.tokenizer)
-        labels = np.asarray(batch["label"])[np.asarray(batch["mask"]) > 0]
-        codes = generator.sample(labels, key=jax.random.key(self.config.seed), guidance=self.config.sample.guidance)
-        # Through the host: parameters in training lie on all devices, the frozen tokenizer on one.
-        images = np.asarray(self.tokenizer.decode(np.asarray(codes)))
-        return {}, {"samples": image_rows(images.reshape(-1, self.config.sample.per_class, *images.shape[1:]))}
+    def _sample(self, params: PyTree, labels: np.ndarray, options: SamplingOptions, mesh: Mesh) -> np.ndarray:
+        def batches(size: int) -> Iterator[Batch]:
+            index = np.arange(size, dtype=np.int32)
+            yield {"index": index, "label": np.resize(labels, size), "mask": np.float32(index < len(labels))}
+
+        arguments = {"generator": params, "options": options, "seed": jnp.uint32(self.config.seed)}
+        passes = (sampling_step(self.module), arguments, batches, len(labels), len(labels), "pictures", mesh)
+        return np.concatenate([rows["codes"] for rows in rows_of_examples(*passes)])
+
+    @cached_property
+    def _measuring(self) -> Frozen:
+        """Frozen networks of the evaluation."""
+        frozen = load_frozen()
+        tqdm.write("\n".join(f"Evaluations go without {name}: {reason}" for name, reason in frozen.missing.items()))
+        return frozen
+
+    @cached_property
+    def _reference(self) -> Reference | None:
+        """What samples are compared with."""
+        name, network = self.config.sample.reference, self._measuring.inception
+        if not name or network is None:
+            return None
+        return open_reference(name, None, self.tokenizer.image_size, network, self.config.data.batch_size)

@@ -12,35 +12,51 @@ from fqgan_jax.files import write_atomically
 class RunLog:
     """Writes `metrics.jsonl`, TensorBoard events and `pictures/` in a work folder.
 
-    Opening it at a step drops what an interrupted run logged after that step.
+    Opening it at a step drops what an interrupted run logged after that step. Of many processes one `writes`.
     """
 
-    def __init__(self, workdir: Path, step: int):
+    def __init__(self, workdir: Path, step: int, writes: bool = True):
+        kept = [line for line in read_log(workdir) if line["step"] <= step]
+        self._newest = {name: value for line in kept for name, value in line.items()}
+        self._writes = writes
+        if not writes:
+            return
         from tensorboardX import SummaryWriter
 
         self._lines = workdir / "metrics.jsonl"
         self._pictures = workdir / "pictures"
         self._pictures.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read_log(workdir) if line["step"] <= step]
         write_atomically(self._lines, "".join(json.dumps(line) + "\n" for line in kept))
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Logs numbers at a step."""
+        self._newest |= values
+        if not self._writes:
+            return
         with self._lines.open("a") as file:
             file.write(json.dumps({"step": step} | values) + "\n")
         for name, value in values.items():
             self._tensorboard.add_scalar(name, value, step)
 
+    @property
+    def validation(self) -> dict[str, float]:
+        """The newest value of every validation metric so far."""
+        prefix = "validation/"
+        return {name.removeprefix(prefix): value for name, value in self._newest.items() if name.startswith(prefix)}
+
     def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
         """Logs uint8 pictures [H, W, 3] at a step; the newest of each name lies in `pictures/NAME.png`."""
+        if not self._writes:
+            return
         for name, picture in pictures.items():
             save_picture(picture, self._pictures / f"{name}.png")
             self._tensorboard.add_image(name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flushes TensorBoard's file."""
-        self._tensorboard.close()
+        if self._writes:
+            self._tensorboard.close()
 
 
 def read_log(workdir: Path) -> list[dict]:

@@ -18,7 +18,8 @@ from fqgan_jax.config import from_json, to_json
 from fqgan_jax.data.loader import to_devices
 from fqgan_jax.errors import UserError
 from fqgan_jax.files import write_atomically
-from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
+from fqgan_jax.sharding import processes
+from fqgan_jax.sharding.mesh import batch_part, batch_sharding, batch_shards, make_mesh, place, replicated
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training import metrics as metrics_lib
 from fqgan_jax.training.checkpoints import Checkpoints
@@ -38,8 +39,7 @@ class Task(Protocol):
     def batches(self, start_step, process): ...
     def frozen(self): ...
     def step(self, state, frozen, batch): ...
-    def evaluation_batches(self): ...
-    def evaluate(self, params, batch): ...
+    def evaluate(self, params, mesh): ...
 
 
 def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
@@ -54,24 +54,27 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
       UserError: bad sizes or data, or a work folder of another config.
     """
     mesh = make_mesh(dict(config.mesh))
-    check_batch_size(config.data.batch_size, mesh.size, jax.process_count())
-    task = TASKS[config.task](config, mesh.size)
+    check_batch_size(config.data.batch_size, batch_shards(mesh))
+    task = TASKS[config.task](config, batch_shards(mesh))
     # Before the work folder: data or weights that are missing leave nothing behind.
-    description, frozen = task.description(), jax.device_put(task.frozen(), replicated(mesh))
+    description, frozen = task.description(), place(task.frozen(), replicated(mesh))
     claim_workdir(config, workdir)
-    model_files.write_description(workdir, task.kind, description)
+    if processes.is_first():
+        model_files.write_description(workdir, task.kind, description)
 
-    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    kept = config.train
+    checkpoints = Checkpoints(workdir, kept.keep_checkpoints, kept.keep_every, kept.keep_best)
     state, step = _start(task, config.seed, mesh, checkpoints)
     task_step = compiled_step(task, jax.tree.map(lambda leaf: leaf.sharding, state), mesh)
-    log = RunLog(workdir, step)
-    if step == 0:
+    task_step = processes.compiled_together(task_step)
+    log = RunLog(workdir, step, writes=processes.is_first())
+    if step == 0 and processes.is_first():
         _write_overview(state, workdir)
-    batches = to_devices(task.batches(step, (jax.process_index(), jax.process_count())), batch_sharding(mesh))
+    batches = to_devices(task.batches(step, batch_part(mesh)), batch_sharding(mesh))
     last = min(config.train.steps, stop_after or config.train.steps)
     with _interruption() as interrupted, tqdm(total=config.train.steps, initial=step, desc=task.kind) as progress:
         collected, since, start = None, step, time.monotonic()
-        while step < last and not interrupted:
+        while step < last and not _stops_before(step, interrupted):
             state, metrics = task_step(state, frozen, next(batches))
             collected = metrics if collected is None else _merge(collected, metrics)
             step += 1
@@ -80,18 +83,20 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
                 values = metrics_lib.compute(collected)
                 rate = (step - since) * config.data.batch_size / (time.monotonic() - start)
                 values |= {name: float(schedule(step)) for name, schedule in task.schedules.items()}
-                log.scalars(step, values | {"images_per_second": rate, "skipped": int(state.skipped)})
+                rates = {"images_per_second": rate, "images_per_second_per_chip": rate / mesh.size}
+                log.scalars(step, values | rates | {"skipped": int(state.skipped)})
                 progress.set_postfix_str(f"loss {values[task.headline]:.4f}, {rate:.0f} images/s")
                 _check_progress(int(state.skipped), step, config.train.max_skipped, workdir)
+                checkpoints.check()
                 collected, since, start = None, step, time.monotonic()
             if step % config.train.evaluate_every == 0 or step == config.train.steps:
                 _evaluate(task, state, step, mesh, log)
                 since, start = step, time.monotonic()
             if step % config.train.checkpoint_every == 0 or step == last:
-                checkpoints.save(state)
+                checkpoints.save(state, log.validation)
         if interrupted:
-            checkpoints.save(state)
-    checkpoints.close()
+            checkpoints.save(state, log.validation)
+        checkpoints.close()  # in here, so that a signal does not cut the last save off
     log.close()
     if report := task.skipped.report():
         tqdm.write(report)
@@ -123,11 +128,11 @@ _merge = jax.jit(metrics_lib.merge)
 
 def _start(task: Task, seed: int, mesh, checkpoints: Checkpoints) -> tuple[TrainState, int]:
     """The newest checkpoint's state, or a fresh one, initialized sharded: nothing is ever whole on one device."""
-    key = jax.random.key(seed)
-    shapes = jax.eval_shape(task.init, key)
+    shapes = jax.eval_shape(lambda: task.init(jax.random.key(seed)))
     sharding = state_sharding(shapes, mesh)
     if checkpoints.latest_step() is None:
-        return jax.jit(task.init, out_shardings=sharding)(key), 0
+        init = jax.jit(lambda: task.init(jax.random.key(seed)), out_shardings=sharding)
+        return processes.compiled_together(init)(), 0
     abstract = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, sharding
     )
@@ -143,16 +148,11 @@ def _check_progress(skipped: int, step: int, limit: int, workdir: Path) -> None:
         )
 
 
-def _evaluate(task: Task, state: TrainState, step: int, mesh, log: RunLog) -> None:
-    """Runs the task's evaluation over all its batches and logs it; pictures come from the first batch."""
-    collected = None
-    for batch in to_devices(task.evaluation_batches(), batch_sharding(mesh)):
-        metrics, pictures = task.evaluate(state.inference_params, batch)
-        if collected is None:
-            log.pictures(step, pictures)
-        collected = metrics if collected is None else _merge(collected, metrics)
-    if collected:
-        values = metrics_lib.compute(collected)
+def _evaluate(task: Task, state: TrainState, step: int, mesh: Mesh, log: RunLog) -> None:
+    """Runs the task's evaluation and logs its numbers and pictures."""
+    values, pictures = task.evaluate(state.inference_params, mesh)
+    log.pictures(step, pictures)
+    if values:
         log.scalars(step, {f"validation/{name}": value for name, value in values.items()})
 
 
@@ -181,7 +181,8 @@ def claim_workdir(config, workdir: Path) -> None:
                 f"The work folder {workdir} holds a run with another config ({changes}): "
                 "choose another --workdir, or the config it was started with."
             )
-    write_atomically(path, to_json(config))
+    if processes.is_first():
+        write_atomically(path, to_json(config))
 
 
 def _flat(config, prefix: str = "") -> dict:
@@ -193,7 +194,10 @@ def _flat(config, prefix: str = "") -> dict:
 
 @contextmanager
 def _interruption():
-    """Collects SIGTERM and SIGINT so that the loop can save before it stops; a second one ends at once."""
+    """Collects SIGTERM and SIGINT so that the loop can save before it stops; a second one ends at once.
+
+    Where there are many processes JAX itself notices SIGTERM and tells all of them, so SIGINT becomes one.
+    """
     received: list[int] = []
 
     def receive(number, frame):
@@ -201,9 +205,15 @@ def _interruption():
         for each in previous:
             signal.signal(each, signal.SIG_DFL)
 
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    def forward(number, frame):
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+
+    handlers = {signal.SIGTERM: receive, signal.SIGINT: receive}
+    if jax.process_count() > 1:
+        handlers = {signal.SIGINT: forward}
     try:
-        previous = {number: signal.signal(number, receive) for number in numbers}
+        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     except ValueError:  # not in the main thread, as in a notebook's worker: signals stay as they are
         previous = {}
     try:
@@ -211,3 +221,10 @@ def _interruption():
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _stops_before(step: int, interrupted: list[int]) -> bool:
+    """Whether a signal, to this process or to any of many, ends the run before this step; the same on all."""
+    if jax.process_count() > 1 and processes.agreed_to_stop(step):
+        interrupted.append(signal.SIGTERM)
+    return bool(interrupted)

@@ -1,26 +1,34 @@
 """Training of the tokenizer: its batches, its state, its evaluation; the step itself is in `tokenizer_step`."""
 
+import dataclasses
 from collections.abc import Iterator
 from functools import cached_property, partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PyTree
+from tqdm import tqdm
 
 from fqgan_jax.build import build_discriminator, build_tokenizer, check_batch_parts, tokenizer_fields
-from fqgan_jax.data.loader import Batch, evaluation_batches, image_batches
+from fqgan_jax.data.features import FeatureCache, feature_batches
+from fqgan_jax.data.loader import Batch, image_batches
 from fqgan_jax.data.skipping import Skipped, largest_skipped
 from fqgan_jax.data.sources import Source, open_source
 from fqgan_jax.data.transforms import to_float
-from fqgan_jax.evaluation.codebooks import mutual_information
+from fqgan_jax.evaluation.features import features_of
 from fqgan_jax.evaluation.figures import image_rows
-from fqgan_jax.evaluation.reconstruction import psnr, ssim
+from fqgan_jax.evaluation.frozen import Frozen, load_frozen
+from fqgan_jax.evaluation.images import ImageSet
+from fqgan_jax.evaluation.reference import Reference, reference_of
+from fqgan_jax.evaluation.tokenizer_evaluation import measure_tokenizer, reconstructions
 from fqgan_jax.losses.perceptual import perceptual_loss
 from fqgan_jax.teachers.registry import DEVICE_TEACHERS, HOST_TEACHERS
 from fqgan_jax.teachers.vgg import LPIPS, LPIPS_WEIGHTS, load_lpips
-from fqgan_jax.teachers.weights import check_fetched
-from fqgan_jax.training.metrics import CodeUsage, Metrics, average, masked_average
+from fqgan_jax.teachers.weights import check_fetched, known_weights
+from fqgan_jax.training.metrics import CodeUsage, Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import Adversary, TrainState, create_state
 from fqgan_jax.training.tokenizer_step import Players, in_parts, tokenizer_step
@@ -36,7 +44,8 @@ class TokenizerTask:
         self.config = config
         self.fields = tokenizer_fields(config)
         check_batch_parts(config, num_devices)
-        names = dict.fromkeys(name for name in config.teachers if name in DEVICE_TEACHERS)
+        self.features = self._open_features() if config.data.features else None
+        names = dict.fromkeys(name for name in config.teachers if name in DEVICE_TEACHERS and self.features is None)
         self.teachers = {name: DEVICE_TEACHERS[name].with_dtype(config.frozen_dtype) for name in names}
         self.lpips = LPIPS(jnp.dtype(config.frozen_dtype)) if config.loss.perceptual else None
         self.players = Players(
@@ -53,12 +62,30 @@ class TokenizerTask:
             "discriminator_learning_rate": learning_rate_schedule(config.adversarial.optimizer, config.train.steps),
         }
         self.skipped = Skipped()  # in training and evaluation
-        self._reconstruct = jax.jit(self._evaluation_step)
+        self._originals: Reference | None = None  # of the validation images, once it is known
+
+    def _open_features(self) -> FeatureCache:
+        """The teachers' cached features.
+
+        Raises:
+          UserError: they are not those of this config.
+        """
+        config, cache = self.config, FeatureCache(Path(self.config.data.features))
+        teachers = list(filter(None, dict.fromkeys(config.teachers)))
+        cache.check(teachers, config.data.image_size, config.data.full_decode, known_weights(teachers))
+        return cache
 
     @cached_property
     def train_source(self) -> Source:
-        """Images to learn from."""
-        return self._open("train")
+        """Images to learn from.
+
+        Raises:
+          UserError: they are missing, or not those that the cached features describe.
+        """
+        source = self._open("train")
+        if self.features is not None:
+            self.features.check_source(source, self.config.data.source, "train")
+        return source
 
     @cached_property
     def validation_source(self) -> Source:
@@ -107,18 +134,23 @@ class TokenizerTask:
         """A global batch of noise, as `batches` would give it."""
         size, count = self.config.data.image_size, self.config.data.batch_size
         batch = {"image": jax.random.bits(key, (count, size, size, 3), jnp.uint8), "label": jnp.zeros(count, jnp.int32)}
-        hosts = {name for name in self.config.teachers if name in HOST_TEACHERS}
-        return batch | {f"feature/{name}": jnp.ones((count, HOST_TEACHERS[name].width)) for name in sorted(hosts)}
+        widths = zip(self.config.teachers, self.fields["feature_widths"], strict=True)
+        given = {name: width for name, width in widths if name and name not in self.teachers}
+        return batch | {f"feature/{name}": jnp.ones((count, width)) for name, width in sorted(given.items())}
 
     def batches(self, start_step: int, process: tuple[int, int]) -> Iterator[Batch]:
         """This host's training batches from a step on."""
-        data = self.config.data
+        data, seed = self.config.data, self.config.seed
+        self.skipped.limit = largest_skipped(len(self.train_source), data.largest_skipped_fraction)
+        workers = (data.num_threads, process, data.num_workers)
+        if self.features is not None:
+            names = sorted(set(filter(None, self.config.teachers)))
+            place = (names, data.batch_size, seed, start_step, self.skipped)
+            return feature_batches(self.train_source, self.features, *place, *workers)
         teachers = sorted({teacher for teacher in self.config.teachers if teacher in HOST_TEACHERS})
         functions = [(teacher, HOST_TEACHERS[teacher].features) for teacher in teachers]
-        sizes = (data.image_size, data.batch_size, self.config.seed, start_step)
-        self.skipped.limit = largest_skipped(len(self.train_source), data.largest_skipped_fraction)
-        workers = (data.num_threads, process, data.num_workers, data.full_decode)
-        return image_batches(self.train_source, *sizes, self.skipped, functions, *workers)
+        sizes = (data.image_size, data.batch_size, seed, start_step)
+        return image_batches(self.train_source, *sizes, self.skipped, functions, *workers, data.full_decode)
 
     def step(self, state: TrainState, frozen: PyTree, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         """One update; pure."""
@@ -132,28 +164,22 @@ class TokenizerTask:
         codes = CodeUsage.from_codes(values.pop("codes"), self.module.codebook_size)
         return state, {name: average(value) for name, value in values.items()} | {"codes": codes}
 
-    def _evaluation_step(self, params, batch) -> tuple[Metrics, jax.Array]:
-        images = to_float(batch["image"])
-        codes = self.module.apply({"params": params}, images, method="encode")
-        reconstruction = self.module.apply({"params": params}, codes, method="decode")
-        metrics = {
-            "psnr": masked_average(psnr(reconstruction, images), batch["mask"]),
-            "ssim": masked_average(ssim(reconstruction, images), batch["mask"]),
-            "codes": CodeUsage.from_codes(codes, self.module.codebook_size, batch["mask"]),
-        }
-        if self.module.num_codebooks > 1:
-            shared = mutual_information(codes, batch["mask"], self.module.codebook_size)
-            metrics["mutual_information"] = average(shared)
-        return metrics, reconstruction
+    def evaluate(self, params: PyTree, mesh: Mesh) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """What `fqgan evaluate` measures, on validation images; and a picture: originals above reconstructions."""
+        data, source = self.config.data, self.validation_source
+        limit = self.config.train.evaluate_count or None
+        images = ImageSet(data.source, "validation", source, data.image_size, limit, self.skipped)
+        shown = reconstructions(self.module, params, dataclasses.replace(images, limit=8), mesh)
+        network, size = self._measuring.inception, data.batch_size
+        if network and self._originals is None:
+            features = features_of(images, network, size, "originals", mesh)
+            self._originals = reference_of(features, {"name": "the same images"})
+        measured = measure_tokenizer(self.module, params, images, self._originals, self._measuring, size, mesh)
+        return measured.evaluation.results, {"reconstructions": image_rows(shown)}
 
-    def evaluation_batches(self) -> Iterator[Batch]:
-        """Every validation image once."""
-        data = self.config.data
-        return evaluation_batches(self.validation_source, data.image_size, data.batch_size, self.skipped)
-
-    def evaluate(self, params, batch: dict[str, jax.Array]) -> tuple[Metrics, dict[str, np.ndarray]]:
-        """Metrics of one evaluation batch, and a picture: originals above reconstructions."""
-        metrics, reconstruction = self._reconstruct(params, batch)
-        shown = int(min(8, batch["mask"].sum()))
-        rows = [np.asarray(to_float(batch["image"][:shown])), np.asarray(reconstruction[:shown])]
-        return metrics, {"reconstructions": image_rows(rows)}
+    @cached_property
+    def _measuring(self) -> Frozen:
+        """Frozen networks of the evaluation."""
+        frozen = load_frozen(lpips=True)
+        tqdm.write("\n".join(f"Evaluations go without {name}: {reason}" for name, reason in frozen.missing.items()))
+        return frozen

@@ -1,4 +1,4 @@
-"""A dataset with every kind of bad image goes through prepare, data and the training loader."""
+"""A dataset with every kind of bad image goes through every command that reads images."""
 
 import io
 import itertools
@@ -6,12 +6,16 @@ import json
 
 import numpy as np
 import pytest
+from conftest import tiny_tokenizer_config
 from PIL import Image
 
 from fqgan_jax.cli.main import main
+from fqgan_jax.data.codes import CodeCache
+from fqgan_jax.data.features import FeatureCache, feature_batches
 from fqgan_jax.data.loader import evaluation_batches, image_batches
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import open_source
+from fqgan_jax.training.loop import train
 
 DAMAGED = ("empty.jpg", "text.jpg", "truncated.jpg", "truncated.png")
 ODD = ("animated.gif", "animated.webp", "cmyk.jpg", "deep.png", "long.jpg", "one.png", "tall.png", "transparent.png")
@@ -108,8 +112,47 @@ def test_evaluation_sees_the_readable_once(bad_folder):
 def test_a_source_without_a_readable_image_is_refused(tmp_path, capsys):
     for i in range(3):
         (tmp_path / f"{i}.jpg").write_bytes(b"nothing")
-    for command in (["prepare", str(tmp_path), str(tmp_path.with_name("records"))], ["data", str(tmp_path)]):
+    features = ["features", "--teacher", "hog", "--data", str(tmp_path), "--out", str(tmp_path.with_name("features"))]
+    prepare = ["prepare", str(tmp_path), str(tmp_path.with_name("records"))]
+    for command in (prepare, ["data", str(tmp_path)], [*features, "--image-size", "16"]):
         assert main(command) == 2
         error = capsys.readouterr().err
         assert "can be read" in error
         assert "Traceback" not in error
+
+
+def skipped_line(printed: str) -> str:
+    (line,) = (line for line in printed.splitlines() if line.startswith("Skipped"))
+    return line
+
+
+def test_features_describe_the_readable(bad_folder, tmp_path, capsys):
+    command = ["features", "--teacher", "hog", "--data", str(bad_folder), "--validation-fraction", "0"]
+    sizes = ["--augmentations", "2", "--image-size", "32", "--images-per-shard", "5", "--batch-size", "4"]
+    assert main([*command, *sizes, "--out", str(tmp_path / "features")]) == 0
+    line = skipped_line(capsys.readouterr().out)
+    assert line.startswith("Skipped 4 unreadable image(s)")
+    assert all(f"odd/{name}" in line for name in DAMAGED)
+    source, cache = open_source(str(bad_folder), "train", 0), FeatureCache(tmp_path / "features")
+    stream = feature_batches(source, cache, ["hog"], 8, 0, 0, Skipped())
+    for batch in itertools.islice(stream, 2):
+        assert batch["image"].shape == (8, 32, 32, 3)
+        assert np.isfinite(batch["feature/hog"]).all()
+
+
+def test_tokenize_writes_the_codes_of_the_readable(bad_folder, trained_tokenizer, tmp_path, capsys):
+    command = ["tokenize", "--checkpoint", str(trained_tokenizer), "--data", str(bad_folder), "--batch-size", "20"]
+    assert main([*command, "--validation-fraction", "0", "--out", str(tmp_path / "codes")]) == 0
+    line = skipped_line(capsys.readouterr().out)
+    assert line.startswith("Skipped 4 unreadable image(s)")
+    assert all(f"odd/{name}" in line for name in DAMAGED)
+    assert len(CodeCache(tmp_path / "codes")) == len(ODD) + len(SOUND)
+
+
+def test_training_goes_on_and_names_them(bad_folder, tmp_path, capfd):
+    config = tiny_tokenizer_config(f"data.source={bad_folder}", "data.validation_fraction=0.0")
+    assert int(train(config, tmp_path / "run", stop_after=2).step) == 2
+    printed = "".join(capfd.readouterr())
+    assert "Traceback" not in printed
+    line = skipped_line(printed)
+    assert all(name in line for name in DAMAGED)

@@ -12,6 +12,7 @@ from PIL import Image
 from fqgan_jax.cli.main import main
 from fqgan_jax.data.sources import open_source
 from fqgan_jax.errors import UserError
+from fqgan_jax.evaluation.images import open_images
 
 NAMES = ["tench", "goldfish", "shark"]
 
@@ -100,3 +101,9 @@ def test_prepare_keeps_images_labels_and_names(data_dir, tmp_path):
     for i in range(3):
         np.testing.assert_array_equal(source.read(i), pixels("validation", i))
         assert source.label(i) == i % 3
+
+
+def test_evaluation_reads_a_dataset_where_it_lies(data_dir):
+    images = open_images("tfds:tiny:1.0.0", "validation", 8, data_dir=str(data_dir))
+    assert images.protocol(3)["name"] == "tfds:tiny:1.0.0"
+    assert next(images.batches(4))["mask"].tolist() == [1, 1, 1, 0]

@@ -10,7 +10,6 @@ import stand_in_features
 from fqgan_jax.api import load_generator, load_tokenizer
 from fqgan_jax.data.transforms import to_float
 from fqgan_jax.errors import UserError
-from fqgan_jax.evaluation import sharded_pass
 from fqgan_jax.evaluation.figures import to_uint8
 from fqgan_jax.evaluation.frechet import frechet_distance, gaussian
 from fqgan_jax.evaluation.frozen import Frozen
@@ -20,6 +19,7 @@ from fqgan_jax.evaluation.images import open_images
 from fqgan_jax.evaluation.reconstruction import psnr
 from fqgan_jax.evaluation.reference import open_reference, reference_of, save_statistics
 from fqgan_jax.evaluation.tokenizer_evaluation import evaluate_tokenizer
+from fqgan_jax.sharding import passes
 from fqgan_jax.sharding.mesh import make_mesh
 from fqgan_jax.teachers.vgg import LPIPS, import_lpips
 
@@ -39,7 +39,7 @@ def frozen():
 def each_layout(monkeypatch):
     """Devices and batch sizes: one that divides nothing, one larger than everything."""
     for count, batch_size in ((8, 5), (1, 7), (1, 500)):
-        monkeypatch.setattr(sharded_pass, "make_mesh", lambda axes, count=count: make_mesh(axes, jax.devices()[:count]))
+        monkeypatch.setattr(passes, "make_mesh", lambda axes, count=count: make_mesh(axes, jax.devices()[:count]))
         yield batch_size
 
 
@@ -197,6 +197,6 @@ def test_pixels_on_devices_and_hosts_are_rounded_alike():
 
 def test_reference_of_one_image_is_refused(image_folder, network, frozen):
     images = open_images(str(image_folder), size=16, limit=1)
-    _, features, _ = evaluate_images(images, None, frozen, 8)
+    _, features, *_ = evaluate_images(images, None, frozen, 8)
     with pytest.raises(UserError, match="at least two images; there are 1"):
         reference_of(features, {})

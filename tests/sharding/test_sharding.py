@@ -1,20 +1,32 @@
 """Meshes and parameter rules on eight virtual devices."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from conftest import tiny_generator_config
+from flax.traverse_util import flatten_dict
 from jax.sharding import PartitionSpec
 
+from fqgan_jax.config import load_config
 from fqgan_jax.errors import UserError
-from fqgan_jax.sharding.mesh import make_mesh
-from fqgan_jax.sharding.rules import state_sharding
+from fqgan_jax.models.far import FAR
+from fqgan_jax.sharding.mesh import batch_part, batch_sharding, batch_shards, make_mesh, place
+from fqgan_jax.sharding.rules import RULES, partition, state_sharding
+from fqgan_jax.training.checkpoints import Checkpoints
+from fqgan_jax.training.generator_task import GeneratorTask
+from fqgan_jax.training.loop import _start
+from fqgan_jax.training.tokenizer_task import TokenizerTask
 
 
 def test_one_open_size_takes_the_rest():
-    assert dict(make_mesh({"data": -1, "fsdp": 2}).shape) == {"data": 4, "fsdp": 2}
+    assert dict(make_mesh({"data": -1, "fsdp": 2}).shape) == {"data": 4, "fsdp": 2, "tensor": 1}
 
 
-@pytest.mark.parametrize("axes", [{"data": 3, "fsdp": 1}, {"data": -1, "fsdp": 3}])
+@pytest.mark.parametrize("axes", [{"data": 3, "fsdp": 1}, {"data": -1, "fsdp": 3}, {"data": -1, "tensor": 3}])
 def test_sizes_that_do_not_fit_are_explained(axes):
     with pytest.raises(UserError, match=r"does not fit 8 device"):
         make_mesh(axes)
@@ -27,3 +39,67 @@ def test_parameters_are_split_along_their_largest_divisible_dimension():
     assert specs["kernel"] == PartitionSpec(None, None, "fsdp", None)
     assert specs["table"] == PartitionSpec("fsdp", None)
     assert specs["small"] == specs["odd"] == PartitionSpec()
+
+
+@pytest.fixture(scope="module")
+def parameters():
+    """Path to shape of every parameter of the published tokenizer and generator."""
+    tokenizer = TokenizerTask(load_config("configs/tokenizer_imagenet.py"), 1)
+    generator = FAR(2, 16384, 1000, (16, 16))
+    codes, labels = jax.ShapeDtypeStruct((1, 256, 2), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    states = [jax.eval_shape(tokenizer.init, jax.random.key(0)).params]
+    states.append(jax.eval_shape(generator.init, jax.random.key(0), codes, labels)["params"])
+    return {name: leaf.shape for params in states for name, leaf in flatten_dict(params, sep="/").items()}
+
+
+def test_every_rule_fits_the_published_networks_and_names_no_axis_twice(parameters):
+    sizes = {"data": 1, "fsdp": 4, "tensor": 8}
+    specs = {name: partition(name, shape, sizes) for name, shape in parameters.items()}
+    for name, spec in specs.items():
+        axes = [axis for axis in spec if axis]
+        assert len(axes) == len(set(axes)), name
+        assert all(parameters[name][i] % sizes[axis] == 0 for i, axis in enumerate(spec) if axis), name
+    for pattern, axes in RULES:
+        matched = [name for name in specs if re.search(f"(^|/){pattern}$", name)]
+        assert matched, pattern
+        assert all(specs[name][len(parameters[name]) - len(axes) :].count("tensor") == 1 for name in matched), pattern
+    assert specs["heads/heads/adapter/transformer/blocks/mlp_in/kernel"] == PartitionSpec(None, None, "fsdp", "tensor")
+    assert specs["backbone/blocks/down/kernel"] == PartitionSpec(None, "tensor", "fsdp")
+    assert specs["outputs"] == PartitionSpec(None, "fsdp", "tensor")
+    assert specs["decoder/conv_in/kernel"] == PartitionSpec(None, None, None, "fsdp")
+    shares = sum(math.prod(shape) for name, shape in parameters.items() if any(specs[name]))
+    assert shares > 0.99 * sum(map(math.prod, parameters.values()))
+
+
+def test_a_dimension_that_does_not_divide_is_named():
+    with pytest.raises(UserError, match=r"mesh.tensor=3 .*dimension 2 of parameter params/outputs \[2, 8, 64\].*rule"):
+        partition("params/outputs", (2, 8, 64), {"data": 1, "fsdp": 1, "tensor": 3})
+
+
+def test_the_state_is_split_from_the_first_moment(code_cache, tmp_path):
+    fields = ("model.width=128", "model.num_heads=4", "optimizer.ema_decay=0.9")
+    task = GeneratorTask(tiny_generator_config(f"data.codes={code_cache}", *fields), 2)
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    state, _ = _start(task, 0, mesh, Checkpoints(tmp_path, 1))
+    split = 0
+    for tree in (state.params, state.ema, state.optimizer[1][0].mu, state.optimizer[1][0].nu):
+        for name, leaf in flatten_dict(tree, sep="/").items():
+            spec = partition(name, leaf.shape, dict(mesh.shape))
+            parts = math.prod(mesh.shape[axis] for axis in spec if axis)
+            assert {shard.data.size * parts for shard in leaf.addressable_shards} == {leaf.size}, name
+            split += parts > 1
+    assert split == 4 * 13  # all matrices but the table of classes, which is small
+    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    compiled = jax.jit(task.init, out_shardings=state_sharding(state, mesh)).lower(jax.random.key(0)).compile()
+    memory = compiled.memory_analysis()
+    assert memory.output_size_in_bytes + memory.temp_size_in_bytes < 0.5 * whole
+
+
+def test_the_batch_is_split_over_data_and_fsdp_and_whole_over_tensor():
+    mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    batch = place(np.arange(8), batch_sharding(mesh))
+    assert batch_shards(mesh) == 4
+    assert batch_part(mesh) == (0, 1)
+    assert sorted(tuple(shard.data.tolist()) for shard in batch.addressable_shards) == sorted(
+        2 * [(0, 1), (2, 3), (4, 5), (6, 7)]
+    )

@@ -1,22 +1,20 @@
 """Teachers by name: published sizes, published normalization, and only the published network is loaded."""
 
-import dataclasses
 import json
 
+import dino_files
 import golden_data
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import transformers
-from dino_files import DINO, write_dino_files
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.teachers.fetching import fetch
 from fqgan_jax.teachers.registry import DEVICE_TEACHERS
 from fqgan_jax.teachers.tensors import CONFIG, TENSORS
-from fqgan_jax.teachers.vit import dino_vit
 from fqgan_jax.teachers.vit_files import read_config
 from fqgan_jax.teachers.weights import NETWORKS, sha256_of
 
@@ -68,17 +66,8 @@ def test_normalization_is_the_libraries():
 def small_teacher(tmp_path, monkeypatch):
     """dinov2-small, far smaller, with its weights in the cache."""
     monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
-    file = write_dino_files(tmp_path / "published") / TENSORS
-    fetch("dinov2-small", file, sha256_of(file))
-    module = dino_vit(
-        DINO["hidden_size"],
-        DINO["num_hidden_layers"],
-        DINO["num_attention_heads"],
-        DINO["patch_size"],
-        mlp_width=DINO["hidden_size"] * DINO["mlp_ratio"],
-        image_size=28,
-    )
-    return dataclasses.replace(DEVICE_TEACHERS["dinov2-small"], module=module)
+    dino_files.fetch_small_teacher(tmp_path / "published")
+    return dino_files.small_teacher()
 
 
 def test_features_are_a_pure_function_of_parameters_and_images(small_teacher):

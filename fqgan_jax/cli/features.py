@@ -1,0 +1,60 @@
+"""`fqgan features`."""
+
+from fqgan_jax.cli.arguments import (
+    add_batch_size,
+    add_data,
+    add_out,
+    add_pace,
+    add_seed,
+    add_validation_fraction,
+    positive,
+    stoppable,
+)
+
+HELP = "Write frozen teachers' features of a dataset, so that training needs no teacher; goes on where it was stopped."
+EXAMPLES = """\
+  fqgan features --teacher clip-vit-large-patch14 --data /data/imagenet --augmentations 10 --out /data/features
+  fqgan features --teacher dinov2-small --teacher clip-vit-base-patch16 --data /data/records --out /data/features
+  fqgan train --config configs/tokenizer_imagenet.py --workdir runs/dual \\
+      --config.data.source=/data/imagenet --config.data.features=/data/features"""
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument(
+        "--teacher", action="append", required=True, metavar="NAME", help="as configs name it; repeatable"
+    )
+    add_data(parser)
+    add_validation_fraction(parser)
+    add_out(parser, "folder for the feature cache: 4 bytes a number, teacher's width times augmentations an image")
+    parser.add_argument(
+        "--augmentations",
+        type=positive,
+        default=4,
+        metavar="R",
+        help="random training crops of each image, of which training takes one at a time (default: %(default)s)",
+    )
+    parser.add_argument("--image-size", type=positive, default=256, help="side of the crops (default: %(default)s)")
+    add_seed(parser, "of the augmentations")
+    parser.add_argument("--full-decode", action="store_true", help="as data.full_decode of the config that uses them")
+    add_batch_size(parser, 64, "crops at a time on each device")
+    add_pace(parser)
+
+
+def run(options) -> None:
+    from fqgan_jax.data.cache import Pace
+    from fqgan_jax.data.sources import open_source
+    from fqgan_jax.extracting import extract_features
+
+    source = open_source(options.data, options.split, options.validation_fraction, options.data_dir)
+    pace = Pace(options.batch_size, options.workers, options.images_per_shard)
+    choices = {"seed": options.seed, "full_decode": options.full_decode, "name": options.data, "split": options.split}
+    sizes = (options.augmentations, options.image_size)
+    with stoppable():
+        manifest, skipped = extract_features(options.teacher, source, options.out, *sizes, pace, **choices)
+    if skipped.reasons:
+        print(skipped.report())
+    described = manifest["images"] - len(skipped.reasons)
+    print(
+        f"{described} images, {options.augmentations} augmentation(s) each, {manifest['bytes'] / 1e6:.1f} MB "
+        f"-> {options.out}"
+    )

@@ -1,0 +1,77 @@
+"""One pass over a set of examples on many devices."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+from tqdm import tqdm
+
+from fqgan_jax.sharding.mesh import BATCH_AXES, batch_sharding, make_mesh, place, replicated
+
+Batch = dict[str, np.ndarray]
+Step = Callable[[PyTree, Batch], PyTree]
+Tag = TypeVar("Tag")
+
+
+def rows_of_examples(
+    step: Step,
+    frozen: PyTree,
+    batches: Callable[[int], Iterator[Batch]],
+    batch_size: int,
+    count: int,
+    description: str,
+    mesh: Mesh | None = None,
+) -> Iterator[PyTree]:
+    """Results of every example in order, some at a time: trees of NumPy arrays `[n, ...]`, the same on every host.
+
+    Args:
+      step: pure function of (frozen, batch) to arrays with a row per example; compiled once, batch split over devices.
+      frozen: parameters, whole on every device.
+      batches: gives batches of a size, the same on every host, with a "mask" that is 0 where rows do not count.
+      batch_size: of the global batch; rounded up to a multiple of the devices.
+      count: examples, for the progress bar.
+      mesh: by default all devices.
+    """
+    mesh = mesh or make_mesh({"data": -1, "fsdp": 1})
+    size = -(-min(batch_size, count) // mesh.size) * mesh.size
+    masked = ((batch, np.asarray(batch["mask"]) > 0) for batch in batches(size))
+    with tqdm(total=count, desc=description, unit="image", leave=None) as progress:
+        for rows, counted in rows_of_batches(step, frozen, masked, mesh):
+            progress.update(int(counted.sum()))
+            yield jax.tree.map(lambda leaf, counted=counted: leaf[counted], rows)
+
+
+def rows_of_batches(
+    step: Step, frozen: PyTree, batches: Iterator[tuple[Batch, Tag]], mesh: Mesh
+) -> Iterator[tuple[PyTree, Tag]]:
+    """Results of every batch in order, as NumPy arrays, each with what came with the batch.
+
+    `batches` are of one size that the mesh's devices divide, the same on every host of the mesh.
+    """
+    frozen = jax.tree.map(lambda leaf: _everywhere(leaf, replicated(mesh)), frozen)
+    compiled = jax.jit(step, out_shardings=replicated(mesh))
+    sharding = batch_sharding(mesh)
+    pending = None
+    for batch, tag in batches:
+        started = compiled(frozen, place(batch, sharding)), tag
+        # The devices work on this batch while the last one's results are read.
+        if pending:
+            yield jax.tree.map(np.asarray, pending[0]), pending[1]
+        pending = started
+    if pending:
+        yield jax.tree.map(np.asarray, pending[0]), pending[1]
+
+
+def _everywhere(array: jax.Array | np.ndarray, whole: NamedSharding) -> jax.Array:
+    """The same on every device, whether each host holds all of it or, as in training, its part."""
+    held = not isinstance(array, jax.Array) or array.is_fully_addressable
+    return place(array, whole) if held and jax.process_count() > 1 else jax.device_put(array, whole)
+
+
+def on_each_device(step: Step, mesh: Mesh) -> Step:
+    """The step on every device's rows alone, so that a row's result does not depend on how many devices there are."""
+    rows, whole = PartitionSpec(BATCH_AXES), PartitionSpec()
+    return jax.shard_map(step, mesh=mesh, in_specs=(whole, rows), out_specs=rows, check_vma=False)

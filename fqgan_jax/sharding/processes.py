@@ -1,0 +1,193 @@
+"""Many processes, one run: who takes part, that all came, that they stop at the same step and leave together.
+
+`jax.distributed` does the work. It ends a process that waits in vain without a word, so a roll call goes before it.
+"""
+
+import itertools
+import json
+import os
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import jax
+from jax._src import distributed
+from jax._src.clusters import ClusterEnv  # what `jax.distributed.initialize` asks; there is no public name for it
+from jax.experimental import multihost_utils
+
+from fqgan_jax.errors import UserError
+
+COMPILE_TIMEOUT = 3600  # seconds in which all processes have compiled a training step
+LEAVE_TIMEOUT = 10  # seconds in which processes that all fail alike come together
+_meetings = itertools.count()  # each barrier has a name of its own, the same on all processes
+
+
+def start(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    timeout: int = 300,
+) -> None:
+    """Starts `jax.distributed` where flags or the environment speak of more than one process, else nothing.
+
+    What is not given is what JAX finds out about SLURM, Open MPI, TPU pods and Kubernetes. No device may be touched
+    before.
+
+    Args:
+      coordinator: "HOST:PORT" of process 0.
+      num_processes: how many there are.
+      process_id: which one this is, from 0.
+      timeout: seconds to wait for the others.
+
+    Raises:
+      UserError: values that are missing or cannot be, or processes that did not come.
+    """
+    given = (coordinator, num_processes, process_id)
+    address, count, index, devices = _detected(*given, timeout)
+    if count == 1 or (count is None and given == (None, None, None)):
+        return
+    if None in (address, count, index) or not 0 <= index < count or not address.rpartition(":")[2].isdigit():
+        raise UserError(
+            f"--coordinator={address} --num-processes={count} --process-id={index} is not whole: the environment does "
+            "not say the rest. Give HOST:PORT of process 0, the number of processes, and this one's number from 0."
+        )
+    _call_roll(address, count, index, timeout)
+    alone = {"cluster_detection_method": "deactivate", "initialization_timeout": timeout}
+    jax.distributed.initialize(address, count, index, devices, **alone)
+
+
+def _detected(address, count, index, timeout: int) -> tuple[str | None, int | None, int | None, list[int] | None]:
+    """Fills in what JAX finds out about the cluster it runs in, and the devices that belong to this process alone."""
+    address = address or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    # In Kubernetes JAX asks the server about this pod, which has an answer for indexed jobs only.
+    if "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" not in os.environ:
+        return address, count, index, None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the package `kubernetes` is missing: flags do without it
+        found = ClusterEnv.auto_detect_unset_distributed_params(address, count, index, None, None, timeout)
+    return (*found[:3], None) if "JAX_LOCAL_DEVICE_IDS" in os.environ else found
+
+
+def _call_roll(address: str, count: int, index: int, timeout: float) -> None:
+    """Returns when all processes have told process 0 their names, over the port that JAX uses afterwards.
+
+    Raises:
+      UserError: on every process that came, with the numbers of those that did not.
+    """
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + timeout
+    if index == 0:
+        answer = _collect(int(port), count, deadline, timeout)
+    else:
+        answer = _report(host.strip("[]"), int(port), index, deadline, timeout)
+    if answer:
+        raise UserError(answer)
+
+
+def _collect(port: int, count: int, deadline: float, timeout: float) -> str:
+    """Process 0's part: waits for the others and answers them; the answer is empty when all came."""
+    names, answer = {0: socket.gethostname()}, ""
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    with ExitStack() as opened:
+        try:
+            server = socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6)
+        except OSError as error:
+            return f"Process 0 cannot listen on port {port} ({error.strerror}): choose another one for --coordinator."
+        opened.enter_context(server)
+        streams = []
+        while len(names) < count and not answer:
+            try:
+                server.settimeout(max(deadline - time.monotonic(), 0.01))
+                connection = opened.enter_context(server.accept()[0])
+                connection.settimeout(5)
+                stream = opened.enter_context(connection.makefile("rw"))
+                index, name = json.loads(stream.readline())
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    answer = _missing(names, count, timeout)
+            except (OSError, ValueError):  # something else that knocked on this port
+                continue
+            else:
+                streams.append(stream)
+                if index in names:
+                    answer = f"Two processes have the number {index}, on {names[index]} and {name}: count from 0 on."
+                names[index] = name
+        for stream in streams:
+            stream.write(json.dumps(answer) + "\n")
+            stream.flush()
+    return answer
+
+
+def _missing(names: dict[int, str], count: int, timeout: float) -> str:
+    absent = ", ".join(str(index) for index in range(count) if index not in names)
+    came = ", ".join(f"{index} on {name}" for index, name in sorted(names.items()))
+    return (
+        f"Of {count} processes these did not come within {timeout:g} seconds: {absent} (there: {came}). "
+        "Look at their output and whether their hosts reach this one, then start all again."
+    )
+
+
+def _report(host: str, port: int, index: int, deadline: float, timeout: float) -> str:
+    """Any other process's part: tells its number and name, and waits for the answer."""
+    while True:
+        try:
+            with socket.create_connection((host, port), max(deadline - time.monotonic(), 0.01)) as connection:
+                connection.settimeout(max(deadline - time.monotonic(), 0.01) + 10)
+                stream = connection.makefile("rw")
+                stream.write(json.dumps([index, socket.gethostname()]) + "\n")
+                stream.flush()
+                return json.loads(stream.readline())
+        except (OSError, ValueError) as error:
+            if time.monotonic() >= deadline:
+                return (
+                    f"Process 0 was not reached at {host}:{port} within {timeout:g} seconds ({error}). Look at its "
+                    "output and whether its host reaches this one, then start all again."
+                )
+            time.sleep(0.2)
+
+
+def are_many() -> bool:
+    """Whether `start` found more than one process."""
+    return jax.distributed.is_initialized()
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files, logs and prints."""
+    return jax.process_index() == 0
+
+
+def agreed_to_stop(step: int) -> bool:
+    """Whether SIGTERM reached any process and this is the step that all agreed on to stop at; call it at every step."""
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
+def compiled_together(step: Callable) -> Callable:
+    """The jitted function; of many processes each compiles it at its first call and then waits for the others.
+
+    They compile at different speeds, and collectives on CPUs give up when one is half a minute late.
+    """
+    if not are_many():
+        return step
+    compiled = []
+
+    def run(*arguments):
+        if not compiled:
+            compiled.append(step.lower(*arguments).compile())
+            distributed.global_state.client.wait_at_barrier(f"compiled {next(_meetings)}", COMPILE_TIMEOUT * 1000)
+        return compiled[0](*arguments)
+
+    return run
+
+
+def leave(code: int) -> None:
+    """Ends a process of many after an error, which may be its own alone: then the others are not waited for."""
+    try:
+        # Where all fail alike each gets to say so; JAX waits far longer at the end of a process.
+        distributed.global_state.client.wait_at_barrier("fqgan_jax_leave", LEAVE_TIMEOUT * 1000)
+    except jax.errors.JaxRuntimeError:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,169 @@
+"""`fqgan train` killed at random moments, stopped by SIGTERM, and out of space, each time run again: as if undisturbed.
+
+FQGAN_KILLS=50 sets how many kills (8 by default).
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from attempts import attempt, forkserver
+from conftest import TINY_TOKENIZER, tiny_tokenizer_config
+
+from fqgan_jax.config import to_json
+from fqgan_jax.training.checkpoints import _read
+from fqgan_jax.training.logging import read_log
+
+KILLS = int(os.environ.get("FQGAN_KILLS", "8"))
+STEPS = max(24, 2 * KILLS)
+FIELDS = ("train.log_every=1", "train.checkpoint_every=2", f"train.evaluate_every={STEPS // 2}", f"train.steps={STEPS}")
+
+pytestmark = pytest.mark.slow
+
+
+def start(workdir: Path, *, shell: str = 'exec "$@"', **environment: str) -> subprocess.Popen:
+    """The command, on one device; its output goes to `workdir.log`."""
+    root = Path(__file__).parents[2]
+    fields = [f"--config.{field}" for field in (*TINY_TOKENIZER, *FIELDS)]
+    command = [sys.executable, "-m", "fqgan_jax.cli.main", "train", "--config", "configs/demo_tokenizer.py"]
+    variables = {"PYTHONPATH": str(root), "XLA_FLAGS": "--xla_backend_optimization_level=1"}
+    variables = os.environ | variables | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} | environment
+    with workdir.with_suffix(".log").open("a") as output:
+        run = ["sh", "-c", shell, "sh", *command, "--workdir", str(workdir), *fields]
+        return subprocess.Popen(run, cwd=root, env=variables, stdout=output, stderr=output)
+
+
+def printed(workdir: Path) -> str:
+    return workdir.with_suffix(".log").read_text()
+
+
+def wait_for(happened: Callable[[], bool], alive: Callable[[], bool], seconds: float = 1200) -> bool:
+    """Waits until something is so; False where the process ended first."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "nothing happened in time"
+        if not alive():
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def result(workdir: Path) -> tuple:
+    """All numbers of the last checkpoint, and the log without its speed."""
+    checkpoint = workdir / "checkpoints" / str(STEPS)
+    lines = read_log(workdir)
+    for line in lines:
+        for name in [name for name in line if name.startswith("images_per_second")]:
+            del line[name]
+    return jax.device_get({item: _read(checkpoint / item) for item in ("params", "rest")}), lines
+
+
+def assert_same(workdir: Path, expected: tuple) -> None:
+    (state, lines), (expected_state, expected_lines) = result(workdir), expected
+    jax.tree.map(np.testing.assert_array_equal, state, expected_state)
+    assert lines == expected_lines
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What one run from start to end gives."""
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert start(workdir).wait() == 0, printed(workdir)
+    expected = result(workdir)
+    assert [line["step"] for line in expected[1] if "reconstruction" in line] == list(range(1, STEPS + 1))
+    return expected
+
+
+def test_random_kills_leave_no_trace(tmp_path):
+    """Of a smaller model, whose processes start fast."""
+    small = ("model.factorization=split", "teachers=(None,None)", "model.num_blocks=1", "model.multipliers=(1,1)")
+    config = to_json(tiny_tokenizer_config(*FIELDS, *small, "train.checkpoint_every=1", "model.z_channels=16"))
+    context = forkserver()
+
+    def begin(workdir):
+        process = context.Process(target=attempt, args=(config, workdir))
+        process.start()
+        return process
+
+    def finish(workdir):
+        process = begin(workdir)
+        process.join()
+        assert process.exitcode == 0, printed(workdir)
+        return result(workdir)
+
+    begun = time.monotonic()
+    expected = finish(tmp_path / "undisturbed")
+    pace = (time.monotonic() - begun) / STEPS  # seconds that a step and its checkpoint take here
+    chance, kills, during_saves, runs = random.Random(0), 0, 0, 0
+    while kills < KILLS:
+        workdir, runs = tmp_path / f"run_{runs}", runs + 1
+        log = workdir / "metrics.jsonl"
+        while kills < KILLS:
+            logged = log.stat().st_mtime_ns if log.exists() else 0
+            process = begin(workdir)
+            if chance.random() < 0.2:  # anywhere: reading the checkpoint, compilation
+                time.sleep(chance.uniform(0, 10 * pace))
+            else:  # it has opened its log and written a step, and saves
+                written = lambda since=logged, log=log: log.exists() and log.stat().st_mtime_ns > since
+                wait_for(written, process.is_alive)
+                size = log.stat().st_size
+                wait_for(lambda size=size, log=log: log.stat().st_size > size, process.is_alive)
+                time.sleep(chance.uniform(0, 3 * pace))
+            process.kill()
+            process.join()
+            if process.exitcode != -signal.SIGKILL:
+                assert process.exitcode == 0, printed(workdir)
+                break
+            kills += 1
+            during_saves += bool(list(workdir.glob("checkpoints/*orbax-checkpoint-tmp")))
+            read_log(workdir)
+            print(f"kill {kills} at step {max([line['step'] for line in read_log(workdir)], default=0)}", flush=True)
+        (state, lines), (expected_state, expected_lines) = finish(workdir), expected
+        jax.tree.map(np.testing.assert_array_equal, state, expected_state)
+        assert lines == expected_lines
+        assert "damaged" not in printed(workdir)
+    print(f"{kills} kills in {runs} run(s), {during_saves} of them during a save")
+    assert during_saves > 0
+
+
+@pytest.mark.parametrize("moment", ["compilation", "save"])
+def test_sigterm_saves_exits_with_143_and_the_same_command_continues(undisturbed, tmp_path, moment):
+    workdir = tmp_path / "run"
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")} if moment == "compilation" else {}
+    process = start(workdir, **environment)
+    alive = lambda: process.poll() is None
+    if moment == "compilation":  # the bar appears right before the first step, which is compiled now
+        assert wait_for(lambda: "0%|" in printed(workdir), alive)
+        time.sleep(1)
+        assert not (workdir / "metrics.jsonl").read_text()
+    else:
+        assert wait_for(lambda: list(workdir.glob("checkpoints/[4-9]*orbax-checkpoint-tmp")), alive)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143
+    print(f"{moment}: ended {time.monotonic() - begun:.1f} s after the signal")
+    step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    assert f"Stopped by signal at step {step}; the same command continues from there." in printed(workdir)
+    assert read_log(workdir)[-1]["step"] == step
+    assert "Traceback" not in printed(workdir)
+    assert start(workdir).wait() == 0, printed(workdir)
+    assert_same(workdir, undisturbed)
+
+
+def test_full_disk_ends_with_a_sentence_and_the_same_command_continues(undisturbed, tmp_path):
+    """A file size limit, set by the shell, in the place of a full disk."""
+    workdir = tmp_path / "run"
+    assert start(workdir, shell='ulimit -f 90 && exec "$@"').wait() == 2, printed(workdir)
+    last = printed(workdir).splitlines()[-1]
+    assert "The checkpoint of step 2 could not be written to" in last
+    assert "File too large. Older checkpoints are intact: free some space" in last
+    assert start(workdir).wait() == 0, printed(workdir)
+    assert_same(workdir, undisturbed)

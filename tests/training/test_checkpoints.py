@@ -1,0 +1,264 @@
+"""Checkpoints: which ones stay, asynchronous saving, damage, a full disk. A tiny state in the place of a model's."""
+
+import logging
+import resource
+import shutil
+import threading
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from fqgan_jax.config import to_json
+from fqgan_jax.errors import UserError
+from fqgan_jax.training import checkpoints as checkpoints_lib
+from fqgan_jax.training.checkpoints import Checkpoints, has_average, load_inference_params, load_params_and_average
+from fqgan_jax.training.state import TrainState
+
+
+def state_of(step: int, size: int = 64) -> TrainState:
+    """Every number of it tells the step."""
+    weights = {"layer": {"kernel": jnp.full((size, 3), step + 0.5), "bias": jnp.arange(3.0) * step}}
+    moments = (jnp.full((size, 3), -1.0 * step), jnp.int32(step))
+    return TrainState(jnp.int32(step), weights, moments, jax.tree.map(lambda leaf: leaf / 2, weights), jnp.int32(0))
+
+
+def abstract() -> TrainState:
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state_of(0))
+
+
+def save(workdir: Path, *steps: int, validation=None, **options) -> None:
+    checkpoints = Checkpoints(workdir, **{"keep": 10} | options)
+    for step in steps:
+        checkpoints.save(state_of(step), validation and validation.get(step))
+    checkpoints.close()
+
+
+def restored_step(workdir: Path) -> int:
+    """Step of the restored state, every number of which is checked."""
+    checkpoints = Checkpoints(workdir, keep=10)
+    state = checkpoints.restore(abstract())
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, state, state_of(int(state.step)))
+    return int(state.step)
+
+
+def folders(workdir: Path) -> set[str]:
+    return {path.name for path in (workdir / "checkpoints").iterdir()}
+
+
+def test_newest_every_nth_and_the_best_stay(tmp_path):
+    psnr = {3: 30.0, 5: 20.0, 8: 31.0, 9: 25.0, 11: float("nan")}
+    validation = {step: {"psnr": value, "ssim": 0.5} for step, value in psnr.items()}
+    options = {"keep": 2, "keep_every": 4, "keep_best": "psnr", "validation": validation}
+    save(tmp_path, 1, 2, 3, 4, 5, **options)
+    assert folders(tmp_path) == {"3", "4", "5"}  # 3 is the best, 4 a fourth one and among the newest, 5 the newest
+    save(tmp_path, 6, 7, **options)
+    assert folders(tmp_path) == {"3", "4", "6", "7"}
+    save(tmp_path, 8, 9, 10, 11, **options)
+    assert folders(tmp_path) == {"4", "8", "10", "11"}
+
+
+def test_with_a_minus_lower_is_better_and_of_equal_ones_the_newest_stays(tmp_path):
+    validation = {step: {"rfid": value} for step, value in {1: 9.0, 2: 4.0, 3: 4.0, 4: 7.0, 5: 8.0}.items()}
+    save(tmp_path, 1, 2, 3, 4, 5, keep=1, keep_best="-rfid", validation=validation)
+    assert folders(tmp_path) == {"3", "5"}
+
+
+def test_metric_that_was_not_measured_is_named(tmp_path, caplog):
+    save(tmp_path, 1, 2, keep=1, keep_best="pnsr", validation={2: {"psnr": 20.0, "ssim": 0.5}})
+    assert folders(tmp_path) == {"2"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "The checkpoint of step 2 has no pnsr to compare (measured: psnr, ssim)."
+    ]
+
+
+def test_best_and_any_other_can_be_loaded(tmp_path):
+    validation = {1: {"psnr": 20.0}, 2: {"psnr": 30.0}, 3: {"psnr": 25.0}}
+    save(tmp_path, 1, 2, 3, 4, keep_best="psnr", validation=validation)
+    config = lambda **train: (tmp_path / "config.json").write_text(to_json(ml_collections.ConfigDict({"train": train})))
+    config(keep_best="psnr")
+    for name, step in (("", 4), ("@best", 2), ("@3", 3)):
+        params, loaded = load_inference_params(Path(f"{tmp_path}{name}"))
+        assert loaded == step
+        jax.tree.map(np.testing.assert_array_equal, params, state_of(step).ema)
+    assert has_average(Path(f"{tmp_path}@best"))
+    config(keep_best="-psnr")
+    assert load_inference_params(Path(f"{tmp_path}@best"))[1] == 1
+    with pytest.raises(UserError, match="no checkpoint 7, but 4, 3, 2, 1"):
+        load_inference_params(Path(f"{tmp_path}@7"))
+    config(keep_best="")
+    with pytest.raises(UserError, match=r"without train\.keep_best"):
+        load_inference_params(Path(f"{tmp_path}@best"))
+
+
+def test_saving_goes_on_in_the_background_and_is_whole_or_absent(tmp_path, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(folder):
+        begun.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(checkpoints_lib, "write_checksums", slow)
+    checkpoints, state = Checkpoints(tmp_path, keep=1), state_of(5)
+    expected = jax.device_get(state)
+    checkpoints.save(state)
+    # The step may take the buffers over at once, as the loop's step does.
+    state = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf * 0 - 7, state), donate_argnums=0)(state)
+    assert begun.wait(60)
+    assert not [name for name in folders(tmp_path) if name.isdigit()]
+    with pytest.raises(UserError, match="no checkpoint yet"):
+        load_inference_params(tmp_path)
+    go_on.set()
+    checkpoints.close()
+    assert folders(tmp_path) == {"5"}
+    params, average = load_params_and_average(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, (params, average), (expected.params, expected.ema))
+    assert float(state.params["layer"]["kernel"][0, 0]) == -7
+
+
+def largest(folder: Path) -> Path:
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+DAMAGE = {
+    "truncated": lambda folder: largest(folder / "params").write_bytes(largest(folder / "params").read_bytes()[:-9]),
+    "empty": lambda folder: [path.write_bytes(b"") for path in folder.rglob("*") if path.is_file()],
+    "zeros": lambda folder: largest(folder / "ema").write_bytes(bytes(largest(folder / "ema").stat().st_size)),
+    "one bit": lambda folder: flip(largest(folder / "params" / "ocdbt.process_0" / "d")),
+    "no file": lambda folder: largest(folder / "params").unlink(),
+    "no metadata": lambda folder: (folder / "params" / "_METADATA").unlink(),
+    "no item": lambda folder: shutil.rmtree(folder / "params"),
+    "no files at all": lambda folder: [path.unlink() for path in folder.rglob("*") if path.is_file()],
+    "checksums": lambda folder: (folder / "checksums.json").write_bytes(b"\0" * 9),
+}
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_newest_checkpoint_is_set_aside_and_the_one_before_used(tmp_path, kind, caplog):
+    save(tmp_path, 1, 2, 3)
+    DAMAGE[kind](tmp_path / "checkpoints" / "3")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    params, step = load_inference_params(tmp_path)
+    assert step == 2
+    jax.tree.map(np.testing.assert_array_equal, params, state_of(2).ema)
+    # Reading changes nothing in the folder, but tells.
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert "checkpoints/3 is damaged" in caplog.text
+    caplog.clear()
+    assert restored_step(tmp_path) == 2
+    assert folders(tmp_path) == {"1", "2", "damaged_3"}
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "checkpoint of step 3 is damaged" in record.getMessage()
+    assert str(tmp_path / "checkpoints" / "damaged_3") in record.getMessage()
+    # The step is saved anew; damaged once more, it does not take the first one's place.
+    save(tmp_path, 3)
+    DAMAGE["no file"](tmp_path / "checkpoints" / "3")
+    assert restored_step(tmp_path) == 2
+    assert folders(tmp_path) == {"1", "2", "damaged_3", "damaged_3_2"}
+
+
+def test_optimizer_state_is_checked_where_it_is_needed(tmp_path):
+    save(tmp_path, 1, 2)
+    largest(tmp_path / "checkpoints" / "2" / "rest").unlink()
+    assert load_inference_params(tmp_path)[1] == 2
+    assert restored_step(tmp_path) == 1
+
+
+def test_many_damaged_ones_and_none_left(tmp_path):
+    save(tmp_path, 1, 2, 3, 4)
+    for step, kind in ((4, "empty"), (3, "no item"), (2, "one bit")):
+        DAMAGE[kind](tmp_path / "checkpoints" / str(step))
+    assert restored_step(tmp_path) == 1
+    DAMAGE["truncated"](tmp_path / "checkpoints" / "1")
+    with pytest.raises(UserError, match="no checkpoint that is not damaged"):
+        load_inference_params(tmp_path)
+    for _ in range(2):  # the second time none has its name any more
+        with pytest.raises(UserError, match=r"Every checkpoint in .* is damaged \(damaged_1, damaged_2, "):
+            Checkpoints(tmp_path, keep=1)
+    (tmp_path / "checkpoints" / "damaged_4").rename(tmp_path / "elsewhere")
+    assert folders(tmp_path) == {"damaged_1", "damaged_2", "damaged_3"}
+
+
+def test_another_shape_is_no_damage(tmp_path):
+    save(tmp_path, 1, 2)
+    wider = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((*leaf.shape[:-1], 5), leaf.dtype, sharding=leaf.sharding), abstract()
+    )
+    checkpoints = Checkpoints(tmp_path, keep=10)
+    with pytest.raises(ValueError, match="shape"):
+        checkpoints.restore(wider)
+    assert folders(tmp_path) == {"1", "2"}
+    assert restored_step(tmp_path) == 2
+
+
+def test_checkpoints_without_checksums_are_read(tmp_path):
+    save(tmp_path, 1, 2)
+    (tmp_path / "checkpoints" / "2" / "checksums.json").unlink()
+    assert restored_step(tmp_path) == 2
+
+
+def test_what_a_kill_left_half_written_goes(tmp_path):
+    save(tmp_path, 1)
+    shutil.copytree(tmp_path / "checkpoints" / "1", tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp")
+    assert restored_step(tmp_path) == 1
+    assert folders(tmp_path) == {"1"}
+
+
+@pytest.mark.parametrize("full", ["before", "meanwhile"])
+def test_full_disk_leaves_older_checkpoints_and_the_run_goes_on_after_it(tmp_path, full, monkeypatch):
+    save(tmp_path, 1, 2)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    limits, usage = resource.getrlimit(resource.RLIMIT_FSIZE), shutil.disk_usage(tmp_path)
+    big = TrainState(jnp.int32(3), {"kernel": jax.random.normal(jax.random.key(0), (500, 500))}, (), None, jnp.int32(0))
+    if full == "before":
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=900_000))
+        with pytest.raises(UserError, match=r"step 3 could not be written.* about 1\.0 MB, and 0\.9 MB are free"):
+            checkpoints.save(big)
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+        try:
+            checkpoints.save(big)
+            with pytest.raises(UserError, match=r"step 3 could not be written.*File too large.*free some space"):
+                checkpoints.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert folders(tmp_path) - {"3.orbax-checkpoint-tmp"} == {"1", "2"}
+    monkeypatch.undo()
+    assert restored_step(tmp_path) == 2
+    save(tmp_path, 3, 4, keep=1)
+    assert folders(tmp_path) == {"4"}
+
+
+def test_error_of_a_save_in_the_background_is_found_without_waiting(tmp_path, monkeypatch):
+    ended = threading.Event()
+
+    def fail(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints_lib, "write_checksums", fail)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(state_of(1))
+    for _ in range(600):
+        if not checkpoints._manager.is_saving_in_progress():
+            break
+        ended.wait(0.1)
+    with pytest.raises(UserError, match=r"step 1 could not be written.*No space left"):
+        checkpoints.check()
+    assert not [name for name in folders(tmp_path) if name.isdigit()]
+
+
+@pytest.mark.parametrize("options", [{"keep": 0}, {"keep": 1, "keep_every": -5}])
+def test_numbers_that_would_keep_nothing_are_refused(tmp_path, options):
+    with pytest.raises(UserError, match="1 or more"):
+        Checkpoints(tmp_path, **options)

@@ -1,0 +1,58 @@
+"""Evaluations during training give what `fqgan evaluate` gives for the same parameters."""
+
+import numpy as np
+import stand_in_features
+from conftest import tiny_generator_config, tiny_tokenizer_config
+
+from fqgan_jax.api import load_generator, load_tokenizer
+from fqgan_jax.evaluation.generator_evaluation import evaluate_generator
+from fqgan_jax.evaluation.images import open_images
+from fqgan_jax.evaluation.reference import open_reference
+from fqgan_jax.evaluation.tokenizer_evaluation import evaluate_tokenizer
+from fqgan_jax.sharding.mesh import make_mesh
+from fqgan_jax.training import generator_task, tokenizer_task
+from fqgan_jax.training.logging import read_log
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose(list(found.values()), [expected[name] for name in found], rtol=1e-4, atol=1e-5)
+
+
+def test_tokenizer(trained_tokenizer, monkeypatch):
+    frozen = stand_in_features.frozen()
+    monkeypatch.setattr(tokenizer_task, "load_frozen", lambda lpips: frozen)
+    tokenizer = load_tokenizer(trained_tokenizer)
+    task = tokenizer_task.TokenizerTask(tiny_tokenizer_config("train.evaluate_count=30"), 8)
+    values, pictures = task.evaluate(tokenizer.params, make_mesh({"data": 4, "fsdp": 2}))
+    images = open_images("photos", "validation", 16, 30)
+    assert_same(values, evaluate_tokenizer(tokenizer, images, None, frozen, 8).evaluation.results)
+    assert "rfid" in values
+    assert pictures["reconstructions"].shape == (2 * 16 + 2, 8 * 16 + 7 * 2, 3)
+
+    logged = {name: value for name, value in read_log(trained_tokenizer)[-1].items() if name.startswith("validation/")}
+    assert {"validation/psnr", "validation/ssim", "validation/mutual_information/0-1"} <= logged.keys()
+    assert "validation/rfid" not in logged
+
+
+def test_generator(trained_generator, trained_tokenizer, code_cache, image_folder, monkeypatch):
+    frozen = stand_in_features.frozen()
+    monkeypatch.setattr(generator_task, "load_frozen", lambda: frozen)
+    generator, tokenizer = load_generator(trained_generator), load_tokenizer(trained_tokenizer)
+    fields = (f"data.codes={code_cache}", f"sample.tokenizer={trained_tokenizer}")
+    fields += ("sample.count=11", f"sample.reference={image_folder}", "sample.guidance=3.0")
+    # Images of the reference are cropped to the tokenizer's size.
+    task = generator_task.GeneratorTask(tiny_generator_config(*fields), 8)
+    values, pictures = task.evaluate(generator.params, make_mesh({"data": 8, "fsdp": 1}))
+    sampling = {"guidance": [3.0], "temperature": [1.0], "top_k": [0], "top_p": [1.0]}
+    reference = open_reference(str(image_folder), None, 16, frozen.inception, 8)
+    seed = task.config.seed
+    measured = evaluate_generator(generator, tokenizer, 11, seed, sampling, reference, frozen, 8)
+    assert_same(values, measured.evaluation.results)
+    assert values["gfid"] > 0
+    assert pictures["samples"].ndim == 3
+
+
+def test_generator_without_a_tokenizer_is_not_evaluated(trained_generator, code_cache):
+    task = generator_task.GeneratorTask(tiny_generator_config(f"data.codes={code_cache}"), 8)
+    assert task.evaluate(load_generator(trained_generator).params, make_mesh({"data": 8, "fsdp": 1})) == ({}, {})
