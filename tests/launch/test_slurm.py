@@ -37,7 +37,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=20
-ProctrackType=proctrack/pgid
+ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
 MailProg=/bin/true
@@ -98,7 +98,9 @@ def cluster(tmp_path_factory):
     try:
         for command in commands:
             with (folder / f"{command[0]}.out").open("w") as log:
-                started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+                # In sessions of their own: SLURM signals the process groups of what it ends.
+                options = {"env": environment, "stdout": log, "stderr": log, "start_new_session": True}
+                started.append(subprocess.Popen(command, **options))
             time.sleep(1)
         idle = lambda: "idle" in run(environment, "sinfo", "--noheader", "--format=%T", check=False)
         wait_for(idle, 60, "".join(path.read_text() for path in folder.glob("slurm*.out")))

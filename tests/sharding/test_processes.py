@@ -49,7 +49,7 @@ def launch(count: int, command: list[str], logs: Path) -> list[subprocess.Popen]
     return started
 
 
-def wait(started: list[subprocess.Popen], logs: Path, timeout: float = 900) -> list[tuple[int, str]]:
+def wait(started: list[subprocess.Popen], logs: Path, timeout: float = 3600) -> list[tuple[int, str]]:
     """Exit status and output of each; none is left running."""
     deadline = time.monotonic() + timeout
     try:
