@@ -51,7 +51,7 @@ def rows_of_batches(
 
     `batches` are of one size that the mesh's devices divide, the same on every host of the mesh.
     """
-    frozen = jax.tree.map(lambda leaf: _everywhere(leaf, replicated(mesh)), frozen)
+    frozen = _everywhere(frozen, replicated(mesh))
     compiled = jax.jit(step, out_shardings=replicated(mesh))
     sharding = batch_sharding(mesh)
     pending = None
@@ -65,10 +65,18 @@ def rows_of_batches(
         yield jax.tree.map(np.asarray, pending[0]), pending[1]
 
 
-def _everywhere(array: jax.Array | np.ndarray, whole: NamedSharding) -> jax.Array:
-    """The same on every device, whether each host holds all of it or, as in training, its part."""
-    held = not isinstance(array, jax.Array) or array.is_fully_addressable
-    return place(array, whole) if held and jax.process_count() > 1 else jax.device_put(array, whole)
+def _everywhere(arrays: PyTree, whole: NamedSharding) -> PyTree:
+    """The same arrays on every device, whether each host holds all of one or, as in training, its part."""
+    if jax.process_count() == 1:
+        return jax.device_put(arrays, whole)
+    held = lambda leaf: not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+    placed = jax.tree.map(lambda leaf: place(leaf, whole) if held(leaf) else leaf, arrays)
+    # In one program: one for each array, on many processes with CPUs, can wait for each other forever.
+    return jax.jit(_same, out_shardings=whole)(placed)
+
+
+def _same(arrays: PyTree) -> PyTree:
+    return arrays
 
 
 def on_each_device(step: Step, mesh: Mesh) -> Step:
