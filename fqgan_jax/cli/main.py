@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _raised_anyway(record: logging.LogRecord) -> bool:
+def _is_not_raised_too(record: logging.LogRecord) -> bool:
     return not (record.exc_info and "orbax" in record.pathname)
 
 
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)
     # Where a checkpoint cannot be written, orbax raises one error, and prints it and those of all its other writes too.
-    absl_logging.get_absl_logger().addFilter(_raised_anyway)
+    absl_logging.get_absl_logger().addFilter(_is_not_raised_too)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine 'async_serialize")
     sys.unraisablehook = _without_closed_loops
