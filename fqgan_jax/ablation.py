@@ -141,7 +141,7 @@ def _text(values: Sequence[float]) -> str:
     """Mean ± deviation over seeds; sizes, which are the same for all, without one."""
     if len(set(values)) == 1:
         return f"{values[0]:.4g}"
-    digits = max(0, 2 - math.floor(math.log10(abs(statistics.mean(values)) + 1e-12)))
+    digits = max(0, 3 - math.floor(math.log10(abs(statistics.mean(values)) + 1e-12)))
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{spread}"
 

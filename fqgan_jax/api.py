@@ -112,13 +112,17 @@ class Generator:
           UserError: an option out of range, or a label that is no class.
         """
         labels = np.asarray(labels, np.int32)
+        self.check_labels(labels)
+        options = sampling_options(self.module.num_codebooks, guidance, temperature, top_k, top_p)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(labels)))
+        return sample_codes(self.module, self.params, keys, jnp.asarray(labels), options)[0]
+
+    def check_labels(self, labels: Int[np.ndarray, " B"]) -> None:
+        """Raises `UserError` where a label is no class."""
         if labels.size and not (labels.min() >= 0 and labels.max() < self.module.num_classes):
             raise UserError(
                 f"Labels must lie between 0 and {self.module.num_classes - 1}; these are {labels.tolist()}."
             )
-        options = sampling_options(self.module.num_codebooks, guidance, temperature, top_k, top_p)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(labels)))
-        return sample_codes(self.module, self.params, keys, jnp.asarray(labels), options)[0]
 
     def class_name(self, label: int) -> str:
         """The class's name, or its number where names are not known."""

@@ -119,6 +119,7 @@ def generator_fields(config, codes: dict) -> dict:
         "channels (the rotary embedding turns pairs by row and by column).",
     )
     check_choice("model.dtype", model.dtype, DTYPES)
+    check_choice("model.remat", model.remat, ("none", "blocks", "full"))
     K, positions = codes["num_codebooks"], codes["grid"][0] * codes["grid"][1]
     check(positions + 1 >= K, f"{K} sub-codebooks need a grid of at least {K - 1} positions; this one has {positions}.")
     return dict(model) | {name: codes[name] for name in ("num_codebooks", "codebook_size", "num_classes", "grid")}

@@ -101,6 +101,7 @@ def generator_defaults() -> ConfigDict:
     model.head_depth = 3  # blocks of the head that predicts a position's K codes
     model.dropout = 0.1  # on input tokens, attention and MLP outputs
     model.swiglu_multiple = 256  # the SwiGLU's hidden width is rounded up to it
+    model.remat = "none"  # what the backward pass computes again: "none", "blocks" or "full" (least memory)
     model.dtype = "bfloat16"  # of the computation; parameters and logits stay float32
 
     config.class_dropout = 0.1  # share of labels replaced by the null class

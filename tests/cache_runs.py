@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import dino_files
+import jax
 import tiny_models
 
 from fqgan_jax.data.cache import Pace
@@ -30,3 +31,9 @@ def write(kind: str, images: Path, out: Path, weights: Path) -> None:
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+def write_as_host(process: int, count: int, port: int, *arguments) -> None:
+    """`write` as one of several hosts."""
+    jax.distributed.initialize(f"localhost:{port}", count, process)
+    write(*arguments)

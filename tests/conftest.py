@@ -5,6 +5,9 @@ import tempfile
 
 # Tiny programs: compiling them takes longer than running them.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
+# For tests that start many processes, which on a busy machine wait long for each other.
+PROCESS_FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=1"
+PROCESS_FLAGS += " --xla_cpu_collective_timeout_seconds=600 --xla_cpu_collective_call_terminate_timeout_seconds=600"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs that several tests build (a run and its resumption, say) are compiled once; set it to keep them between runs.

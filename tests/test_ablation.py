@@ -42,9 +42,9 @@ def test_table(config_file, tmp_path, capsys):
     assert (row["run"], row["K"], row["N"], row["bits per position"]) == ("K=2", "2", "32", "10")
     logs = [read_log(tmp_path / "runs" / "K=2" / f"seed_{seed}") for seed in (0, 1)]
     values = [log[-1]["validation/psnr"] for log in logs]
-    assert row["PSNR (dB)"] == f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+    assert row["PSNR (dB)"] == f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
     usage = [min(log[-1][f"validation/usage/{k}"] for k in (0, 1)) for log in logs]
-    assert row["usage"] == f"{statistics.mean(usage):.3f} ± {statistics.stdev(usage):.3f}"
+    assert row["usage"] == f"{statistics.mean(usage):.4f} ± {statistics.stdev(usage):.4f}"
     rates = [statistics.median(line["images_per_second"] / 8 for line in log if "loss" in line) for log in logs]
     hours = statistics.mean(4 * 8 / rate / 3600 for rate in rates)
     assert float(row["chip-hours"].split()[0]) == pytest.approx(hours, rel=0.01)

@@ -89,8 +89,7 @@ def test_another_tokenizer_does_not_go_on(tokenizer, image_folder, tmp_path, mon
 
 
 def test_ten_and_random_crops_exclude_each_other(capsys):
+    crops = ["--crops", "ten", "--random-crops", "3"]
     with pytest.raises(SystemExit):
-        main(
-            ["tokenize", "--checkpoint", "x", "--data", "photos", "--out", "y", "--crops", "ten", "--random-crops", "3"]
-        )
+        main(["tokenize", "--checkpoint", "x", "--data", "photos", "--out", "y", *crops])
     assert "not allowed with" in capsys.readouterr().err

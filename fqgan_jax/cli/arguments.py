@@ -38,6 +38,15 @@ def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> N
     )
 
 
+def add_tokenizer_config(parser: argparse.ArgumentParser) -> None:
+    """Whose codes a generator takes where its config names no code cache."""
+    parser.add_argument(
+        "--tokenizer-config",
+        default="configs/tokenizer_imagenet.py",
+        help="for generators without data.codes: whose sub-codebooks and grid they take (default: %(default)s, K = 2)",
+    )
+
+
 def add_data(parser: argparse.ArgumentParser) -> None:
     """An image source and its split."""
     parser.add_argument("--data", required=True, help=SOURCE)

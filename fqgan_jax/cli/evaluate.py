@@ -80,10 +80,13 @@ def run(options) -> None:
     from fqgan_jax.evaluation.frozen import load_frozen
     from fqgan_jax.evaluation.reference import save_statistics
     from fqgan_jax.evaluation.report import write_evaluation_report
+    from fqgan_jax.sharding.processes import is_first
 
     frozen = load_frozen(options.inception, lpips=bool(options.checkpoint and options.data))
     if options.save_statistics and frozen.inception is None:
         raise UserError(frozen.missing["inception"])
+    if not is_first():  # of many processes one writes
+        options.out = options.save_statistics = options.report = None
     measure = _generator if options.tokenizer else _tokenizer if options.checkpoint else _images
     measured, pictures = measure(options, frozen)
     evaluation = measured.evaluation

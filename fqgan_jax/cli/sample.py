@@ -29,26 +29,39 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
-    import jax
+    import jax.numpy as jnp
     import numpy as np
-    from tqdm import tqdm
 
     from fqgan_jax.api import load_generator, load_tokenizer
     from fqgan_jax.evaluation.figures import image_rows, save_picture, to_uint8
+    from fqgan_jax.evaluation.generator_evaluation import sampling_step
+    from fqgan_jax.sampling import sampling_options
+    from fqgan_jax.sharding.passes import rows_of_examples
+    from fqgan_jax.sharding.processes import is_first
 
     generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
     generator.check_tokenizer(tokenizer)
     classes = options.labels or list(range(min(10, generator.module.num_classes)))
     labels = np.repeat(np.array(classes, np.int32), options.per_class)
-    choices = sampling_choices(options)
+    generator.check_labels(labels)
+    choices = sampling_options(generator.module.num_codebooks, **sampling_choices(options))
+
+    def batches(size: int):
+        for first in range(0, len(labels), size):
+            index = np.arange(first, first + size, dtype=np.int32)
+            yield {"index": index, "label": np.resize(labels[first:], size), "mask": np.float32(index < len(labels))}
+
+    arguments = {"generator": generator.params, "options": choices, "seed": jnp.uint32(options.seed)}
+    step, count = sampling_step(generator.module), len(labels)
     images = []
-    for first in tqdm(range(0, len(labels), options.batch_size), desc="sample"):
-        part = labels[first : first + options.batch_size]
-        # The last batch is filled up so that nothing is compiled twice.
-        padded = np.resize(part, options.batch_size)
-        codes = generator.sample(padded, key=jax.random.key(options.seed), first=first, **choices)
-        images.append(np.asarray(tokenizer.decode(codes))[: len(part)])
+    for rows in rows_of_examples(step, arguments, batches, options.batch_size, count, "sample"):
+        codes = rows["codes"]
+        # The last ones are filled up so that nothing is compiled twice.
+        padded = np.resize(codes, (len(images[0]) if images else len(codes), *codes.shape[1:]))
+        images.append(np.asarray(tokenizer.decode(padded))[: len(codes)])
     images = np.concatenate(images)
+    if not is_first():
+        return
     folder = out_folder(options.out)
     for i, (label, image) in enumerate(zip(labels, images, strict=True)):
         name = f"{generator.class_name(label)}_{i % options.per_class:03d}.png".replace(" ", "_").replace("/", "_")

@@ -27,7 +27,6 @@ def add_arguments(parser) -> None:
     crops = parser.add_mutually_exclusive_group()
     crops.add_argument(
         "--crops",
-        default="ten",
         choices=("ten", "center"),
         help="ten: corners, centre and their mirror images of a 1.1 times larger square, as published (default); "
         "center: one",
@@ -48,7 +47,7 @@ def run(options) -> None:
 
     tokenizer = load_tokenizer(options.checkpoint)
     source = open_source(options.data, options.split, options.validation_fraction, options.data_dir)
-    crops = options.random_crops or options.crops
+    crops = options.random_crops or options.crops or "ten"
     pace = Pace(options.batch_size, options.workers, options.images_per_shard)
     where = {"seed": options.seed, "name": options.data, "split": options.split}
     with stoppable():

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,8 +127,9 @@ def write_cache(work: CachePass, folder: ShardFolder, pace: Pace) -> tuple[dict,
             images = lambda of: sum(part.stop - part.start for part in of)
             title = folder.command.removeprefix("fqgan ")
             with tqdm(total=images(mine), initial=images(mine) - images(left), desc=title, unit="image") as progress:
-                for part, groups in groupby(_computed(work, left, pace), key=lambda computed: computed[0]):
-                    folder.write(part, partial(_write_records, work, groups, skipped, progress))
+                computed = _computed(work, left, pace)
+                for part in left:
+                    folder.write(part, partial(_write_records, work, part, computed, skipped, progress))
             sync_global_devices("shards written")
             if process == 0:
                 folder.finish(json.dumps(_manifest(work, folder, parts, plan), indent=1))
@@ -138,8 +139,8 @@ def write_cache(work: CachePass, folder: ShardFolder, pace: Pace) -> tuple[dict,
     return manifest, skipped
 
 
-def _computed(work: CachePass, parts: Sequence[Part], pace: Pace) -> Iterator[tuple[Part, list[Example], PyTree]]:
-    """Examples of each shard with their rows, some at a time and in order."""
+def _computed(work: CachePass, parts: Sequence[Part], pace: Pace) -> Iterator[tuple[list[Example], PyTree]]:
+    """Examples with their rows, some of a shard at a time and in order."""
     # This host's devices alone: hosts do not wait for each other.
     mesh = make_mesh({"data": -1, "fsdp": 1}, jax.local_devices())
     images = max(1, pace.batch_size // work.crops) * mesh.size
@@ -153,10 +154,10 @@ def _computed(work: CachePass, parts: Sequence[Part], pace: Pace) -> Iterator[tu
                 for row, example in zip(pixels, group, strict=False):
                     if example.crops:
                         row[:] = example.crops.images
-                yield {"image": pixels.reshape(-1, *pixels.shape[2:])}, (part, group)
+                yield {"image": pixels.reshape(-1, *pixels.shape[2:])}, group
 
-    for rows, (part, group) in rows_of_batches(on_each_device(work.step, mesh), work.frozen, batches(), mesh):
-        yield part, group, jax.tree.map(lambda leaf: leaf.reshape(images, work.crops, *leaf.shape[1:]), rows)
+    for rows, group in rows_of_batches(on_each_device(work.step, mesh), work.frozen, batches(), mesh):
+        yield group, jax.tree.map(lambda leaf: leaf.reshape(images, work.crops, *leaf.shape[1:]), rows)
 
 
 def _examples(work: CachePass, indices: Sequence[int], num_threads: int) -> Iterator[Example]:
@@ -172,12 +173,19 @@ def _examples(work: CachePass, indices: Sequence[int], num_threads: int) -> Iter
 
 
 def _write_records(
-    work: CachePass, groups: Iterator[tuple[Part, list[Example], PyTree]], skipped: Skipped, progress: tqdm, path: Path
+    work: CachePass,
+    part: Part,
+    computed: Iterator[tuple[list[Example], PyTree]],
+    skipped: Skipped,
+    progress: tqdm,
+    path: Path,
 ) -> dict:
-    """Writes a file of records; returns what its note says."""
-    count, reasons = 0, {}
+    """Writes a file of a shard's records, the next ones of `computed`; returns what its note says."""
+    count, left, reasons = 0, part.stop - part.start, {}
     with record_writer(path, "group_size:1,uncompressed") as write:
-        for _, group, rows in groups:
+        while left:
+            group, rows = next(computed)
+            left -= len(group)
             for position, example in enumerate(group):
                 if example.crops is None:
                     name = relative_name(work.source, example.index)
@@ -207,15 +215,15 @@ def _manifest(work: CachePass, folder: ShardFolder, parts: Sequence[Part], plan:
     return work.settings | sums | {"skipped": skipped, "shards": notes, "plan": plan}
 
 
-def read_manifest(folder: Path, name: str, command: str) -> dict:
-    """A cache's manifest.
+def read_manifest(folder: Path, name: str, what: str, command: str) -> dict:
+    """The manifest of a cache, called `what` and written by a `command`.
 
     Raises:
       UserError: none there, or a damaged one.
     """
     path = folder / name
     if not path.is_file():
-        raise UserError(f"{folder} holds no finished cache ({name}): write one with {command} --out {folder}.")
+        raise UserError(f"{folder} holds no {what}: write one with {command} --out {folder}, or let it finish.")
     try:
         manifest = json.loads(path.read_text())
         if not isinstance(manifest["shards"], list):

@@ -71,7 +71,7 @@ class CodeCache:
     """Random access to a code cache."""
 
     def __init__(self, folder: Path):
-        content = read_manifest(folder, MANIFEST, "fqgan tokenize")
+        content = read_manifest(folder, MANIFEST, "code cache", "fqgan tokenize")
         names = [field.name for field in dataclasses.fields(CodesManifest)]
         try:
             fields = {name: content[name] for name in names}

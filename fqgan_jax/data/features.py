@@ -46,7 +46,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.manifest = read_manifest(folder, MANIFEST, "fqgan features")
+        self.manifest = read_manifest(folder, MANIFEST, "feature cache", "fqgan features")
         try:
             self.image_size, self.augmentations = self.manifest["image_size"], self.manifest["augmentations"]
             self.full_decode = self.manifest["decode"] == "full"

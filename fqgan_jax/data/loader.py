@@ -156,14 +156,22 @@ def evaluation_batches(
     source: Source, image_size: int, batch_size: int, skipped: Skipped, limit: int | None = None
 ) -> Iterator[Batch]:
     """Every image once, fully decoded, centre-cropped, in order; "mask" is 0 where the last batch is filled up."""
-    pending: list[Batch] = []
-    for index in range(min(len(source), limit or len(source))):
+
+    def example(index: int) -> Batch | str:
         try:
             crop = transforms.center_crop(source.read(index), image_size)
         except UnreadableImage as error:
-            skipped.add(source.name(index), str(error))
+            return str(error)
+        return {"image": crop, "label": np.int32(source.label(index)), "mask": np.float32(1)}
+
+    count = min(len(source), limit or len(source))
+    options = grain.ReadOptions(num_threads=16, prefetch_buffer_size=64)
+    pending: list[Batch] = []
+    for index, read in enumerate(grain.MapDataset.range(count).map(example).to_iter_dataset(options)):
+        if isinstance(read, str):
+            skipped.add(source.name(index), read)
             continue
-        pending.append({"image": crop, "label": np.int32(source.label(index)), "mask": np.float32(1)})
+        pending.append(read)
         if len(pending) == batch_size:
             yield _stack(pending)
             pending = []

@@ -16,6 +16,9 @@ from fqgan_jax.models.quantizer import lookup
 
 _INIT = nn.initializers.normal(0.02)
 
+# What is kept of a block for the backward pass, beside its input: products with weights (not those within attention).
+_KEPT = {"blocks": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+
 
 def rotary_table(grid: tuple[int, int], head_width: int, base: float = 10000.0) -> Float[Array, "T1 pairs 2"]:
     """Cosines and sines per position: half the rotation pairs turn with the row, half with the column.
@@ -53,6 +56,13 @@ class Cache:
     values: Float[Array, "L B T H c"]
     length: Int[Array, ""]
 
+    def put(self, layer: Int[Array, ""], keys: Float[Array, "B 1 H c"], values: Float[Array, "B 1 H c"]) -> "Cache":
+        """With a layer's keys and values of the next position, written in place."""
+        write = lambda stacked, new: jax.lax.dynamic_update_slice(
+            stacked, new[None].astype(stacked.dtype), (layer, 0, self.length, 0, 0)
+        )
+        return self.replace(keys=write(self.keys, keys), values=write(self.values, values))
+
 
 class FARBlock(nn.Module):
     """x + Attention(RMSNorm x), then x + SwiGLU(RMSNorm x); causal, rotary positions, no biases."""
@@ -67,27 +77,28 @@ class FARBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T D"], cached: tuple[Array, Array] | None, index: Array, table: Array, train: bool
-    ) -> tuple[Float[Array, "B T D"], tuple[Array, Array] | None]:
-        """With `cached` keys and values, x holds the one position `index`; without, all positions from 0."""
+        self, carry: tuple[Float[Array, "B T D"], Cache | None], layer: Int[Array, ""], table: Array, train: bool
+    ) -> tuple[tuple[Float[Array, "B T D"], Cache | None], None]:
+        """With a cache, x holds the one position that follows it; without, all positions from 0."""
+        x, cache = carry
         dense = lambda width, name: nn.Dense(width, use_bias=False, kernel_init=_INIT, dtype=self.dtype, name=name)
         norm = lambda name: nn.RMSNorm(epsilon=1e-5, dtype=self.dtype, name=name)
         B, T, D = x.shape
         qkv = dense(3 * D, "qkv")(norm("attention_norm")(x)).reshape(B, T, 3, self.num_heads, D // self.num_heads)
         query, key, value = rotate(qkv[:, :, 0], table), rotate(qkv[:, :, 1], table), qkv[:, :, 2]
-        if cached is None:
+        if cache is None:
             y = jax.nn.dot_product_attention(query, key, value, is_causal=True)
         else:
-            key = jax.lax.dynamic_update_slice_in_dim(cached[0], key.astype(cached[0].dtype), index, axis=1)
-            value = jax.lax.dynamic_update_slice_in_dim(cached[1], value.astype(cached[1].dtype), index, axis=1)
-            cached = key, value
-            past: Bool[Array, "1 1 1 T"] = (jnp.arange(key.shape[1]) <= index)[None, None, None]
-            y = jax.nn.dot_product_attention(query, key.astype(query.dtype), value.astype(query.dtype), mask=past)
+            # All layers' caches are carried: handed over layer by layer, each would be copied at every position.
+            cache = cache.put(layer, key, value)
+            keys, values = (stacked[layer].astype(query.dtype) for stacked in (cache.keys, cache.values))
+            past: Bool[Array, "1 1 1 T"] = (jnp.arange(keys.shape[1]) <= cache.length)[None, None, None]
+            y = jax.nn.dot_product_attention(query, keys, values, mask=past)
         x = x + self.drop(dense(D, "out")(y.reshape(B, T, D)), deterministic=not train)
         y = norm("mlp_norm")(x)
         hidden = swiglu_width(D, self.swiglu_multiple)
         y = nn.swish(dense(hidden, "gate")(y)) * dense(hidden, "up")(y)
-        return x + self.drop(dense(D, "down")(y), deterministic=not train), cached
+        return (x + self.drop(dense(D, "down")(y), deterministic=not train), cache), None
 
 
 class FARLayers(nn.Module):
@@ -97,23 +108,26 @@ class FARLayers(nn.Module):
     num_heads: int
     swiglu_multiple: int
     dropout: float
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"], cache: Cache | None, table: Array, train: bool = False):
         """All positions without a cache, or the next one with it; returns the outputs and the new cache."""
+        block = FARBlock
+        if self.remat != "none" and cache is None:
+            # Inside a scan nothing is merged with the forward pass anyway; `train` is Python's.
+            block = nn.remat(FARBlock, prevent_cse=False, static_argnums=(4,), policy=_KEPT[self.remat])
         stack = nn.scan(
-            FARBlock,
+            block,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast),
             length=self.depth,
         )
         blocks = stack(self.num_heads, self.swiglu_multiple, self.dropout, self.dtype, name="blocks")
-        if cache is None:
-            return blocks(x, None, jnp.int32(0), table, train)[0], None
-        x, (keys, values) = blocks(x, (cache.keys, cache.values), cache.length, table, train)
-        return x, Cache(keys, values, cache.length + 1)
+        (x, cache), _ = blocks((x, cache), jnp.arange(self.depth), table, train)
+        return x, cache and cache.replace(length=cache.length + 1)
 
     def empty_cache(self, batch_size: int, length: int, width: int) -> Cache:
         """A cache with room for `length` positions, in the compute dtype."""
@@ -131,6 +145,8 @@ class FAR(nn.Module):
       width, depth, num_heads, head_depth: backbone and head transformer (both of the same width and heads).
       dropout: on input tokens, attention and MLP outputs.
       swiglu_multiple: the SwiGLU's hidden width is rounded up to it.
+      remat: what the backward pass computes again: "none", "blocks" (all but products with weights) or "full" (all but
+        the blocks' inputs).
       dtype: of the computation; parameters and logits stay float32.
     """
 
@@ -144,6 +160,7 @@ class FAR(nn.Module):
     head_depth: int = 3
     dropout: float = 0.1
     swiglu_multiple: int = 256
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     def setup(self):
@@ -151,7 +168,7 @@ class FAR(nn.Module):
         self.class_table = self.param("class_table", _INIT, (self.num_classes + 1, D))
         self.code_tables = self.param("code_tables", _INIT, (K, N, D))
         self.aggregate = nn.Dense(D, kernel_init=_INIT, dtype=self.dtype)
-        layers = (self.num_heads, self.swiglu_multiple, self.dropout, self.dtype)
+        layers = (self.num_heads, self.swiglu_multiple, self.dropout, self.remat, self.dtype)
         self.backbone = FARLayers(self.depth, *layers)
         self.head = FARLayers(self.head_depth, *layers)
         self.norm = nn.RMSNorm(epsilon=1e-5, dtype=self.dtype)

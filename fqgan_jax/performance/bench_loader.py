@@ -1,7 +1,9 @@
-"""Images a second of the training loader, beside a PyTorch `DataLoader` with the same augmentation in PIL."""
+"""Images a second of the training loader, and of a PyTorch `DataLoader` with the same augmentation in PIL."""
 
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -13,38 +15,51 @@ from fqgan_jax.data.sources import Source
 from fqgan_jax.data.transforms import random_side, resize_shorter_side
 from fqgan_jax.extras import import_extra
 
-FLOATS, BYTES = "PyTorch, float32", "PyTorch, uint8"
+OURS, FLOATS, BYTES = "this loader", "PyTorch, float32", "PyTorch, uint8"
 WARM_UP = 8  # batches before the clock starts: more than either loader holds ready
 
 
 def bench_loader(source: Source, data, steps: int, torch_workers: int = 2, rounds: int = 3) -> dict[str, float]:
     """Times the loaders in turn, `rounds` times each, over `steps` batches of images and labels.
 
-    This loader serves uint8, which the device converts. PyTorch's is timed twice: with float32 `[3, H, W]` in [-1, 1],
-    as its networks take them and torchvision's ToTensor and Normalize make them, and with bare uint8 arrays.
+    This loader serves uint8, which the device converts. PyTorch's, where it is installed, is timed twice: with float32
+    `[3, H, W]` in [-1, 1], as its networks take them and torchvision's ToTensor and Normalize make them, and with bare
+    uint8 arrays.
 
     Args:
       data: the config's part of that name: image_size, batch_size, num_threads, num_workers, full_decode.
 
-    Returns the median images a second of each, and how many times as fast this loader is.
-
-    Raises:
-      UserError: PyTorch is not installed.
+    Returns the median images a second of each and their range, and how many times as fast this loader is.
     """
-    rates: dict[str, list[float]] = {"this loader": [], FLOATS: [], BYTES: []}
+    others = (FLOATS, BYTES) if find_spec("torch") else ()
+    rates: dict[str, list[float]] = {name: [] for name in (OURS, *others)}
     reading = {"num_threads": data.num_threads, "num_workers": data.num_workers, "full_decode": data.full_decode}
     for seed in range(rounds):
         ours = image_batches(source, data.image_size, data.batch_size, seed, 0, Skipped(), **reading)
-        rates["this loader"].append(_rate(ours, data.batch_size, steps))
+        rates[OURS].append(_rate(ours, data.batch_size, steps))
         del ours  # ends its threads and processes
-        for kind in (FLOATS, BYTES):
+        for kind in others:
             images = PillowImages(source, data.image_size, floats=kind == FLOATS)
             theirs = torch_batches(images, data.batch_size, WARM_UP + steps, torch_workers)
             rates[kind].append(_rate(theirs, data.batch_size, steps))
             del theirs
-    medians = {name: median(values) for name, values in rates.items()}
-    values = {f"{name} (images/s)": rate for name, rate in medians.items()}
-    return values | {f"times as fast as {kind}": medians["this loader"] / medians[kind] for kind in (FLOATS, BYTES)}
+    values = {}
+    for name, each in rates.items():
+        values |= {f"{name} (images/s)": median(each), f"{name}, slowest": min(each), f"{name}, fastest": max(each)}
+    ratio = lambda kind: median(rates[OURS]) / median(rates[kind])
+    return values | {f"times as fast as {kind}": ratio(kind) for kind in others}
+
+
+def synthetic_folder(folder: Path, count: int = 64, size: tuple[int, int] = (500, 375)) -> Path:
+    """Writes JPEG files of soft noise, of ImageNet's usual size, in two classes; returns the folder."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        soft = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        noise = rng.integers(-12, 13, (size[1], size[0], 3))
+        pixels = np.clip(np.asarray(soft, np.int16) + noise, 0, 255).astype(np.uint8)
+        (folder / f"class{i % 2}").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"class{i % 2}" / f"{i:03d}.jpg", quality=95)
+    return folder
 
 
 def _rate(batches: Iterator, batch_size: int, steps: int) -> float:

@@ -3,12 +3,14 @@
 `jax.distributed` does the work. It ends a process that waits in vain without a word, so a roll call goes before it.
 """
 
+import itertools
 import json
 import os
 import socket
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import jax
@@ -18,7 +20,9 @@ from jax.experimental import multihost_utils
 
 from fqgan_jax.errors import UserError
 
+COMPILE_TIMEOUT = 3600  # seconds in which all processes have compiled a training step
 LEAVE_TIMEOUT = 10  # seconds in which processes that all fail alike come together
+_meetings = itertools.count()  # each barrier has a name of its own, the same on all processes
 
 
 def start(
@@ -158,6 +162,24 @@ def is_first() -> bool:
 def agreed_to_stop(step: int) -> bool:
     """Whether SIGTERM reached any process and this is the step that all agreed on to stop at; call it at every step."""
     return multihost_utils.reached_preemption_sync_point(step)
+
+
+def compiled_together(step: Callable) -> Callable:
+    """The jitted function; of many processes each compiles it at its first call and then waits for the others.
+
+    They compile at different speeds, and collectives on CPUs give up when one is half a minute late.
+    """
+    if not are_many():
+        return step
+    compiled = []
+
+    def run(*arguments):
+        if not compiled:
+            compiled.append(step.lower(*arguments).compile())
+            distributed.global_state.client.wait_at_barrier(f"compiled {next(_meetings)}", COMPILE_TIMEOUT * 1000)
+        return compiled[0](*arguments)
+
+    return run
 
 
 def leave(code: int) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fqgan_jax import api
 from fqgan_jax.build import build_generator, check, generator_fields
-from fqgan_jax.data.codes import CodeCache, code_batches
+from fqgan_jax.data.codes import CodeCache, CodesManifest, code_batches
 from fqgan_jax.data.loader import Batch
 from fqgan_jax.data.sources import Skipped
 from fqgan_jax.errors import UserError
@@ -36,11 +36,14 @@ class GeneratorTask:
     kind = "generator"
     headline = "loss"
 
-    def __init__(self, config, num_devices: int):
+    def __init__(self, config, num_devices: int, manifest: CodesManifest | None = None):
+        """`manifest` stands for the code cache's in plans and benchmarks, which read no codes."""
         self.config = config
-        check(bool(config.data.codes), "data.codes is empty: name the folder that fqgan tokenize wrote.")
-        self.cache = CodeCache(Path(config.data.codes))
-        manifest = self.cache.manifest
+        if manifest is None:
+            check(bool(config.data.codes), "data.codes is empty: name the folder that fqgan tokenize wrote.")
+            self.cache = CodeCache(Path(config.data.codes))
+            manifest = self.cache.manifest
+        self.manifest = manifest
         sizes = {"num_codebooks": manifest.num_codebooks, "codebook_size": manifest.codebook_size}
         sizes |= {"num_classes": len(manifest.class_names), "grid": manifest.grid}
         self.fields = generator_fields(config, sizes)
@@ -59,7 +62,7 @@ class GeneratorTask:
         if not path:
             return None
         tokenizer = api.load_tokenizer(path)
-        if tokenizer.fingerprint != self.cache.manifest.tokenizer:
+        if tokenizer.fingerprint != self.manifest.tokenizer:
             raise UserError(
                 f"The code cache {self.config.data.codes} was written by another tokenizer than {path}: "
                 "tokenize again with this one, or name the one that wrote it."
@@ -68,8 +71,8 @@ class GeneratorTask:
 
     def description(self) -> dict:
         """What is saved beside the parameters, so that a checkpoint describes itself."""
-        manifest = self.cache.manifest
-        return {"fields": self.fields, "class_names": manifest.class_names, "tokenizer": manifest.tokenizer}
+        codes = self.manifest
+        return {"fields": self.fields, "class_names": codes.class_names, "tokenizer": codes.tokenizer}
 
     def init(self, key: jax.Array) -> TrainState:
         """A fresh state."""

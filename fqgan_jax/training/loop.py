@@ -66,6 +66,7 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     checkpoints = Checkpoints(workdir, kept.keep_checkpoints, kept.keep_every, kept.keep_best)
     state, step = _start(task, config.seed, mesh, checkpoints)
     task_step = compiled_step(task, jax.tree.map(lambda leaf: leaf.sharding, state), mesh)
+    task_step = processes.compiled_together(task_step)
     log = RunLog(workdir, step, writes=processes.is_first())
     if step == 0 and processes.is_first():
         _write_overview(state, workdir)
@@ -130,7 +131,8 @@ def _start(task: Task, seed: int, mesh, checkpoints: Checkpoints) -> tuple[Train
     shapes = jax.eval_shape(lambda: task.init(jax.random.key(seed)))
     sharding = state_sharding(shapes, mesh)
     if checkpoints.latest_step() is None:
-        return jax.jit(lambda: task.init(jax.random.key(seed)), out_shardings=sharding)(), 0
+        init = jax.jit(lambda: task.init(jax.random.key(seed)), out_shardings=sharding)
+        return processes.compiled_together(init)(), 0
     abstract = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, sharding
     )

@@ -93,7 +93,13 @@ def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, t
         ("train --config configs/demo_generator.py --workdir {tmp}/w --config.data.codes={tmp}", "no code cache"),
         ("demo --data {tmp} --workdir {tmp}/w", "holds no images"),
         ("sample --checkpoint {tmp} --tokenizer {tmp} --out {tmp}/o", "holds no model"),
-        ("bench loader", "fqgan bench loader needs --data"),
+        ("bench tokenizer-train --config configs/demo_generator.py", "needs a tokenizer's config"),
+        ("features --teacher dino --data photos --out {tmp}/o", "choose one of clip-vit-base-patch16"),
+        (
+            "features --teacher hog --teacher dinov2-small --data photos --out {tmp}/o",
+            "fqgan weights fetch dinov2-small",
+        ),
+        ("features --teacher hog --data photos --out {tmp}", "holds other files (thesis.tex)"),
         ("prepare {tmp}/none {tmp}/o", "There is no folder"),
         ("prepare tfds:none {tmp}/o --data-dir {tmp}", "There is no prepared dataset"),
         ("data {tmp}", "holds no images"),
@@ -102,6 +108,7 @@ def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, t
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(command, message, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "thesis.tex").write_text("years of work")
     assert main(command.format(tmp=tmp_path).split()) == 2
     error = capsys.readouterr().err
     assert message in error

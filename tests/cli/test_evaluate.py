@@ -44,8 +44,8 @@ def test_models(trained_tokenizer, trained_generator, image_folder, tmp_path, st
     command = ["evaluate", "--checkpoint", str(trained_tokenizer), "--data", str(image_folder), "--out", str(out)]
     assert main([*command, "--count", "9", "--report", str(tmp_path / "report")]) == 0
     page = (tmp_path / "report" / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 5
-    assert page.count("src=") == 5
+    assert page.count('src="data:image/png;base64,') == 7
+    assert page.count("src=") == 7
     assert f"{json.loads(out.read_text())['results']['psnr']:.6g}" in page
     content = json.loads(out.read_text())
     assert {"rfid", "inception_score", "psnr", "ssim", "usage/0", "perplexity/1"} <= content["results"].keys()

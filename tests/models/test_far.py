@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fqgan_jax.losses.tokens import next_code_loss
 from fqgan_jax.models.far import FAR, rotary_table, rotate, swiglu_width
 from fqgan_jax.sampling import sample_codes, sampling_options
 
@@ -80,3 +81,19 @@ def test_dropout_acts_in_training_only():
     apply = lambda seed: module.apply({"params": params}, codes, labels, True, rngs={"dropout": jax.random.key(seed)})
     np.testing.assert_array_equal(apply(0), apply(0))
     assert np.abs(apply(0) - apply(1)).max() > 1e-3
+
+
+@pytest.mark.parametrize("remat", ["blocks", "full"])
+def test_computing_again_changes_neither_loss_nor_gradients(remat):
+    module, params, codes, labels = make(2)
+
+    def loss(params, module):
+        dropout = {"dropout": jax.random.key(5)}
+        logits = module.apply({"params": params}, codes, labels, True, rngs=dropout)
+        return jnp.mean(next_code_loss(logits, codes))
+
+    step = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    (expected, gradients), (value, again) = (step(params, each) for each in (module, module.clone(remat=remat)))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), again, gradients)
+    assert "remat" in str(jax.make_jaxpr(loss, static_argnums=1)(params, module.clone(remat=remat)))

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import TINY_TOKENIZER, tiny_tokenizer_config
+from conftest import PROCESS_FLAGS, TINY_TOKENIZER, tiny_tokenizer_config
 from processes_script import batches
 
 from fqgan_jax.cli.main import main
@@ -23,6 +23,7 @@ from fqgan_jax.sharding import processes
 from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.loop import train
 
+RATES = {"images_per_second", "images_per_second_per_chip"}
 FIELDS = ("data.batch_size=16", "train.log_every=1")
 MESHES = {
     "data": (),
@@ -37,10 +38,9 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def launch(count: int, command: list[str], logs: Path, devices: int = 4, **environment: str) -> list[subprocess.Popen]:
+def launch(count: int, command: list[str], logs: Path) -> list[subprocess.Popen]:
     """Starts `count` processes of a command; "{address}", "{count}" and "{index}" in it are filled in."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"} | environment
+    environment = os.environ | {"XLA_FLAGS": PROCESS_FLAGS, "JAX_PLATFORMS": "cpu"}
     values, started = {"address": f"localhost:{free_port()}", "count": count}, []
     for index in range(count):
         filled = [part.format(**values, index=index) for part in command]
@@ -49,7 +49,7 @@ def launch(count: int, command: list[str], logs: Path, devices: int = 4, **envir
     return started
 
 
-def wait(started: list[subprocess.Popen], logs: Path, timeout: float = 900) -> list[tuple[int, str]]:
+def wait(started: list[subprocess.Popen], logs: Path, timeout: float = 3600) -> list[tuple[int, str]]:
     """Exit status and output of each; none is left running."""
     deadline = time.monotonic() + timeout
     try:
@@ -79,18 +79,16 @@ def reference(tmp_path_factory):
 def assert_same_losses(log: list[dict], reference: list[dict]):
     assert [line["step"] for line in log] == [line["step"] for line in reference]
     for ours, theirs in zip(log, reference, strict=True):
-        names = sorted(ours.keys() - {"images_per_second"})
-        assert names == sorted(theirs.keys() - {"images_per_second"})
+        names = sorted(ours.keys() - RATES)
+        assert names == sorted(theirs.keys() - RATES)
         np.testing.assert_allclose([ours[name] for name in names], [theirs[name] for name in names], 1e-5, 1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
-def test_many_processes_train_like_one_on_every_mesh(count, reference, tmp_path):
-    jobs = [{"name": name, "config": tiny_tokenizer_config(*FIELDS, *mesh)} for name, mesh in MESHES.items()]
-    work(count, jobs, tmp_path)
-    for name in MESHES:
-        assert_same_losses(read_log(tmp_path / name), reference)
+@pytest.mark.parametrize("mesh", MESHES)
+def test_two_processes_train_like_one_on_every_mesh(mesh, reference, tmp_path):
+    work(2, [{"name": mesh, "config": tiny_tokenizer_config(*FIELDS, *MESHES[mesh])}], tmp_path)
+    assert_same_losses(read_log(tmp_path / mesh), reference)
 
 
 @pytest.mark.slow
@@ -243,3 +241,28 @@ def test_only_an_environment_of_many_processes_starts_them(environment, expected
         monkeypatch.setenv(name, value)
     processes.start()
     assert called == initialized == ([expected] if expected else [])
+
+
+@pytest.mark.slow
+def test_evaluations_and_codes_of_many_processes_are_those_of_one(trained_tokenizer, image_folder, tmp_path):
+    data = ["--checkpoint", str(trained_tokenizer), "--data", str(image_folder), "--batch-size", "8"]
+    evaluate, tokenize = ["evaluate", *data, "--out"], ["tokenize", *data, "--out"]
+    assert main([*evaluate, str(tmp_path / "one.json")]) == 0
+    assert main([*tokenize, str(tmp_path / "one")]) == 0
+    program = ["-m", "fqgan_jax.cli.main"]
+    for command, out in ((evaluate, "two.json"), (tokenize, "two")):
+        (first, output), (second, other_output) = wait(
+            launch(2, [*program, *command, str(tmp_path / out), *WHO], tmp_path), tmp_path
+        )
+        assert (first, second) == (0, 0), output + other_output
+        assert f"-> {tmp_path / out}" in output
+        assert "->" not in other_output
+    one, two = (json.loads((tmp_path / name).read_text())["results"] for name in ("one.json", "two.json"))
+    assert one.keys() == two.keys()
+    np.testing.assert_allclose([one[name] for name in one], [two[name] for name in one], 1e-5)
+    # The codes lie in shards: each process writes its own, with the bytes that one process writes.
+    files = [
+        {path.name: path.read_bytes() for path in (tmp_path / out).glob("*.array_record")} for out in ("one", "two")
+    ]
+    assert files[0]
+    assert files[0] == files[1]

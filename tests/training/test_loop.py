@@ -1,9 +1,12 @@
 """The loop: exact resumption, the same numbers on any number of devices, learning, foreign work folders."""
 
+from contextlib import ExitStack
+
 import jax
 import numpy as np
 import pytest
 from conftest import tiny_generator_config, tiny_tokenizer_config
+from jax._src.array import ArrayImpl
 from safetensors.numpy import load_file
 
 from fqgan_jax.cli.main import main
@@ -13,7 +16,7 @@ from fqgan_jax.models.discriminator import PatchDiscriminator
 from fqgan_jax.sharding import rules
 from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
-from fqgan_jax.training import metrics
+from fqgan_jax.training import loop, metrics
 from fqgan_jax.training.checkpoints import Checkpoints, load_inference_params
 from fqgan_jax.training.generator_task import GeneratorTask
 from fqgan_jax.training.logging import read_log
@@ -92,6 +95,42 @@ def test_eight_devices_give_the_numbers_of_one(kind, axes, request, monkeypatch)
         )
     one = losses(task, {"data": 1}, jax.devices()[:1])
     np.testing.assert_allclose(losses(task, axes, jax.devices()), one, rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_goes_to_or_from_the_host_between_log_lines(tmp_path, monkeypatch):
+    guard, read, compute, compiled = ExitStack(), ArrayImpl._value, metrics.compute, loop.compiled_step
+    guarded, steps = [], []
+
+    def guarded_step(*arguments):
+        step = compiled(*arguments)
+
+        def run(*arguments):
+            if steps:  # not the compilation
+                guarded.append(guard.enter_context(jax.transfer_guard("disallow")))  # explicit transfers are allowed
+            steps.append(step(*arguments))
+            return steps[-1]
+
+        return run
+
+    def unguarded_compute(collected):
+        guard.close()
+        guarded.clear()
+        return compute(collected)
+
+    def checked_read(array):  # the guard does not see reads on CPU, where they cost no transfer
+        assert not guarded, "an array is read on the host"
+        return read.fget(array)
+
+    monkeypatch.setattr(loop, "compiled_step", guarded_step)
+    monkeypatch.setattr(metrics, "compute", unguarded_compute)
+    monkeypatch.setattr(ArrayImpl, "_value", property(checked_read))
+    train(tiny_tokenizer_config("train.log_every=4", "train.checkpoint_every=4"), tmp_path)
+    assert len(steps) == 4
+    assert not guarded
+    guarded.append(None)
+    with pytest.raises(AssertionError, match="read on the host"):
+        float(jax.numpy.ones(()))
+    guarded.clear()
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "generator"])

@@ -1,0 +1,65 @@
+"""Peak figures of accelerator chips: one table, from their makers' pages."""
+
+import dataclasses
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What one chip can do at most.
+
+    Attributes:
+      flops: dense bfloat16 operations a second.
+      memory: bytes of its memory (HBM).
+      bandwidth: bytes a second between chip and memory.
+      interconnect: bytes a second that it can send to its neighbours, all links together, one way.
+    """
+
+    name: str
+    flops: float
+    memory: float
+    bandwidth: float
+    interconnect: float
+
+
+# TPUs: Google Cloud documentation, pages "TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e", tables of the architecture;
+# their memory is in GiB. Interconnect is half of the bidirectional figure: v4 has 6 links of 50 GB/s, v5e 4 of 50,
+# v5p 6 of 100, v6e 4 of 100. All is certain but v6e's interconnect (older pages say 3584 Gbit/s).
+# GPUs: NVIDIA's datasheets "A100 Tensor Core GPU" (SXM), "H100 Tensor Core GPU" (SXM), "H200 Tensor Core GPU", without
+# sparsity, memory in GB; interconnect is half of NVLink's bidirectional figure. All is certain.
+_TERA, _GIGA, _GIB = 1e12, 1e9, 2**30
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        Chip("TPU v4", 275 * _TERA, 32 * _GIB, 1228 * _GIGA, 300 * _GIGA),
+        Chip("TPU v5e", 197 * _TERA, 16 * _GIB, 819 * _GIGA, 200 * _GIGA),
+        Chip("TPU v5p", 459 * _TERA, 95 * _GIB, 2765 * _GIGA, 600 * _GIGA),
+        Chip("TPU v6e", 918 * _TERA, 32 * _GIB, 1640 * _GIGA, 400 * _GIGA),
+        Chip("A100 40GB", 312 * _TERA, 40 * _GIGA, 1555 * _GIGA, 300 * _GIGA),
+        Chip("A100 80GB", 312 * _TERA, 80 * _GIGA, 2039 * _GIGA, 300 * _GIGA),
+        Chip("H100 SXM", 989 * _TERA, 80 * _GIGA, 3350 * _GIGA, 450 * _GIGA),
+        Chip("H200", 989 * _TERA, 141 * _GIGA, 4800 * _GIGA, 450 * _GIGA),
+    )
+}
+
+# `jax.Device.device_kind` as the runtimes spell it.
+_KINDS = {
+    "TPU v4": "TPU v4",
+    "TPU v5 lite": "TPU v5e",
+    "TPU v5e": "TPU v5e",
+    "TPU v5": "TPU v5p",
+    "TPU v5p": "TPU v5p",
+    "TPU v6 lite": "TPU v6e",
+    "TPU v6e": "TPU v6e",
+    "NVIDIA A100-SXM4-40GB": "A100 40GB",
+    "NVIDIA A100-SXM4-80GB": "A100 80GB",
+    "NVIDIA H100 80GB HBM3": "H100 SXM",
+    "NVIDIA H200": "H200",
+}
+
+
+def chip_of(device: jax.Device) -> Chip | None:
+    """The chip of a device, None where the table has no entry (a CPU, for one)."""
+    name = _KINDS.get(device.device_kind)
+    return name and CHIPS[name]

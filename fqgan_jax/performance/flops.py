@@ -1,0 +1,81 @@
+"""Operations of a function, counted on its jaxpr.
+
+XLA's `cost_analysis` counts the body of a loop once, however often it runs; layers here are scanned.
+"""
+
+from collections.abc import Callable, Iterator
+from math import prod
+
+import jax
+import numpy as np
+from jax.extend.core import Jaxpr, JaxprEqn
+from jax.interpreters import partial_eval
+
+
+def count_flops(function: Callable, *arguments) -> float:
+    """Floating-point operations of the matrix products and convolutions in `function(*arguments)`, on all devices.
+
+    A multiplication and an addition are two. Loops count as often as they run (a `while` whose length is not in its
+    program: once), branches as the dearest one; what no result needs does not count, nor do a convolution's taps that
+    meet padding or the holes of a dilation. Element-wise operations, bound by memory, are left out.
+
+    Args:
+      arguments: arrays or their shapes (`jax.ShapeDtypeStruct`); nothing is computed.
+    """
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    used, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return _count(used)
+
+
+def _count(jaxpr: Jaxpr) -> float:
+    return sum(map(_count_equation, jaxpr.eqns))
+
+
+def _count_equation(equation: JaxprEqn) -> float:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        return _dot_general(equation)
+    if name == "conv_general_dilated":
+        return _convolution(equation)
+    if name == "cond":
+        return max(_count(branch.jaxpr) for branch in params["branches"])
+    return (
+        params.get("length", 1) * sum(map(_count, _inner(params)))
+        if name == "scan"
+        else sum(map(_count, _inner(params)))
+    )
+
+
+def _inner(params: dict) -> Iterator[Jaxpr]:
+    """Programs within an equation: those of calls, loops, rematerialization and custom derivatives."""
+    for value in params.values():
+        if isinstance(value, jax.extend.core.ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, Jaxpr):
+            yield value
+
+
+def _dot_general(equation: JaxprEqn) -> float:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left, result = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    return 2.0 * prod(result) * prod(left[axis] for axis in contracted)
+
+
+def _convolution(equation: JaxprEqn) -> float:
+    params, numbers = equation.params, equation.params["dimension_numbers"]
+    left, right, result = (v.aval.shape for v in (*equation.invars, *equation.outvars))
+    taps = 1.0
+    for i, (lhs, rhs, out) in enumerate(
+        zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
+    ):
+        sizes = left[lhs], right[rhs], result[out]
+        steps = params["window_strides"][i], params["lhs_dilation"][i], params["rhs_dilation"][i]
+        taps *= _taps(*sizes, *steps, params["padding"][i][0])
+    batch, features = (result[axis] for axis in numbers.out_spec[:2])
+    return 2.0 * batch * features * right[numbers.rhs_spec[1]] * taps
+
+
+def _taps(size: int, kernel: int, outputs: int, stride: int, dilation: int, kernel_dilation: int, padding: int) -> int:
+    """How many pairs of output and kernel position along one dimension meet an input element."""
+    at = np.arange(outputs)[:, None] * stride + np.arange(kernel) * kernel_dilation - padding
+    return int(np.sum((at >= 0) & (at % dilation == 0) & (at // dilation < size)))

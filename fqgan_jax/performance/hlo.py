@@ -1,0 +1,294 @@
+"""Traffic of a compiled program, read from its text (HLO): bytes to and from memory, and collectives.
+
+XLA's `cost_analysis` counts the body of a loop once; here loops count as often as they run. It is an estimate: every
+instruction reads its operands from memory and writes its results there, unless they lie in a chip's fast memory.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from math import prod
+
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_NO_TRAFFIC = (
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "partition-id",
+    "replica-id",
+)
+_NO_CODE = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound")  # custom calls that move nothing
+_SLICES = ("dynamic-slice", "slice", "gather")
+_ARRAY = re.compile(r"\b(pred|bf16|token|[a-z]\w*?(\d+)\w*)\[([\d,]*)\](\{[^{}]*\})?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """Collectives of one kind among groups of one size.
+
+    Attributes:
+      group: devices that take part together.
+      count: how many a step.
+      bytes: of their operands on one device, together.
+    """
+
+    kind: str
+    group: int
+    count: float
+    bytes: float
+
+    def sent(self, group: int | None = None) -> float:
+        """Bytes that each device sends in rings of `group` devices (by default its own)."""
+        n = group or self.group
+        share = {"all-reduce": 2 * (n - 1) / n, "all-gather": n - 1, "collective-permute": 1}.get(
+            self.kind, (n - 1) / n
+        )
+        return share * self.bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """Per device and step.
+
+    Attributes:
+      bytes: read from memory and written to it.
+      collectives: by kind and group size.
+      unknown_loops: loops whose length the program does not tell; they count once.
+    """
+
+    bytes: float
+    collectives: tuple[Collective, ...]
+    unknown_loops: int
+
+    def times(self, devices: int) -> "Traffic":
+        """Of several devices together."""
+        collectives = (
+            dataclasses.replace(c, count=c.count * devices, bytes=c.bytes * devices) for c in self.collectives
+        )
+        return Traffic(self.bytes * devices, tuple(collectives), self.unknown_loops)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    name: str
+    type: str
+    opcode: str
+    operands: tuple[str, ...]
+    attributes: str
+    root: bool
+
+    @cached_property
+    def bytes(self) -> float:
+        return sum(size for size, _ in _arrays(self.type))
+
+    @cached_property
+    def memory_bytes(self) -> float:
+        """Of the arrays that do not lie in a chip's fast memory."""
+        return sum(size for size, fast in _arrays(self.type) if not fast)
+
+    def called(self, attribute: str) -> str | None:
+        found = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)
+        return found and found[1]
+
+
+_Computation = dict[str, _Instruction]
+
+
+def read_traffic(text: str, devices: int) -> Traffic:
+    """Traffic of a program from `compiled.as_text()`; `devices` take part in collectives that name no group."""
+    return _Reader(text, devices).traffic()
+
+
+class _Reader:
+    def __init__(self, text: str, devices: int):
+        self.devices = devices
+        self.computations, self.entry = _parse(text)
+        self.unknown_loops = 0
+
+    def traffic(self) -> Traffic:
+        sums: dict[tuple[str, int], list[float]] = {}
+        total = 0.0
+        for instruction, computation, times in self._executed(self.entry, 1):
+            kind = instruction.opcode.removesuffix("-start")
+            if kind in COLLECTIVES:
+                counted = sums.setdefault((kind, self._group(instruction)), [0.0, 0.0])
+                counted[0] += times
+                counted[1] += times * sum(computation[name].bytes for name in instruction.operands)
+            total += times * self._bytes(instruction, computation)
+        collectives = tuple(Collective(*key, *value) for key, value in sorted(sums.items()))
+        return Traffic(total, collectives, self.unknown_loops)
+
+    def _executed(self, name: str, times: float) -> Iterator[tuple[_Instruction, _Computation, float]]:
+        """Every instruction that runs on its own, with how often; collectives within fusions too."""
+        computation = self.computations[name]
+        for instruction in computation.values():
+            yield instruction, computation, times
+            if instruction.opcode == "while":
+                length = self._length(instruction)
+                self.unknown_loops += length is None
+                yield from self._executed(instruction.called("body"), times * (length or 1))
+            elif instruction.opcode == "conditional":
+                # One branch runs; those of training steps are alike, so the first one stands for it.
+                branches = re.search(r"branch_computations=\{%?([\w.\-]+)", instruction.attributes)
+                branch = branches[1] if branches else instruction.called("true_computation")
+                yield from self._executed(branch, times)
+            elif instruction.opcode == "call":
+                yield from self._executed(instruction.called("to_apply"), times)
+            elif instruction.opcode == "async-start":
+                yield from self._executed(instruction.called("calls"), times)
+            elif instruction.opcode == "fusion":
+                inner = self.computations[instruction.called("calls")]
+                yield from ((i, inner, times) for i in inner.values() if i.opcode in COLLECTIVES)
+
+    def _length(self, loop: _Instruction) -> int | None:
+        """How often a loop runs: as the compiler wrote it down, or the constant its counter is compared with."""
+        known = re.search(r'known_trip_count"?:\{"n":"(\d+)"', loop.attributes)
+        if known:
+            return int(known[1])
+        condition = self.computations[loop.called("condition")]
+        limits = [
+            re.search(r"constant\((\d+)\)", f"constant({i.attributes}")
+            for i in condition.values()
+            if i.opcode == "constant"
+        ]
+        compares = any("direction=LT" in i.attributes or "compare" in i.name for i in condition.values())
+        return int(limits[0][1]) if len(limits) == 1 and limits[0] and compares else None
+
+    def _group(self, instruction: _Instruction) -> int:
+        """Devices that take part in a collective together."""
+        attributes = instruction.attributes
+        if found := re.search(r"replica_groups=\[(\d+),(\d+)\]", attributes):
+            return int(found[2])
+        if found := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
+            return found[1].count(",") + 1
+        if found := re.search(r"replica_groups=\w*\[?([^\]]*)\]?\s*\{([^}]*)\}", attributes):
+            sizes = dict(re.findall(r"'([\w:()]+)'=(\d+)", found[1]))
+            return prod(int(sizes[name]) for name in re.findall(r"'([\w:()]+)'", found[2]) if name in sizes)
+        return self.devices
+
+    def _bytes(self, instruction: _Instruction, computation: _Computation) -> float:
+        opcode = instruction.opcode
+        if (
+            opcode in _NO_TRAFFIC
+            or opcode.endswith("-done")
+            or opcode in ("while", "conditional", "call", "async-start")
+        ):
+            return 0
+        if opcode == "custom-call" and any(f'"{name}"' in instruction.attributes for name in _NO_CODE):
+            return 0
+        if opcode in ("copy-start", "all-gather-start", "collective-permute-start"):  # operand and result, in a tuple
+            return instruction.memory_bytes
+        if opcode.endswith("slice-start"):  # its result is ((source), destination, context)
+            size, fast = list(_arrays(instruction.type))[1]
+            return size if fast else 2 * size
+        operands = [computation[name] for name in instruction.operands if name in computation]
+        if opcode in _SLICES:
+            return instruction.memory_bytes + (instruction.bytes if operands[0].memory_bytes else 0)
+        if opcode == "dynamic-update-slice":
+            return operands[1].memory_bytes + (operands[1].bytes if instruction.memory_bytes else 0)
+        if opcode == "fusion":
+            return self._fusion_bytes(instruction, operands)
+        return instruction.memory_bytes + sum(operand.memory_bytes for operand in operands)
+
+    def _fusion_bytes(self, fusion: _Instruction, operands: list[_Instruction]) -> float:
+        """A fusion reads and writes only the slices that it takes of its operands and puts into its results."""
+        inner = self.computations[fusion.called("calls")]
+        parameters = _parameters(inner)
+        total = 0.0
+        for number, operand in enumerate(operands):
+            if operand.memory_bytes and number in parameters:
+                total += min(operand.memory_bytes, self._read(inner, parameters[number]))
+        root = _root(inner)
+        results = [inner[name] for name in root.operands] if root.opcode == "tuple" else [root]
+        placed = list(_arrays(fusion.type))
+        if len(placed) != len(results):
+            return total + fusion.memory_bytes
+        return total + sum(
+            self._written(inner, result) for result, (_, fast) in zip(results, placed, strict=True) if not fast
+        )
+
+    def _read(self, computation: _Computation, value: _Instruction) -> float:
+        """Bytes of a value that a fused computation reads."""
+        total = 0.0
+        for user in computation.values():
+            if value.name not in user.operands:
+                continue
+            if user.opcode in _SLICES and user.operands[0] == value.name:
+                total += user.bytes
+            elif user.opcode == "bitcast":
+                total += self._read(computation, user)
+            elif user.opcode == "fusion":
+                inner = self.computations[user.called("calls")]
+                number = user.operands.index(value.name)
+                total += self._read(inner, _parameters(inner)[number])
+            elif not (user.opcode == "dynamic-update-slice" and user.operands[0] == value.name):
+                return value.bytes
+        return min(total, value.bytes)
+
+    def _written(self, computation: _Computation, result: _Instruction) -> float:
+        """Bytes of a fused computation's result that it writes: of an array updated in place, the update."""
+        if result.opcode == "bitcast":
+            return self._written(computation, computation[result.operands[0]])
+        if result.opcode == "fusion":
+            inner = self.computations[result.called("calls")]
+            return self._written(inner, _root(inner))
+        return computation[result.operands[1]].bytes if result.opcode == "dynamic-update-slice" else result.bytes
+
+
+def _root(computation: _Computation) -> _Instruction:
+    return next(instruction for instruction in computation.values() if instruction.root)
+
+
+def _parameters(computation: _Computation) -> dict[int, _Instruction]:
+    """Parameters by their number."""
+    found = (i for i in computation.values() if i.opcode == "parameter")
+    return {int(i.attributes.split(")")[0]): i for i in found}
+
+
+def _arrays(text: str) -> Iterator[tuple[float, bool]]:
+    """Bytes of each array in a type, and whether it lies in fast memory (a layout's `S(n)`)."""
+    for kind, bits, shape, layout in _ARRAY.findall(text):
+        width = 0 if kind == "token" else 1 if kind == "pred" else int(bits or 16) / 8
+        yield width * prod(map(int, filter(None, shape.split(",")))), "S(" in layout
+
+
+def _parse(text: str) -> tuple[dict[str, _Computation], str]:
+    """Computations by name, and the name of the one that the program starts with."""
+    computations: dict[str, _Computation] = {}
+    entry, current = "", {}
+    for line in text.splitlines():
+        if line and not line[0].isspace() and line.rstrip().endswith("{"):
+            head = re.match(r"(ENTRY )?%?([\w.\-]+) ", line)
+            if head:
+                current = computations[head[2]] = {}
+                entry = head[2] if head[1] else entry
+        elif found := re.match(r"\s+(ROOT )?%?([\w.\-]+) = ", line):
+            instruction = _instruction(line[found.end() :], found[2], bool(found[1]))
+            current[instruction.name] = instruction
+    return computations, entry
+
+
+def _instruction(text: str, name: str, root: bool) -> _Instruction:
+    """`TYPE OPCODE(OPERANDS), ATTRIBUTES`."""
+    end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
+    opening = text.index("(", end)
+    closing = _closing(text, opening)
+    opcode, inside, attributes = text[end:opening].strip(), text[opening + 1 : closing], text[closing + 1 :]
+    operands = tuple(re.findall(r"%([\w.\-]+)", inside))
+    if opcode in ("parameter", "constant"):
+        attributes = f"{inside}){attributes}"
+    return _Instruction(name, text[:end], opcode, operands, attributes, root)
+
+
+def _closing(text: str, opening: int) -> int:
+    """Where the parenthesis at `opening` closes."""
+    depth = 0
+    for found in re.finditer(r"[()]", text[opening:]):
+        depth += 1 if found[0] == "(" else -1
+        if not depth:
+            return opening + found.start()
+    raise ValueError(f"no closing parenthesis in {text[:80]!r}")

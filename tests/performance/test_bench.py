@@ -1,0 +1,90 @@
+"""Benchmarks: what they count, against sizes; that they run and agree with themselves."""
+
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import tiny_generator_config, tiny_tokenizer_config
+
+from fqgan_jax.cli.main import main
+from fqgan_jax.performance.bench import bench_quantizer, sampling_floor_bytes
+from fqgan_jax.performance.measure import Clock, Work, copy_bandwidth, measure, timed
+from fqgan_jax.performance.tasks import make_step
+
+
+def test_calls_are_waited_for_and_fed_with_their_results():
+    seen = []
+
+    def function(x):
+        seen.append(x)
+        time.sleep(0.02)
+        return x + 1
+
+    seconds = timed(function, (0,), Clock(warm_up=2, repeats=3), lambda result, arguments: (result,))
+    assert seen == [0, 1, 2, 3, 4]
+    assert len(seconds) == 3
+    assert min(seconds) >= 0.02
+
+
+def test_measured_numbers_follow_from_each_other(tmp_path):
+    x = jnp.ones((64, 64))
+    work = Work(jax.jit(lambda x: x @ x), (x,), images=64, tokens=640, flops=2 * 64**3)
+    values = measure(work, Clock(1, 3, tmp_path))
+    devices, median = jax.device_count(), values["median (s)"]
+    assert values["fastest (s)"] <= median <= values["slowest (s)"]
+    assert values["images/s a device"] == pytest.approx(64 / median / devices)
+    assert values["tokens/s a device"] == pytest.approx(10 * values["images/s a device"])
+    assert values["TFLOP/s a device"] == pytest.approx(2 * 64**3 / median / devices / 1e12)
+    assert values["memory traffic (GB, estimate)"] == pytest.approx(2 * 64 * 64 * 4 / 1e9)
+    assert values["model FLOPs utilization"].startswith("not known")
+    assert list(tmp_path.rglob("*.xplane.pb"))
+
+
+def test_bandwidth_of_a_copy_is_plausible():
+    assert 1e8 < copy_bandwidth(2**22) < 1e13
+
+
+def test_sampling_floor_by_hand():
+    step = make_step(tiny_generator_config(), tokenizer_config=tiny_tokenizer_config())
+    module, params = step.task.module, step.arguments[0].params
+    T, K, D = module.grid[0] * module.grid[1], module.num_codebooks, module.width
+    size = lambda name: sum(leaf.size for leaf in jax.tree.leaves(params[name]))
+    weights = size("backbone") + size("aggregate") + size("outputs") + K * size("head")
+    keys_and_values = sum(module.depth * 2 * D * (t + 1) for t in range(T))
+    # Conditional and unconditional rows of three images, in float32.
+    assert sampling_floor_bytes(module, params, 3) == 4 * (T * weights + 6 * keys_and_values)
+
+
+def test_chunks_save_memory_and_change_no_gradient():
+    values = bench_quantizer(2, 256, 8, tokens=1024, chunk_tokens=64, clock=Clock(1, 1))
+    assert values["chunked / direct temporaries"] < 0.2
+    assert values["largest relative difference"] < 1e-4
+
+
+TINY = {
+    "generator-train": ("configs/demo_generator.py", "model.width=16", "model.depth=1", "data.batch_size=8"),
+    "generator-sample": ("configs/demo_generator.py", "model.width=16", "model.depth=1"),
+    "tokenizer-encode": ("configs/demo_tokenizer.py", "model.base_width=8", "data.batch_size=8"),
+    "tokenizer-decode": ("configs/demo_tokenizer.py", "model.base_width=8", "data.batch_size=8"),
+    "loader": ("configs/demo_tokenizer.py", "data.batch_size=2"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", TINY)
+def test_command(part, tmp_path, capsys):
+    config, *fields = TINY[part]
+    command = ["bench", part, "--config", config, "--tokenizer-config", "configs/demo_tokenizer.py", "--steps", "1"]
+    command += ["--json", str(tmp_path / "out.json"), *(f"--config.{field}" for field in fields)]
+    assert main(command) == 0
+    values = json.loads((tmp_path / "out.json").read_text())["values"]
+    rate = {"generator-sample": "batch 8: images/s", "loader": "this loader (images/s)"}.get(part, "images/s a device")
+    assert values[rate] > 0
+    assert rate in capsys.readouterr().out
+
+
+def test_a_config_of_the_other_task_is_refused(capsys):
+    assert main(["bench", "tokenizer-encode", "--config", "configs/demo_generator.py"]) == 2
+    assert "needs a tokenizer's config" in capsys.readouterr().err

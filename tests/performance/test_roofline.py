@@ -1,0 +1,38 @@
+"""Peak figures, rooflines and scaling, against arithmetic by hand."""
+
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from fqgan_jax.performance.chips import CHIPS, Chip, chip_of
+from fqgan_jax.performance.hlo import Collective
+from fqgan_jax.performance.roofline import roofline, scaling
+
+CHIP = Chip("test", flops=100, memory=1000, bandwidth=10, interconnect=5)
+
+
+def test_chips_are_found_by_the_kind_of_their_devices():
+    kinds = {"TPU v5 lite": 197e12, "TPU v5": 459e12, "TPU v6 lite": 918e12, "TPU v4": 275e12, "NVIDIA H200": 989e12}
+    for kind, flops in kinds.items():
+        assert chip_of(SimpleNamespace(device_kind=kind)).flops == flops
+    assert chip_of(jax.devices("cpu")[0]) is None
+    assert CHIPS["TPU v5e"].memory == 16 * 2**30
+
+
+def test_the_slowest_side_bounds():
+    collectives = [Collective("all-reduce", 4, 1, 100)]
+    both = roofline(CHIP, 400, 30, collectives)
+    assert (both.compute, both.memory, both.interconnect) == (4, 3, 30)
+    assert (both.seconds, both.bound) == (30, "interconnect")
+    assert roofline(CHIP, 400, 30).bound == "compute"
+
+
+def test_weak_scaling_lets_rings_grow():
+    over_all, within = Collective("all-reduce", 4, 1, 10), Collective("all-gather", 2, 1, 5)
+    here = roofline(CHIP, 400, 30, [over_all, within])
+    one, two = scaling(CHIP, here, [over_all, within], 4, (1, 2))
+    assert (one.overlapped, one.exposed) == (4, 4)
+    assert two.exposed == pytest.approx(4 + (10 + 5) / 5)
+    (many,) = scaling(CHIP, here, [over_all], 4, (1000,))
+    assert many.exposed == pytest.approx(4 + 2 * 999 / 1000 * 10 / 5)
