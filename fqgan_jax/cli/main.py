@@ -9,6 +9,8 @@ import traceback
 import warnings
 from functools import partialmethod
 
+from absl import logging as absl_logging
+
 from fqgan_jax.cli.arguments import add_processes
 from fqgan_jax.errors import UserError
 from fqgan_jax.files import is_full_disk
@@ -44,6 +46,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _is_not_raised_too(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and "orbax" in record.pathname)
+
+
+def _without_closed_loops(unraisable) -> None:
+    """Python's report of errors that cannot be raised, but not of tensorstore's writes that end after a failed one."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; 0 when done, 2 with one sentence on bad input."""
     parser = make_parser()
@@ -55,9 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)
     # Where a checkpoint cannot be written, orbax raises one error, and prints it and those of all its other writes too.
-    logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
+    absl_logging.get_absl_logger().addFilter(_is_not_raised_too)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine 'async_serialize")
+    sys.unraisablehook = _without_closed_loops
     logging.getLogger("fqgan_jax").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="orbax")
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in images that are read all the same
