@@ -42,7 +42,8 @@ def split_batch(x: Array) -> Array:
 
     Without it the compiler may gather the examples instead of weights that are split over `fsdp`.
     """
-    if jax.sharding.get_abstract_mesh().empty:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or AxisType.Manual in mesh.axis_types:  # within `shard_map` every device has its examples alone
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES))
 
