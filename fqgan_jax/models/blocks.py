@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fqgan_jax.sharding.mesh import split_batch
+
 Dtype = jnp.dtype
 
 
@@ -123,8 +125,8 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             length=self.depth,
         )
-        x, _ = stack(block(self.num_heads, self.dtype, name="blocks"), x, None)
-        return x
+        x, _ = stack(block(self.num_heads, self.dtype, name="blocks"), split_batch(x), None)
+        return split_batch(x)
 
 
 def resize_positions(

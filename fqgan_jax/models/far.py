@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fqgan_jax.models.blocks import Dtype
 from fqgan_jax.models.quantizer import lookup
+from fqgan_jax.sharding.mesh import split_batch
 
 _INIT = nn.initializers.normal(0.02)
 
@@ -126,8 +127,8 @@ class FARLayers(nn.Module):
             length=self.depth,
         )
         blocks = stack(self.num_heads, self.swiglu_multiple, self.dropout, self.dtype, name="blocks")
-        (x, cache), _ = blocks((x, cache), jnp.arange(self.depth), table, train)
-        return x, cache and cache.replace(length=cache.length + 1)
+        (x, cache), _ = blocks((split_batch(x), cache), jnp.arange(self.depth), table, train)
+        return split_batch(x), cache and cache.replace(length=cache.length + 1)
 
     def empty_cache(self, batch_size: int, length: int, width: int) -> Cache:
         """A cache with room for `length` positions, in the compute dtype."""

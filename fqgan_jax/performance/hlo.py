@@ -42,12 +42,10 @@ class Collective:
     bytes: float
 
     def sent(self, group: int | None = None) -> float:
-        """Bytes that each device sends in rings of `group` devices (by default its own)."""
-        n = group or self.group
-        share = {"all-reduce": 2 * (n - 1) / n, "all-gather": n - 1, "collective-permute": 1}.get(
-            self.kind, (n - 1) / n
-        )
-        return share * self.bytes
+        """Bytes that each device sends in rings of `group` devices (by default its own), the whole staying as large."""
+        share = 1 - 1 / (group or self.group)
+        whole = {"all-reduce": 2, "all-gather": self.group}.get(self.kind, 1) * self.bytes
+        return self.bytes if self.kind == "collective-permute" else share * whole
 
 
 @dataclasses.dataclass(frozen=True)

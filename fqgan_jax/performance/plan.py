@@ -4,7 +4,8 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import jax
 from jaxtyping import PyTree
@@ -110,7 +111,8 @@ def plan_step(config, devices: Sequence[jax.Device], tokenizer_config=None) -> S
     memory = {kind: size * cores for kind, size in argument_bytes(step).items()}
     start, compiled, available = time.monotonic(), None, _available(devices[0])
     try:
-        compiled = step.function.lower(*step.arguments).compile()
+        with _without_cache():
+            compiled = step.function.lower(*step.arguments).compile()
     except jax.errors.JaxRuntimeError as error:
         needed, available = _out_of_memory(error)
         memory["temporaries"] = max(needed * cores - sum(memory.values()), 0)
@@ -139,6 +141,17 @@ def plan_step(config, devices: Sequence[jax.Device], tokenizer_config=None) -> S
         traffic=traffic,
         compile_seconds=seconds,
     )
+
+
+@contextmanager
+def _without_cache() -> Iterator[None]:
+    """JAX's cache of compiled programs left aside: what is compiled for a topology cannot be read back from it."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
 
 
 def argument_bytes(step: Step) -> dict[str, float]:

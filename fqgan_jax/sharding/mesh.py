@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from fqgan_jax.errors import UserError
 
@@ -35,6 +35,17 @@ def make_mesh(axes: dict[str, int], devices: Sequence[jax.Device] | None = None)
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Examples spread over all data-like axes."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def split_batch(x: Array) -> Array:
+    """An activation whose examples stay spread as the batch is, where a mesh is in effect (see `compiled_step`).
+
+    Without it the compiler may gather the examples instead of weights that are split over `fsdp`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or AxisType.Manual in mesh.axis_types:  # within `shard_map` every device has its examples alone
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES))
 
 
 def batch_shards(mesh: Mesh) -> int:

@@ -110,7 +110,12 @@ def compiled_step(task: Task, sharding: TrainState, mesh: Mesh) -> Callable:
     """The task's step, jitted for a mesh: `(state, frozen, batch) -> (state, metrics)`; the old state is given up."""
     whole = replicated(mesh)
     arguments, results = (sharding, whole, batch_sharding(mesh)), (sharding, whole)
-    return jax.jit(task.step, in_shardings=arguments, out_shardings=results, donate_argnums=0)
+
+    def step(state, frozen, batch):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for `split_batch`
+            return task.step(state, frozen, batch)
+
+    return jax.jit(step, in_shardings=arguments, out_shardings=results, donate_argnums=0)
 
 
 def _write_overview(state: TrainState, workdir: Path) -> None:

@@ -124,6 +124,7 @@ def test_the_dialect_of_tpus():
 def test_rings_send_what_each_kind_needs():
     assert Collective("all-reduce", 4, 1, 100).sent() == 150
     assert Collective("all-gather", 4, 1, 100).sent() == 300
+    assert Collective("all-gather", 4, 1, 100).sent(8) == 350  # eighths of the same 400
     assert Collective("reduce-scatter", 4, 1, 100).sent() == 75
     assert Collective("all-to-all", 4, 1, 100).sent(2) == 50
     assert Collective("collective-permute", 4, 1, 100).sent() == 100
