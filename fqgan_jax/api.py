@@ -115,7 +115,7 @@ class Generator:
         self.check_labels(labels)
         options = sampling_options(self.module.num_codebooks, guidance, temperature, top_k, top_p)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(labels)))
-        return sample_codes(self.module, self.params, keys, jnp.asarray(labels), options)[0]
+        return sample_codes(self.module, self.params, keys, jnp.asarray(labels), options)
 
     def check_labels(self, labels: Int[np.ndarray, " B"]) -> None:
         """Raises `UserError` where a label is no class."""

@@ -93,11 +93,16 @@ def draw_codes(
     return jnp.where(temperature == 0, jnp.argmax(logits, axis=-1), drawn)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=0, static_argnames="with_logits")
 def sample_codes(
-    module: FAR, params: PyTree, keys: Key[Array, " B"], labels: Int[Array, " B"], options: SamplingOptions
-) -> tuple[Int[Array, "B h w K"], Float[Array, "B T K N"]]:
-    """Draws codes for each label; returns them with the (guided) logits they were drawn from.
+    module: FAR,
+    params: PyTree,
+    keys: Key[Array, " B"],
+    labels: Int[Array, " B"],
+    options: SamplingOptions,
+    with_logits: bool = False,
+) -> Int[Array, "B h w K"] | tuple[Int[Array, "B h w K"], Float[Array, "B T K N"]]:
+    """Draws codes for each label; with them, where asked for, the (guided) logits they were drawn from.
 
     A sample depends on its own key and label only, so it is the same in every batch. With guidance, conditional and
     unconditional rows run as one batch (paper section 3.4; Ho & Salimans 2022).
@@ -118,7 +123,7 @@ def sample_codes(
             return jnp.concatenate([codes, codes]) if guided else codes
 
         cache, codes, logits = far.next_position(cache, previous, rows, choose)
-        logits = jax.vmap(guide, (1, 0), 1)(logits, jnp.arange(module.num_codebooks))
+        logits = jax.vmap(guide, (1, 0), 1)(logits, jnp.arange(module.num_codebooks)) if with_logits else None
         return (cache, codes), (codes[:B], logits)
 
     def guide(logits, k):
@@ -130,4 +135,5 @@ def sample_codes(
     h, w = module.grid
     start = (far.backbone_cache(rows.shape[0]), jnp.zeros((rows.shape[0], module.num_codebooks), jnp.int32))
     _, (codes, logits) = jax.lax.scan(position, start, jnp.arange(h * w))
-    return codes.swapaxes(0, 1).reshape(B, h, w, module.num_codebooks), logits.swapaxes(0, 1)
+    codes = codes.swapaxes(0, 1).reshape(B, h, w, module.num_codebooks)
+    return (codes, logits.swapaxes(0, 1)) if with_logits else codes

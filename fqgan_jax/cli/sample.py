@@ -11,19 +11,32 @@ from fqgan_jax.cli.arguments import (
     sampling_choices,
 )
 
-HELP = "Draw new images from a generator; writes PNGs and a grid with a row per class."
+HELP = "Draw new images from a generator; writes PNGs or an .npz, and a grid with a row per class."
 EXAMPLES = """\
   fqgan sample --checkpoint runs/generator --tokenizer runs/tokenizer --out samples
   fqgan sample --checkpoint runs/generator --tokenizer runs/tokenizer --out samples \\
-      --labels 0,3,5 --per-class 8 --guidance 2.5 --temperature 1.0,0.9 --top-k 200 --top-p 0.95"""
+      --labels 0,3,5 --per-class 8 --guidance 2.5 --temperature 1.0,0.9 --top-k 200 --top-p 0.95
+  fqgan sample --checkpoint runs/generator --tokenizer runs/tokenizer --out samples.npz --count 50000"""
+
+GRID_ROWS, GRID_COLUMNS = 10, 8
 
 
 def add_arguments(parser) -> None:
     add_checkpoint(parser, "generator")
     add_checkpoint(parser, "tokenizer that wrote the generator's codes", "--tokenizer")
-    add_out(parser, "folder for the PNGs")
-    parser.add_argument("--labels", type=numbers(int), help="class numbers, commas between (default: the first 10)")
-    parser.add_argument("--per-class", type=positive, default=8, help="images a class (default: %(default)s)")
+    add_out(
+        parser,
+        "folder for the PNGs, or FILE.npz (arr_0 images, arr_1 labels, as ADM's evaluation reads them); the grid is "
+        "written beside it as a .png",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--labels", type=numbers(int), help="class numbers, commas between (default: the first 10)")
+    which.add_argument(
+        "--count", type=positive, help="images of all classes in turn, the same as fqgan evaluate draws and measures"
+    )
+    parser.add_argument(
+        "--per-class", type=positive, default=8, help="images of each of --labels (default: %(default)s)"
+    )
     add_sampling(parser)
     add_batch_size(parser, 32)
 
@@ -33,38 +46,67 @@ def run(options) -> None:
     import numpy as np
 
     from fqgan_jax.api import load_generator, load_tokenizer
-    from fqgan_jax.evaluation.figures import image_rows, save_picture, to_uint8
+    from fqgan_jax.evaluation.figures import image_rows, save_picture
     from fqgan_jax.evaluation.generator_evaluation import sampling_step
+    from fqgan_jax.evaluation.sample_files import npz_file, png_folder
     from fqgan_jax.sampling import sampling_options
     from fqgan_jax.sharding.passes import rows_of_examples
     from fqgan_jax.sharding.processes import is_first
 
     generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
     generator.check_tokenizer(tokenizer)
-    classes = options.labels or list(range(min(10, generator.module.num_classes)))
-    labels = np.repeat(np.array(classes, np.int32), options.per_class)
+    labels = _labels(options, generator.module.num_classes)
     generator.check_labels(labels)
-    choices = sampling_options(generator.module.num_codebooks, **sampling_choices(options))
+    names = _names(labels, generator.class_names)
 
     def batches(size: int):
         for first in range(0, len(labels), size):
             index = np.arange(first, first + size, dtype=np.int32)
             yield {"index": index, "label": np.resize(labels[first:], size), "mask": np.float32(index < len(labels))}
 
+    choices = sampling_options(generator.module.num_codebooks, **sampling_choices(options))
     arguments = {"generator": generator.params, "options": choices, "seed": jnp.uint32(options.seed)}
-    step, count = sampling_step(generator.module), len(labels)
-    images = []
-    for rows in rows_of_examples(step, arguments, batches, options.batch_size, count, "sample"):
-        codes = rows["codes"]
-        # The last ones are filled up so that nothing is compiled twice.
-        padded = np.resize(codes, (len(images[0]) if images else len(codes), *codes.shape[1:]))
-        images.append(np.asarray(tokenizer.decode(padded))[: len(codes)])
-    images = np.concatenate(images)
+    arguments["tokenizer"] = tokenizer.params
+    # As in an evaluation, in float32: bfloat16's rounding depends on how a batch is spread over devices.
+    step = sampling_step(generator.module, tokenizer.module.clone(dtype=jnp.float32))
+    drawn = rows_of_examples(step, arguments, batches, options.batch_size, len(labels), "samples")
     if not is_first():
+        for _ in drawn:  # takes part in the computation
+            pass
         return
-    folder = out_folder(options.out)
-    for i, (label, image) in enumerate(zip(labels, images, strict=True)):
-        name = f"{generator.class_name(label)}_{i % options.per_class:03d}.png".replace(" ", "_").replace("/", "_")
-        save_picture(to_uint8(image), folder / name, smallest=0)
-    save_picture(image_rows(images.reshape(len(classes), options.per_class, *images.shape[1:])), folder / "grid.png")
-    print(f"{len(labels)} samples and grid.png -> {folder}")
+
+    shown = {label: [] for label in list(dict.fromkeys(labels.tolist()))[:GRID_ROWS]}
+    is_file = options.out.suffix == ".npz"
+    with npz_file(options.out, len(labels)) if is_file else png_folder(out_folder(options.out)) as write:
+        done = 0
+        for rows in drawn:
+            here = slice(done, done + len(rows["image"]))
+            write(rows["image"], names[here], labels[here])
+            done = here.stop
+            for label, image in zip(labels[here].tolist(), rows["image"], strict=True):
+                if label in shown and len(shown[label]) < GRID_COLUMNS:
+                    shown[label].append(image)
+    grid = options.out.with_name(options.out.name.removesuffix(".npz") + ".png")
+    save_picture(image_rows([np.stack(images) for images in shown.values()]), grid)
+    print(f"{len(labels)} samples -> {options.out}, a grid of them -> {grid}")
+
+
+def _labels(options, num_classes: int):
+    """The class of each sample, int32."""
+    import numpy as np
+
+    if options.count:
+        return np.arange(options.count, dtype=np.int32) % num_classes
+    return np.repeat(np.array(options.labels or range(min(10, num_classes)), np.int32), options.per_class)
+
+
+def _names(labels, class_names: tuple[str, ...]) -> list[str]:
+    """A file name for each sample: number and name of its class, and which of the class it is."""
+    from collections import Counter
+
+    seen, names = Counter(), []
+    for label in labels.tolist():
+        name = f"{label:03d}_{class_names[label]}" if class_names else f"{label:03d}"
+        names.append(f"{name}_{seen[label]:03d}".replace(" ", "_").replace("/", "_"))
+        seen[label] += 1
+    return names

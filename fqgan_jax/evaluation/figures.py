@@ -17,19 +17,23 @@ def to_uint8(images: Float[np.ndarray, "*s"] | Float[Array, "*s"]) -> UInt8[np.n
     return (jnp.floor if isinstance(images, jax.Array) else np.floor)(values).astype(np.uint8)
 
 
-def image_rows(rows: Sequence[Float[np.ndarray, "n H W 3"]], gap: int = 2) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """Images in [-1, 1] in rows on white, `gap` pixels apart."""
-    padded = [np.pad(to_uint8(row), ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255) for row in rows]
+def image_rows(
+    rows: Sequence[Float[np.ndarray, "n H W 3"] | UInt8[np.ndarray, "n H W 3"]], gap: int = 2
+) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """Images, uint8 or in [-1, 1], in rows on white, `gap` pixels apart."""
+    rows = [row if row.dtype == np.uint8 else to_uint8(row) for row in rows]
+    padded = [np.pad(row, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255) for row in rows]
     widest = max(len(row) for row in padded)
     full = [np.pad(row, ((0, widest - len(row)), (0, 0), (0, 0), (0, 0)), constant_values=255) for row in padded]
     return np.concatenate([np.concatenate(list(row), axis=1) for row in full])[:-gap, :-gap]
 
 
 def save_picture(picture: UInt8[np.ndarray, "H W 3"], path: Path, smallest: int = 512) -> None:
-    """Writes a PNG, small ones enlarged by a whole factor so that people can see them."""
-    image = Image.fromarray(picture)
+    """Writes a picture whole or not at all, small ones enlarged by a whole factor so that people can see them."""
+    image, partial = Image.fromarray(picture), path.with_name(f".{path.stem}.partial{path.suffix}")
     factor = max(1, -(-smallest // max(image.size)))
-    image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(path)
+    image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(partial)
+    partial.replace(path)
 
 
 Points = list[tuple[int, float]]

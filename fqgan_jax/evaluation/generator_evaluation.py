@@ -79,7 +79,8 @@ def measure_generator(
     if network:
         arguments |= {"tokenizer": tokenizer.params, "inception": network.params}
     # Pixels in float32: bfloat16's rounding depends on how a batch is spread over devices.
-    step = sampling_step(far, tokenizer.module.clone(dtype=jnp.float32), network and network.apply)
+    decoder = network and tokenizer.module.clone(dtype=jnp.float32)
+    step = sampling_step(far, decoder, network and network.apply)
     features, codes = network and FeatureSet(), []
     for rows in rows_of_examples(step, arguments, batches, batch_size, count, "samples", mesh):
         codes.append(rows["codes"])
@@ -96,15 +97,15 @@ def measure_generator(
 
 @lru_cache(maxsize=2)  # the same function again is not compiled again, at every evaluation of a training run
 def sampling_step(far: FAR, tokenizer: TokenizerModule | None = None, network: Callable | None = None) -> Step:
-    """Per "label" and "index": codes drawn with a key of seed and index, and features where there is a network."""
+    """Per "label" and "index": codes, drawn with a key of seed and index; the tokenizer's images, or their features."""
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(params["seed"]), batch["index"])
-        codes, _ = sample_codes(far, params["generator"], keys, batch["label"], params["options"])
+        codes = sample_codes(far, params["generator"], keys, batch["label"], params["options"])
         rows = {"codes": codes}
-        if network:
-            decoded = tokenizer.apply({"params": params["tokenizer"]}, codes, method="decode")
-            rows["features"] = network(params["inception"], to_uint8(decoded))
+        if tokenizer:
+            images = to_uint8(tokenizer.apply({"params": params["tokenizer"]}, codes, method="decode"))
+            rows |= {"features": network(params["inception"], images)} if network else {"image": images}
         return rows
 
     return step

@@ -53,26 +53,6 @@ def test_reconstruct_takes_any_size(trained_tokenizer, tmp_path, capsys):
         assert picture.size == (int((33 + 2 + 33) * factor), int(21 * factor))
 
 
-def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, tmp_path):
-    command = ["sample", "--checkpoint", str(trained_generator), "--tokenizer", str(trained_tokenizer)]
-    settings = ["--per-class", "3", "--batch-size", "4", "--top-k", "5,0", "--guidance", "1.5"]
-    assert main([*command, "--out", str(tmp_path / "a"), *settings]) == 0
-    assert main([*command, "--out", str(tmp_path / "b"), *settings[:3], "6", *settings[4:]]) == 0
-    names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == [
-        "blue_000.png",
-        "blue_001.png",
-        "blue_002.png",
-        "grid.png",
-        "red_000.png",
-        "red_001.png",
-        "red_002.png",
-    ]
-    for name in names:
-        # The same seed and labels give the same samples whatever the batch size.
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-
-
 @pytest.mark.parametrize(
     ("command", "message"),
     [

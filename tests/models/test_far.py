@@ -61,7 +61,7 @@ def test_logits_see_only_earlier_codes():
 def test_cached_sampling_equals_teacher_forcing(K):
     module, params, _, _ = make(K)
     labels, keys = jnp.array([0, 4, 2]), jax.random.split(jax.random.key(3), 3)
-    codes, logits = sample_codes(module, params, keys, labels, sampling_options(K, guidance=1.7))
+    codes, logits = sample_codes(module, params, keys, labels, sampling_options(K, guidance=1.7), with_logits=True)
     flat = codes.reshape(3, -1, K)
     conditional = module.apply({"params": params}, flat, labels)
     unconditional = module.apply({"params": params}, flat, jnp.full(3, 5))
