@@ -93,6 +93,12 @@ def draw_codes(
     return jnp.where(temperature == 0, jnp.argmax(logits, axis=-1), drawn)
 
 
+def _in_compute_dtype(params: PyTree, dtype: jnp.dtype) -> PyTree:
+    """Weights as the layers use them, converted once and not at every position; scales of norms are used in float32."""
+    convert = lambda path, leaf: leaf if path[-1].key == "scale" else leaf.astype(dtype)
+    return jax.tree.map_with_path(convert, params)
+
+
 @partial(jax.jit, static_argnums=0, static_argnames="with_logits")
 def sample_codes(
     module: FAR,
@@ -110,7 +116,7 @@ def sample_codes(
     B = labels.shape[0]  # which may be symbolic, where the loop is exported
     guided = options.guidance is not None
     rows = jnp.concatenate([labels, jnp.full_like(labels, module.num_classes)]) if guided else labels
-    far = module.bind({"params": params})
+    far = module.bind({"params": _in_compute_dtype(params, module.dtype)})
 
     def position(carry, t):
         cache, previous = carry

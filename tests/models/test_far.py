@@ -70,6 +70,17 @@ def test_cached_sampling_equals_teacher_forcing(K):
     assert set(np.unique(codes)) <= set(range(11))
 
 
+def test_sampling_in_bfloat16_computes_what_training_does():
+    module, params, _, _ = make(2)
+    module = module.clone(dtype=jnp.bfloat16)
+    labels, keys = jnp.array([0, 4, 2]), jax.random.split(jax.random.key(3), 3)
+    codes, logits = sample_codes(module, params, keys, labels, sampling_options(2, guidance=1), with_logits=True)
+    expected = module.apply({"params": params}, codes.reshape(3, -1, 2), labels)
+    assert logits.dtype == jnp.float32
+    # Three digits of the largest: bfloat16 has eight bits.
+    np.testing.assert_allclose(logits, expected, atol=0.01 * np.abs(expected).max())
+
+
 def test_new_model_predicts_uniformly():
     module, _, codes, labels = make(2)
     params = module.init(jax.random.key(0), codes, labels)
