@@ -4,6 +4,7 @@ A backbone runs over the h*w positions; a small head transformer predicts the K 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import flax.struct
@@ -197,7 +198,9 @@ class FAR(nn.Module):
         sequence = jnp.concatenate([hidden[:, :, None], embedded[:, :, :-1]], axis=2).reshape(B * T, K, -1)
         hidden, _ = self.head(sequence, None, table[:K], train)
         hidden = self.norm(hidden).reshape(B, T, K, -1)
-        return jnp.einsum("btkd,kdn->btkn", hidden, self.outputs.astype(self.dtype), preferred_element_type=jnp.float32)
+        # The einsum "btkd,kdn->btkn" says the same, but XLA on CPUs cannot run what it becomes in bfloat16.
+        matmul = partial(jnp.matmul, preferred_element_type=jnp.float32)
+        return jax.vmap(matmul, (2, 0), 2)(hidden, self.outputs.astype(self.dtype))
 
     def next_position(
         self,
