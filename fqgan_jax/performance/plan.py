@@ -98,10 +98,6 @@ def count_chips(devices: Sequence[jax.Device]) -> int:
     return len(devices) if None in places else len(places)
 
 
-# What the TPU compiler makes of gathers on SparseCores (v5p, v6e), jaxlib 0.10 cannot read back.
-_READABLE = {"xla_tpu_offload_gather_to_sparsecore": False}
-
-
 def plan_step(config, devices: Sequence[jax.Device], tokenizer_config=None) -> StepPlan:
     """Compiles the config's training step for devices, from shapes alone.
 
@@ -116,8 +112,7 @@ def plan_step(config, devices: Sequence[jax.Device], tokenizer_config=None) -> S
     start, compiled, available = time.monotonic(), None, _available(devices[0])
     try:
         with _without_cache():
-            options = _READABLE if devices[0].platform == "tpu" else None
-            compiled = step.function.lower(*step.arguments).compile(options)
+            compiled = step.function.lower(*step.arguments).compile()
     except jax.errors.JaxRuntimeError as error:
         needed, available = _out_of_memory(error)
         memory["temporaries"] = max(needed * cores - sum(memory.values()), 0)

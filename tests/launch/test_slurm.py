@@ -18,6 +18,7 @@ from fqgan_jax.training.checkpoints import load_inference_params
 from fqgan_jax.training.logging import read_log
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.slurm,
     pytest.mark.skipif(
         not all(map(shutil.which, ("slurmctld", "slurmd", "munged", "sbatch"))) or os.getuid() != 0,

@@ -146,7 +146,7 @@ def test_unknown_topologies_are_explained():
 
 @pytest.mark.slow
 def test_a_plan_for_tpus_that_are_not_here():
-    pytest.importorskip("libtpu")
+    pytest.importorskip("libtpu", reason="pip install fqgan-jax[tpu]")
     devices = topology_devices("v5e:2x2")
     plan = plan_step(tiny_generator_config(), devices, tiny_tokenizer_config())
     assert (plan.chip, plan.chips, plan.fits) == (CHIPS["TPU v5e"], 4, True)
