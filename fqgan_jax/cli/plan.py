@@ -72,7 +72,6 @@ def _lines(plan) -> list[str]:
     lines += [f"  {'temporaries':<20} {_gib(plan.memory['temporaries'] / plan.images_per_chip):>11} an example"]
     tera = lambda flops: f"{flops / 1e12:.3f} TFLOP"
     images = plan.images_per_chip
-    tera = lambda flops: f"{flops / 1e12:.3f} TFLOP"
     lines += ["", f"operations of matrix products and convolutions: {tera(plan.flops)} a chip and step"]
     once = f"{tera(plan.model_flops / images)} without what the backward pass computes again"
     lines += [f"  {tera(plan.flops / images)} an example, {once}"]
