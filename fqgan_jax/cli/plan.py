@@ -13,6 +13,8 @@ EXAMPLES = """\
   fqgan plan --config configs/generator_imagenet.py:size=B --topology v5e:4x4 --batch 8
   fqgan plan --config configs/tokenizer_imagenet.py:k=2,f=16 --topology v5e:4x4 --batch 16 --config.model.remat=full
   fqgan plan --config configs/generator_imagenet.py:size=L --topology v6e:16x16 --search --json plan.json
+  JAX_EXEC_TIME_OPTIMIZATION_EFFORT=-1 fqgan plan --config configs/tokenizer_imagenet.py --topology v6e:4x4 --batch 16
+      (compiled six times faster, with a tenth less memory and nothing in fast memory)
   fqgan plan --config configs/demo_tokenizer.py --topology local"""
 SCALES = (1, 4, 16, 64, 256, 1024, 4096)
 
