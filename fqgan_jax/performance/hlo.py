@@ -163,7 +163,7 @@ class _Reader:
             return int(found[2])
         if found := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
             return found[1].count(",") + 1
-        if found := re.search(r"replica_groups=\w*\[?([^\]]*)\]?\s*\{([^}]*)\}", attributes):
+        if found := re.search(r"replica_groups=\w*\[?([^\]]*)\]?(?:, device_ids=[^{]*)?\s*\{([^}]*)\}", attributes):
             sizes = dict(re.findall(r"'([\w:()]+)'=(\d+)", found[1]))
             return prod(int(sizes[name]) for name in re.findall(r"'([\w:()]+)'", found[2]) if name in sizes)
         return self.devices

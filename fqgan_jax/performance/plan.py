@@ -126,15 +126,17 @@ def plan_step(config, devices: Sequence[jax.Device], tokenizer_config=None) -> S
         memory["program"] = sizes.generated_code_size_in_bytes * cores
         traffic = read_traffic(compiled.as_text(), len(devices)).times(cores)
         xla_flops = cost["flops"] * cores
-    available = available and available * cores
+    available, chip = available and available * cores, chip_of(devices[0])
+    # With little effort the compiler for TPUs does not look whether a program fits.
+    limit = available or (chip and chip.memory)
     return StepPlan(
         devices=len(devices),
         chips=chips,
         batch_size=config.data.batch_size,
-        chip=chip_of(devices[0]),
+        chip=chip,
         memory=memory,
         available=available,
-        fits=compiled is not None and (available is None or sum(memory.values()) <= available),
+        fits=compiled is not None and (limit is None or sum(memory.values()) <= limit),
         model_flops=model_flops(config, devices, tokenizer_config) / chips,
         flops=step.flops / chips,
         xla_flops=xla_flops,

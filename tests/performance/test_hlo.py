@@ -109,9 +109,10 @@ ENTRY %main (x: f32[24,8]) -> f32[24,8] {
 """
 
 
-def test_the_dialect_of_tpus():
+@pytest.mark.parametrize("devices", ["", ", device_ids=([2,4]T(1,0))"], ids=["in order", "in another order"])
+def test_the_dialect_of_tpus(devices):
     """Loop lengths stand in the condition; groups name mesh axes; layouts hold parentheses; `S(1)` is fast memory."""
-    traffic = read_traffic(TPU, 8)
+    traffic = read_traffic(TPU.replace("'fsdp'=2]", f"'fsdp'=2]{devices}"), 8)
     found = {collective.kind: collective for collective in traffic.collectives}
     assert found["all-reduce"] == Collective("all-reduce", 4, 24, 24 * (16 + 8))
     assert found["all-gather"] == Collective("all-gather", 2, 24, 24 * 8)
