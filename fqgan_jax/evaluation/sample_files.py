@@ -1,6 +1,5 @@
 """Files of many images, written while the next ones are computed: a folder of PNGs, or one `.npz`."""
 
-import os
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from jaxtyping import Int, UInt8
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation.figures import save_picture
+from fqgan_jax.files import whole_file
 
 # Images [n, H, W, 3], their names and labels.
 Write = Callable[[UInt8[np.ndarray, "n H W 3"], Sequence[str], Int[np.ndarray, " n"]], None]
@@ -46,22 +46,19 @@ def npz_file(path: Path, count: int) -> Iterator[Write]:
     Raises:
       UserError: the file cannot be made.
     """
-    partial, labels_so_far = path.with_name(f".{path.name}.partial"), []
-    try:
-        archive = zipfile.ZipFile(partial, "w")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}. Choose another --out.") from error
-    try:
+    labels_so_far = []
+    with whole_file(path) as partial:
+        try:
+            archive = zipfile.ZipFile(partial, "w")
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}. Choose another --out.") from error
         with archive:
-            member = archive.open("arr_0.npy", "w", force_zip64=True)
-            with member:
+            with archive.open("arr_0.npy", "w", force_zip64=True) as member:
 
                 def write(images, names, labels):
                     if not labels_so_far:
-                        shape = (count, *images.shape[1:])
-                        np.lib.format.write_array_header_1_0(
-                            member, {"descr": "|u1", "fortran_order": False, "shape": shape}
-                        )
+                        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *images.shape[1:])}
+                        np.lib.format.write_array_header_1_0(member, header)
                     member.write(np.ascontiguousarray(images).data)
                     labels_so_far.append(labels)
 
@@ -71,9 +68,3 @@ def npz_file(path: Path, count: int) -> Iterator[Write]:
                 raise ValueError(f"{len(labels)} images were written, not {count}")
             with archive.open("arr_1.npy", "w") as file:
                 np.lib.format.write_array(file, labels)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-    except BaseException:
-        partial.unlink()
-        raise
-    partial.replace(path)
