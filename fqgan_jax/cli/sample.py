@@ -42,15 +42,13 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
-    import jax.numpy as jnp
     import numpy as np
 
     from fqgan_jax.api import load_generator, load_tokenizer
     from fqgan_jax.evaluation.figures import image_rows, save_picture
-    from fqgan_jax.evaluation.generator_evaluation import sampling_step
+    from fqgan_jax.evaluation.generator_evaluation import draw
     from fqgan_jax.evaluation.sample_files import npz_file, png_folder
     from fqgan_jax.sampling import sampling_options
-    from fqgan_jax.sharding.passes import rows_of_examples
     from fqgan_jax.sharding.processes import is_first
 
     generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
@@ -59,17 +57,9 @@ def run(options) -> None:
     generator.check_labels(labels)
     names = _names(labels, generator.class_names)
 
-    def batches(size: int):
-        for first in range(0, len(labels), size):
-            index = np.arange(first, first + size, dtype=np.int32)
-            yield {"index": index, "label": np.resize(labels[first:], size), "mask": np.float32(index < len(labels))}
-
     choices = sampling_options(generator.module.num_codebooks, **sampling_choices(options))
-    arguments = {"generator": generator.params, "options": choices, "seed": jnp.uint32(options.seed)}
-    arguments["tokenizer"] = tokenizer.params
-    # As in an evaluation, in float32: bfloat16's rounding depends on how a batch is spread over devices.
-    step = sampling_step(generator.module, tokenizer.module.clone(dtype=jnp.float32))
-    drawn = rows_of_examples(step, arguments, batches, options.batch_size, len(labels), "samples")
+    arguments = (generator.module, generator.params, labels, options.seed, choices, options.batch_size, tokenizer)
+    drawn = draw(*arguments)
     if not is_first():
         for _ in drawn:  # takes part in the computation
             pass

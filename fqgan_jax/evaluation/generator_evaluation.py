@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from fqgan_jax.api import Generator, Tokenizer
 from fqgan_jax.data.loader import Batch
 from fqgan_jax.evaluation.codebooks import code_statistics
-from fqgan_jax.evaluation.features import FeatureSet, Measured
+from fqgan_jax.evaluation.features import FeatureNetwork, FeatureSet, Measured
 from fqgan_jax.evaluation.figures import to_uint8
 from fqgan_jax.evaluation.frozen import Frozen, feature_results
 from fqgan_jax.evaluation.protocol import Evaluation
@@ -68,21 +68,9 @@ def measure_generator(
     Args:
       mesh: where the parameters lie; by default all devices.
     """
-    network = frozen.inception
-
-    def batches(size: int) -> Iterator[Batch]:
-        for first in range(0, count, size):
-            index = np.arange(first, first + size, dtype=np.int32)
-            yield {"index": index, "label": index % far.num_classes, "mask": np.float32(index < count)}
-
-    arguments = {"generator": params, "options": options, "seed": jnp.uint32(seed)}
-    if network:
-        arguments |= {"tokenizer": tokenizer.params, "inception": network.params}
-    # Pixels in float32: bfloat16's rounding depends on how a batch is spread over devices.
-    decoder = network and tokenizer.module.clone(dtype=jnp.float32)
-    step = sampling_step(far, decoder, network and network.apply)
+    network, labels = frozen.inception, np.arange(count, dtype=np.int32) % far.num_classes
     features, codes = network and FeatureSet(), []
-    for rows in rows_of_examples(step, arguments, batches, batch_size, count, "samples", mesh):
+    for rows in draw(far, params, labels, seed, options, batch_size, network and tokenizer, network, mesh):
         codes.append(rows["codes"])
         if features is not None:
             features.add(rows["features"])
@@ -92,11 +80,43 @@ def measure_generator(
     codes = np.concatenate(codes)
     results = named(found) | code_statistics(codes, far.codebook_size)
     protocol = {"dtype": {"generator": jnp.dtype(far.dtype).name, "tokenizer": "float32"}} | frozen.protocol(reference)
-    return Measured(Evaluation(results, named(missing), protocol), features, codes, np.arange(count) % far.num_classes)
+    return Measured(Evaluation(results, named(missing), protocol), features, codes, labels)
+
+
+def draw(
+    far: FAR,
+    params: PyTree,
+    labels: Int[np.ndarray, " n"],
+    seed: int,
+    options: SamplingOptions,
+    batch_size: int,
+    tokenizer: Tokenizer | None = None,
+    network: FeatureNetwork | None = None,
+    mesh: Mesh | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """A sample of every label in order, some at a time (see `rows_of_examples`).
+
+    Sample i has a key of seed and i. It has "codes"; with a tokenizer its "image", uint8; with a network too, in the
+    place of the image, its "features".
+    """
+
+    def batches(size: int) -> Iterator[Batch]:
+        for first in range(0, len(labels), size):
+            index = np.arange(first, first + size, dtype=np.int32)
+            yield {"index": index, "label": np.resize(labels[first:], size), "mask": np.float32(index < len(labels))}
+
+    arguments = {"generator": params, "options": options, "seed": jnp.uint32(seed)}
+    if tokenizer:
+        arguments["tokenizer"] = tokenizer.params
+    if network:
+        arguments["inception"] = network.params
+    # Pixels in float32: bfloat16's rounding depends on how a batch is spread over devices.
+    step = _step(far, tokenizer and tokenizer.module.clone(dtype=jnp.float32), network and network.apply)
+    return rows_of_examples(step, arguments, batches, batch_size, len(labels), "samples", mesh)
 
 
 @lru_cache(maxsize=2)  # the same function again is not compiled again, at every evaluation of a training run
-def sampling_step(far: FAR, tokenizer: TokenizerModule | None = None, network: Callable | None = None) -> Step:
+def _step(far: FAR, tokenizer: TokenizerModule | None = None, network: Callable | None = None) -> Step:
     """Per "label" and "index": codes, drawn with a key of seed and index; the tokenizer's images, or their features."""
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:

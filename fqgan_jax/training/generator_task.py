@@ -20,11 +20,10 @@ from fqgan_jax.data.sources import Skipped
 from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation.figures import image_rows
 from fqgan_jax.evaluation.frozen import Frozen, load_frozen
-from fqgan_jax.evaluation.generator_evaluation import measure_generator, sampling_step
+from fqgan_jax.evaluation.generator_evaluation import draw, measure_generator
 from fqgan_jax.evaluation.reference import Reference, open_reference
 from fqgan_jax.losses.tokens import next_code_loss
-from fqgan_jax.sampling import SamplingOptions, sampling_options
-from fqgan_jax.sharding.passes import rows_of_examples
+from fqgan_jax.sampling import sampling_options
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import TrainState, create_state, next_state, update, updated_average
@@ -128,23 +127,14 @@ class GeneratorTask:
         sample, seed = self.config.sample, self.config.seed
         options = sampling_options(self.module.num_codebooks, sample.guidance)
         labels = np.repeat(np.arange(min(8, self.module.num_classes), dtype=np.int32), sample.per_class)
-        codes = self._sample(params, labels, options, mesh)
-        images = np.asarray(self.tokenizer.decode(codes))
+        drawn = draw(self.module, params, labels, seed, options, len(labels), mesh=mesh)
+        images = np.asarray(self.tokenizer.decode(np.concatenate([rows["codes"] for rows in drawn])))
         pictures = {"samples": image_rows(images.reshape(-1, sample.per_class, *images.shape[1:]))}
         if not sample.count:
             return {}, pictures
         size = self.config.data.batch_size
         arguments = (params, self.tokenizer, sample.count, seed, options, self._reference, self._measuring, size, mesh)
         return measure_generator(self.module, *arguments).evaluation.results, pictures
-
-    def _sample(self, params: PyTree, labels: np.ndarray, options: SamplingOptions, mesh: Mesh) -> np.ndarray:
-        def batches(size: int) -> Iterator[Batch]:
-            index = np.arange(size, dtype=np.int32)
-            yield {"index": index, "label": np.resize(labels, size), "mask": np.float32(index < len(labels))}
-
-        arguments = {"generator": params, "options": options, "seed": jnp.uint32(self.config.seed)}
-        passes = (sampling_step(self.module), arguments, batches, len(labels), len(labels), "pictures", mesh)
-        return np.concatenate([rows["codes"] for rows in rows_of_examples(*passes)])
 
     @cached_property
     def _measuring(self) -> Frozen:
