@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
-from fqgan_jax import model_files
-from fqgan_jax.build import build_generator, build_tokenizer, downsampling, module_fields
-from fqgan_jax.data.transforms import to_float
+from fqgan_jax.checkpoints import description
+from fqgan_jax.checkpoints.reading import load_inference_params, split_checkpoint
+from fqgan_jax.data.pixels import to_float
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.checkpoint_files import is_checkpoint_file
 from fqgan_jax.interop.published import load_published
 from fqgan_jax.models.far import FAR
-from fqgan_jax.models.tokenizer import Tokenizer as TokenizerModule
-from fqgan_jax.sampling import sample_codes, sampling_options
-from fqgan_jax.training.checkpoints import load_inference_params, split_checkpoint
+from fqgan_jax.models.fields import build_generator, build_tokenizer, downsampling, module_fields
+from fqgan_jax.models.fqgan import FQGAN
+from fqgan_jax.models.sampling import sample_codes, sampling_options
 
 Images = UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"] | Float[Array, "B H W 3"]
 
@@ -34,7 +34,7 @@ def _apply(module: nn.Module, method: str, params: PyTree, *arguments: Array) ->
 class Tokenizer:
     """A trained tokenizer. Images are uint8 [0, 255] or float [-1, 1], of any size that f divides."""
 
-    module: TokenizerModule
+    module: FQGAN
     params: PyTree
     class_names: Sequence[str] = ()
 
@@ -63,12 +63,12 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of sizes and parameters; code caches record it."""
-        return model_files.fingerprint(module_fields(self.module), self.params)
+        return description.fingerprint(module_fields(self.module), self.params)
 
     def save(self, folder: str | Path) -> None:
         """Writes a native export folder."""
         description = {"fields": module_fields(self.module), "class_names": self.class_names}
-        model_files.write_export(Path(folder), "tokenizer", description, self.params)
+        description.write_export(Path(folder), "tokenizer", description, self.params)
 
     def _prepared(self, images: Images) -> Float[Array, "B H W 3"]:
         f = self.downsampling
@@ -148,7 +148,7 @@ class Generator:
             "class_names": self.class_names,
             "tokenizer": self.tokenizer,
         }
-        model_files.write_export(Path(folder), "generator", description, self.params)
+        description.write_export(Path(folder), "generator", description, self.params)
 
 
 # What tensors' shapes do not tell, and what does not touch the parameters: settable when a model is loaded.
@@ -204,8 +204,8 @@ def _load(path: Path, kind: str, overrides: dict) -> tuple[dict, PyTree]:
     if is_checkpoint_file(path):
         description, params = load_published(path, kind, overrides)
     else:
-        description = model_files.read_description(folder, kind)
+        description = description.read_description(folder, kind)
         description["fields"] |= overrides
-        exported = (path / model_files.PARAMETERS).exists()
-        params = model_files.read_export(path) if exported else load_inference_params(path)[0]
+        exported = (path / description.PARAMETERS).exists()
+        params = description.read_export(path) if exported else load_inference_params(path)[0]
     return description, jax.tree.map(jnp.asarray, params)

@@ -8,15 +8,16 @@ import jax
 import numpy as np
 
 from fqgan_jax import api
+from fqgan_jax.caches.codes import MANIFEST, CodeCache
+from fqgan_jax.caches.tokenize import tokenize
 from fqgan_jax.config import load_config
-from fqgan_jax.data.codes import MANIFEST, CodeCache
 from fqgan_jax.data.loader import evaluation_batches
-from fqgan_jax.data.sources import Skipped, open_source
-from fqgan_jax.data.transforms import to_float
+from fqgan_jax.data.pixels import to_float
+from fqgan_jax.data.skipping import Skipped
+from fqgan_jax.data.sources import open_source
 from fqgan_jax.errors import UserError
-from fqgan_jax.evaluation.figures import points, save_curves, save_labelled_rows
-from fqgan_jax.evaluation.report import write_report
-from fqgan_jax.tokenizing import tokenize
+from fqgan_jax.pictures.figures import points, save_curves, save_labelled_rows
+from fqgan_jax.pictures.report import write_report
 from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.loop import train
 

@@ -1,5 +1,34 @@
-"""The one exception that speaks to the user instead of to the programmer."""
+"""The one exception that speaks to the user instead of to the programmer, and the checks that raise it."""
+
+import importlib
+from types import ModuleType
 
 
 class UserError(Exception):
     """Bad input. The message says what is wrong, where, and what to do; commands exit with 2 and print only it."""
+
+
+def check(condition: bool, sentence: str) -> None:
+    """Raises `UserError(sentence)` unless the condition holds."""
+    if not condition:
+        raise UserError(sentence)
+
+
+def check_choice(field: str, value: str, choices) -> None:
+    """Raises `UserError` unless the value is among the choices."""
+    check(value in choices, f"{field} is {value!r}: choose one of {', '.join(choices)}.")
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Imports a library of one of the package's extras.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        # A library that is there and misses one of its own parts is not what the sentence says.
+        if error.name != module:
+            raise
+        raise UserError(f"This needs {module}, which is not installed: pip install fqgan-jax[{extra}].") from error

@@ -1,13 +1,10 @@
-"""Eight virtual CPU devices for every test, set before JAX is imported; tiny configs that compile fast."""
+"""Eight virtual CPU devices for every test, set before JAX is imported; models that several tests read, trained once."""
 
 import os
 import tempfile
 
-# Tiny programs: compiling them takes longer than running them.
-FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
-# For tests that start many processes, which on a busy machine wait long for each other.
-PROCESS_FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=1"
-PROCESS_FLAGS += " --xla_cpu_collective_timeout_seconds=600 --xla_cpu_collective_call_terminate_timeout_seconds=600"
+from support.environment import FLAGS
+
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs that several tests build (a run and its resumption, say) are compiled once; set it to keep them between runs.
@@ -18,28 +15,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 import numpy as np
 import pytest
 from PIL import Image
-
-from fqgan_jax.config import load_config
-
-# The demo's tokenizer, far smaller: 16x16 images, f = 2.
-TINY_TOKENIZER = (
-    *("model.codebook_size=32", "model.base_width=8", "model.multipliers=(1,2)", "model.z_channels=16"),
-    *("model.adapter_heads=2", "data.image_size=16", "data.batch_size=8", "train.steps=4", "train.log_every=2"),
-    *("train.checkpoint_every=2", "train.evaluate_every=4", "optimizer.warmup_steps=0"),
-)
-
-
-def tiny_tokenizer_config(*overrides: str, k: int = 2):
-    """The demo's config with the fields of `TINY_TOKENIZER` and more."""
-    fields = [f"--config.{field}" for field in (*TINY_TOKENIZER, *overrides)]
-    return load_config(f"configs/demo_tokenizer.py:k={k}", fields)
-
-
-def tiny_generator_config(*overrides: str):
-    """The demo's config, far smaller."""
-    tiny = ["model.width=32", "model.depth=2", "model.num_heads=2", "data.batch_size=8", "train.steps=4"]
-    tiny += ["train.log_every=2", "train.checkpoint_every=2", "train.evaluate_every=4", "optimizer.warmup_steps=0"]
-    return load_config("configs/demo_generator.py", [f"--config.{field}" for field in (*tiny, *overrides)])
+from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 
 @pytest.fixture(scope="session")
@@ -70,9 +46,9 @@ def trained_tokenizer(tmp_path_factory):
 def code_cache(trained_tokenizer, image_folder, tmp_path_factory):
     """Code cache of the image folder."""
     from fqgan_jax.api import load_tokenizer
-    from fqgan_jax.data.cache import Pace
+    from fqgan_jax.caches.records import Pace
+    from fqgan_jax.caches.tokenize import tokenize
     from fqgan_jax.data.sources import open_source
-    from fqgan_jax.tokenizing import tokenize
 
     folder = tmp_path_factory.mktemp("codes") / "cache"
     pace = Pace(batch_size=20, images_per_shard=9)

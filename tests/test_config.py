@@ -2,9 +2,10 @@
 
 import pytest
 
-from fqgan_jax.build import build_generator, build_tokenizer, generator_fields, tokenizer_fields
 from fqgan_jax.config import from_json, load_config, to_json
 from fqgan_jax.errors import UserError
+from fqgan_jax.models.fields import build_generator, build_tokenizer
+from fqgan_jax.training.from_config import generator_fields, tokenizer_fields
 
 TOKENIZER = "configs/tokenizer_imagenet.py"
 

@@ -21,8 +21,8 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
-    from fqgan_jax.ablation import run_ablation
     from fqgan_jax.config import load_config
+    from fqgan_jax.training.ablation import run_ablation
 
     config = load_config(options.config, options.overrides)
     print(run_ablation(config, options.workdir, options.data, options.only_run), end="")

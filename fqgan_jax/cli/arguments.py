@@ -169,7 +169,7 @@ def numbers(kind: type):
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """How a generator's codes are drawn; see `fqgan_jax.sampling.SamplingOptions`."""
+    """How a generator's codes are drawn; see `fqgan_jax.models.sampling.SamplingOptions`."""
     parser.add_argument("--seed", type=int, default=0, help="of the samples; default: %(default)s")
     each = "; one value, or one per sub-codebook with commas"
     parser.add_argument("--guidance", type=numbers(float), default=[2.0], help=f"default: 2.0{each}")

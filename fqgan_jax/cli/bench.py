@@ -54,10 +54,10 @@ def run(options) -> None:
 
 
 def _measured(options, config) -> dict[str, float | str]:
-    from fqgan_jax.build import tokenizer_fields
     from fqgan_jax.config import load_config
     from fqgan_jax.performance import bench
     from fqgan_jax.performance.measure import Clock
+    from fqgan_jax.training.from_config import tokenizer_fields
 
     clock = Clock(options.warm_up, options.steps, options.profile)
     if options.part == "loader":
@@ -75,9 +75,9 @@ def _measured(options, config) -> dict[str, float | str]:
 
 
 def _bench_loader(options, config) -> dict[str, float]:
-    from fqgan_jax.build import check_reading
-    from fqgan_jax.data.folder import ImageFolder
+    from fqgan_jax.data.sources.folder import ImageFolder
     from fqgan_jax.performance.bench_loader import bench_loader, synthetic_folder
+    from fqgan_jax.training.from_config import check_reading
 
     check_reading(config.data)
     with tempfile.TemporaryDirectory(prefix="fqgan_bench_") as temporary:

@@ -27,9 +27,9 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
-    from fqgan_jax.data.pool import Pool
+    from fqgan_jax.data.preparation.pool import Pool
+    from fqgan_jax.data.preparation.survey import survey
     from fqgan_jax.data.sources import open_source
-    from fqgan_jax.data.survey import survey
 
     source = open_source(options.source, options.split, data_dir=options.data_dir)
     found = survey(source, Pool(options.workers, options.processes))
@@ -68,9 +68,9 @@ def _table(source, found) -> list[tuple[str, str]]:
 
 def _save_batch(source, options) -> None:
     from fqgan_jax.data.loader import image_batches
+    from fqgan_jax.data.pixels import to_float
     from fqgan_jax.data.skipping import Skipped
-    from fqgan_jax.data.transforms import to_float
-    from fqgan_jax.evaluation.figures import image_rows, save_picture
+    from fqgan_jax.pictures.figures import image_rows, save_picture
 
     batches = image_batches(source, options.image_size, options.batch_size, options.seed, 0, Skipped())
     crops = to_float(next(batches)["image"])

@@ -77,9 +77,9 @@ def run(options) -> None:
     for path in filter(None, (options.out, options.save_statistics, options.report and options.report / "report.html")):
         out_folder(path.parent)
 
-    from fqgan_jax.evaluation.frozen import load_frozen
+    from fqgan_jax.evaluation.networks import load_frozen
     from fqgan_jax.evaluation.reference import save_statistics
-    from fqgan_jax.evaluation.report import write_evaluation_report
+    from fqgan_jax.pictures.report import write_evaluation_report
     from fqgan_jax.sharding.processes import is_first
 
     frozen = load_frozen(options.inception, lpips=bool(options.checkpoint and options.data))
@@ -105,8 +105,8 @@ def run(options) -> None:
 
 
 def _images(options, frozen):
-    from fqgan_jax.evaluation.image_evaluation import evaluate_images
-    from fqgan_jax.evaluation.images import open_images
+    from fqgan_jax.evaluation.image_set import open_images
+    from fqgan_jax.evaluation.images import evaluate_images
 
     images = open_images(options.data, options.split, options.size, options.count, options.data_dir)
     measured = evaluate_images(images, _reference(options, frozen, images.size), frozen, options.batch_size)
@@ -116,9 +116,9 @@ def _images(options, frozen):
 
 def _tokenizer(options, frozen):
     from fqgan_jax.api import load_tokenizer
-    from fqgan_jax.evaluation.images import open_images
-    from fqgan_jax.evaluation.pictures import tokenizer_pictures
-    from fqgan_jax.evaluation.tokenizer_evaluation import evaluate_tokenizer
+    from fqgan_jax.evaluation.image_set import open_images
+    from fqgan_jax.evaluation.tokenizer import evaluate_tokenizer
+    from fqgan_jax.pictures.pictures import tokenizer_pictures
 
     tokenizer = load_tokenizer(options.checkpoint)
     size = options.size or tokenizer.image_size
@@ -131,8 +131,8 @@ def _tokenizer(options, frozen):
 
 def _generator(options, frozen):
     from fqgan_jax.api import load_generator, load_tokenizer
-    from fqgan_jax.evaluation.generator_evaluation import evaluate_generator
-    from fqgan_jax.evaluation.pictures import generator_pictures
+    from fqgan_jax.evaluation.generator import evaluate_generator
+    from fqgan_jax.pictures.pictures import generator_pictures
 
     generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
     generator.check_tokenizer(tokenizer)
@@ -155,7 +155,7 @@ def _reference(options, frozen, size):
 
 def _logs(options) -> dict[str, list[dict]]:
     """What the given runs logged, and the measured one where it is a work folder."""
-    from fqgan_jax.training.checkpoints import split_checkpoint
+    from fqgan_jax.checkpoints.reading import split_checkpoint
     from fqgan_jax.training.logging import read_log
 
     logs = {str(folder): read_log(folder) for folder in options.runs}
@@ -167,7 +167,7 @@ def _logs(options) -> dict[str, list[dict]]:
 
 
 def _curves(logs: dict[str, list[dict]], path: Path) -> dict[Path, str]:
-    from fqgan_jax.evaluation.pictures import save_overlaid_curves
+    from fqgan_jax.pictures.pictures import save_overlaid_curves
 
     if not logs:
         return {}

@@ -38,7 +38,7 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
-    from fqgan_jax.exporting import export_checkpoint
+    from fqgan_jax.export.exporting import export_checkpoint
 
     if options.batch_size and options.format != "onnx":
         raise UserError(f"--batch-size is for --format onnx: {options.format} takes any number of images.")

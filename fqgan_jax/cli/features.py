@@ -41,9 +41,9 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
-    from fqgan_jax.data.cache import Pace
+    from fqgan_jax.caches.extract_features import extract_features
+    from fqgan_jax.caches.records import Pace
     from fqgan_jax.data.sources import open_source
-    from fqgan_jax.extracting import extract_features
 
     source = open_source(options.data, options.split, options.validation_fraction, options.data_dir)
     pace = Pace(options.batch_size, options.workers, options.images_per_shard)

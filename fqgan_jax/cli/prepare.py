@@ -41,9 +41,9 @@ def _quality(text: str) -> int:
 
 
 def run(options) -> None:
-    from fqgan_jax.data.pool import Pool
-    from fqgan_jax.data.prepare import Settings, prepare
-    from fqgan_jax.data.verify import verify
+    from fqgan_jax.data.preparation.pool import Pool
+    from fqgan_jax.data.preparation.prepare import Settings, prepare
+    from fqgan_jax.data.preparation.verify import verify
 
     settings = Settings(options.shorter_side, options.quality, options.images_per_shard, options.validation_fraction)
     pool = Pool(options.workers, options.processes)

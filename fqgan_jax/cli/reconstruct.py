@@ -27,9 +27,9 @@ def run(options) -> None:
 
     from fqgan_jax.api import load_tokenizer
     from fqgan_jax.data.images import UnreadableImage, read_image
-    from fqgan_jax.data.transforms import to_float
-    from fqgan_jax.evaluation.figures import image_rows, save_picture
-    from fqgan_jax.evaluation.reconstruction import psnr
+    from fqgan_jax.data.pixels import to_float
+    from fqgan_jax.evaluation.metrics.reconstruction import psnr
+    from fqgan_jax.pictures.figures import image_rows, save_picture
 
     tokenizer = load_tokenizer(options.checkpoint)
     folder = out_folder(options.out)

@@ -45,10 +45,10 @@ def run(options) -> None:
     import numpy as np
 
     from fqgan_jax.api import load_generator, load_tokenizer
-    from fqgan_jax.evaluation.figures import image_rows, save_picture
-    from fqgan_jax.evaluation.generator_evaluation import draw
-    from fqgan_jax.evaluation.sample_files import npz_file, png_folder
-    from fqgan_jax.sampling import sampling_options
+    from fqgan_jax.evaluation.generator import draw
+    from fqgan_jax.models.sampling import sampling_options
+    from fqgan_jax.pictures.figures import image_rows, save_picture
+    from fqgan_jax.pictures.sample_files import npz_file, png_folder
     from fqgan_jax.sharding.processes import is_first
 
     generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)

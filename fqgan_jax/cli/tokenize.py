@@ -41,9 +41,9 @@ def add_arguments(parser) -> None:
 
 def run(options) -> None:
     from fqgan_jax.api import load_tokenizer
-    from fqgan_jax.data.cache import Pace
+    from fqgan_jax.caches.records import Pace
+    from fqgan_jax.caches.tokenize import tokenize
     from fqgan_jax.data.sources import open_source
-    from fqgan_jax.tokenizing import tokenize
 
     tokenizer = load_tokenizer(options.checkpoint)
     source = open_source(options.data, options.split, options.validation_fraction, options.data_dir)

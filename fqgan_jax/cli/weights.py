@@ -36,7 +36,7 @@ def run(options) -> None:
 
 
 def _list(options) -> None:
-    from fqgan_jax.teachers.weights import NETWORKS, SOURCE, cache_folder
+    from fqgan_jax.pretrained.weights import NETWORKS, SOURCE, cache_folder
 
     rows = [("name", "used for", "licence", "MB", "cache", "source", "SHA-256")]
     for network in NETWORKS.values():
@@ -50,8 +50,8 @@ def _list(options) -> None:
 
 
 def _fetch(options) -> None:
-    from fqgan_jax.teachers.fetching import fetch
-    from fqgan_jax.teachers.weights import network_named
+    from fqgan_jax.pretrained.fetching import fetch
+    from fqgan_jax.pretrained.weights import network_named
 
     if len(options.names) > 1 and (options.file or options.sha256):
         raise UserError("--from and --sha256 speak of one file: name one network.")
@@ -62,7 +62,7 @@ def _fetch(options) -> None:
 
 
 def _verify(options) -> None:
-    from fqgan_jax.teachers.weights import NETWORKS, SOURCE, cache_folder, find_weights
+    from fqgan_jax.pretrained.weights import NETWORKS, SOURCE, cache_folder, find_weights
 
     present = [name for name, network in NETWORKS.items() if (network.folder / SOURCE).is_file()]
     changed = []

@@ -4,16 +4,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 ZOOM = 1.25  # training crops come from images whose shorter side is up to this times the crop
 LONGEST = 8  # times the shorter side: of longer images only the square that is asked for is resized
-
-
-def to_float(images: UInt8[np.ndarray, "*s"] | UInt8[Array, "*s"]) -> Float[np.ndarray, "*s"] | Float[Array, "*s"]:
-    """[0, 255] to float32 [-1, 1]; NumPy's stay NumPy's, JAX's JAX's."""
-    return images.astype(np.float32) / 127.5 - 1
 
 
 def resize_shorter_side(image: Image.Image, side: int) -> Image.Image:

@@ -9,13 +9,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 from scipy.special import softmax
 
-from fqgan_jax.evaluation.frechet import Gaussian, RunningMoments
-from fqgan_jax.evaluation.images import ImageSet
-from fqgan_jax.evaluation.inception_score import inception_score
+from fqgan_jax.evaluation.image_set import ImageSet
+from fqgan_jax.evaluation.metrics.frechet import Gaussian, RunningMoments
+from fqgan_jax.evaluation.metrics.inception_score import inception_score
 from fqgan_jax.evaluation.protocol import Evaluation
+from fqgan_jax.pretrained import inception
+from fqgan_jax.pretrained.weights import NETWORKS, sha256_of
 from fqgan_jax.sharding.passes import rows_of_examples
-from fqgan_jax.teachers import inception
-from fqgan_jax.teachers.weights import NETWORKS, sha256_of
 
 RESIZE = f"bilinear to {inception.SIZE} (source = target * in / out, no half-pixel offset, no antialiasing)"
 

@@ -11,9 +11,9 @@ from jaxtyping import Float
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation.features import FeatureNetwork, FeatureSet, features_of
-from fqgan_jax.evaluation.frechet import Gaussian, frechet_distance
-from fqgan_jax.evaluation.images import open_images, read_arrays
-from fqgan_jax.evaluation.precision_recall import NEIGHBOURS, precision_recall
+from fqgan_jax.evaluation.image_set import open_images, read_arrays
+from fqgan_jax.evaluation.metrics.frechet import Gaussian, frechet_distance
+from fqgan_jax.evaluation.metrics.precision_recall import NEIGHBOURS, precision_recall
 from fqgan_jax.files import write_atomically
 
 MEASURES = ("fid", "sfid", "precision", "recall")

@@ -1,7 +1,7 @@
 """Published checkpoints (PyTorch names and layouts) to our parameters and back; arrays are numpy's.
 
     fields = tokenizer_config({name: tensor.shape for name, tensor in state.items()})
-    module = Tokenizer(**fields)
+    module = FQGAN(**fields)
     params = import_tokenizer(state, module)  # module.apply({"params": params}, images)
     state = export_tokenizer(params, module)
 
@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fqgan_jax.build import build_generator, build_tokenizer, downsampling
 from fqgan_jax.interop.checkpoint_files import read_checkpoint_file
 from fqgan_jax.interop.correspondence import (
     Entry,
@@ -41,9 +40,10 @@ from fqgan_jax.interop.tokenizer_names import (
     codebook_names,
     tokenizer_config,
 )
-from fqgan_jax.models.discriminator import PatchDiscriminator
+from fqgan_jax.models.discriminators import PatchDiscriminator
 from fqgan_jax.models.far import FAR
-from fqgan_jax.models.tokenizer import Tokenizer
+from fqgan_jax.models.fields import build_generator, build_tokenizer, downsampling
+from fqgan_jax.models.fqgan import FQGAN
 
 __all__ = [
     "discriminator_entries",
@@ -61,14 +61,14 @@ __all__ = [
 ]
 
 
-def tokenizer_entries(module: Tokenizer) -> list[Entry]:
+def tokenizer_entries(module: FQGAN) -> list[Entry]:
     """One entry a published tensor of the tokenizer (name, published shape, place in our parameters), buffers apart."""
     f = downsampling(module.multipliers)
     images = jax.ShapeDtypeStruct((1, module.grid[0] * f, module.grid[1] * f, 3), jnp.float32)
     return correspondence(TOKENIZER_RULES, parameter_shapes(module, images), codebook_names(module.num_codebooks))
 
 
-def import_tokenizer(state: Mapping[str, np.ndarray], module: Tokenizer) -> dict:
+def import_tokenizer(state: Mapping[str, np.ndarray], module: FQGAN) -> dict:
     """Parameters of `module` (nested, float32) from published tensors.
 
     Usage buffers (`codebook_used`) are ignored. UserError where tensors are missing, unexpected or of another shape.
@@ -80,7 +80,7 @@ def import_tokenizer(state: Mapping[str, np.ndarray], module: Tokenizer) -> dict
     return scatter(entries, state)
 
 
-def export_tokenizer(params: Mapping, module: Tokenizer) -> dict[str, np.ndarray]:
+def export_tokenizer(params: Mapping, module: FQGAN) -> dict[str, np.ndarray]:
     """Published tensors of the tokenizer's parameters, the inverse of `import_tokenizer`, with empty usage buffers."""
     tensors = gather(tokenizer_entries(module), params)
     return tensors | {name: np.zeros(USAGE_BUFFER_SIZE, np.float32) for name in _usage_buffers(module)}
@@ -152,5 +152,5 @@ def load_published(path: Path, kind: str, overrides: Mapping[str, Any]) -> tuple
     return description, load(tensors, build(fields))
 
 
-def _usage_buffers(module: Tokenizer) -> list[str]:
+def _usage_buffers(module: FQGAN) -> list[str]:
     return [USAGE_BUFFER.format(**names) for names in codebook_names(module.num_codebooks)]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from fqgan_jax.models.blocks import Dtype
-from fqgan_jax.models.quantizer import lookup
+from fqgan_jax.models.quantizers import lookup
 from fqgan_jax.sharding.mesh import split_batch
 
 _INIT = nn.initializers.normal(0.02)

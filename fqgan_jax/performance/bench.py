@@ -6,17 +6,18 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fqgan_jax.build import build_generator, build_tokenizer, check_batch_size, generator_fields, tokenizer_fields
-from fqgan_jax.data.transforms import to_float
-from fqgan_jax.losses.quantization import entropy_loss
+from fqgan_jax.data.pixels import to_float
+from fqgan_jax.losses.tokenizer_losses import entropy_loss
 from fqgan_jax.models.far import FAR
-from fqgan_jax.models.quantizer import l2_normalize, soft_assignment, squared_distances
+from fqgan_jax.models.fields import build_generator, build_tokenizer
+from fqgan_jax.models.quantizers import l2_normalize, soft_assignment, squared_distances
+from fqgan_jax.models.sampling import sample_codes, sampling_options
 from fqgan_jax.performance.chips import chip_of
 from fqgan_jax.performance.flops import count_flops
 from fqgan_jax.performance.measure import Clock, Values, Work, copy_bandwidth, measure, spread, timed
 from fqgan_jax.performance.tasks import code_sizes, make_step, model_flops
-from fqgan_jax.sampling import sample_codes, sampling_options
 from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, make_mesh, replicated
+from fqgan_jax.training.from_config import check_batch_size, generator_fields, tokenizer_fields
 
 SAMPLE_BATCHES = (1, 8, 64)
 

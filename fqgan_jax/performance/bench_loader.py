@@ -13,7 +13,7 @@ from fqgan_jax.data.loader import image_batches
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source
 from fqgan_jax.data.transforms import random_side, resize_shorter_side
-from fqgan_jax.extras import import_extra
+from fqgan_jax.errors import import_extra
 
 OURS, FLOATS, BYTES = "this loader", "PyTorch, float32", "PyTorch, uint8"
 WARM_UP = 8  # batches before the clock starts: more than either loader holds ready

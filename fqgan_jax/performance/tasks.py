@@ -7,11 +7,12 @@ import jax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from fqgan_jax.build import check, check_batch_size, tokenizer_fields
-from fqgan_jax.data.codes import CodesManifest
+from fqgan_jax.caches.codes import CodesManifest
+from fqgan_jax.errors import check
 from fqgan_jax.performance.flops import count_flops
 from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
+from fqgan_jax.training.from_config import check_batch_size, tokenizer_fields
 from fqgan_jax.training.generator_task import GeneratorTask
 from fqgan_jax.training.loop import TASKS, compiled_step
 from fqgan_jax.training.tokenizer_task import TokenizerTask

@@ -13,17 +13,18 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from fqgan_jax import api
-from fqgan_jax.build import build_generator, check, generator_fields
-from fqgan_jax.data.codes import CodeCache, CodesManifest, code_batches
+from fqgan_jax.caches.codes import CodeCache, CodesManifest, code_batches
 from fqgan_jax.data.loader import Batch
-from fqgan_jax.data.sources import Skipped
-from fqgan_jax.errors import UserError
-from fqgan_jax.evaluation.figures import image_rows
-from fqgan_jax.evaluation.frozen import Frozen, load_frozen
-from fqgan_jax.evaluation.generator_evaluation import draw, measure_generator
+from fqgan_jax.data.skipping import Skipped
+from fqgan_jax.errors import UserError, check
+from fqgan_jax.evaluation.generator import draw, measure_generator
+from fqgan_jax.evaluation.networks import Frozen, load_frozen
 from fqgan_jax.evaluation.reference import Reference, open_reference
-from fqgan_jax.losses.tokens import next_code_loss
-from fqgan_jax.sampling import sampling_options
+from fqgan_jax.losses.generator_losses import next_code_loss
+from fqgan_jax.models.fields import build_generator
+from fqgan_jax.models.sampling import sampling_options
+from fqgan_jax.pictures.figures import image_rows
+from fqgan_jax.training.from_config import generator_fields
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import TrainState, create_state, next_state, update, updated_average

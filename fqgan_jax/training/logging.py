@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fqgan_jax.evaluation.figures import save_picture
 from fqgan_jax.files import write_atomically
+from fqgan_jax.pictures.figures import save_picture
 
 
 class RunLog:

@@ -12,8 +12,6 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from fqgan_jax import model_files
-from fqgan_jax.build import check_batch_size
 from fqgan_jax.config import from_json, to_json
 from fqgan_jax.data.loader import to_devices
 from fqgan_jax.errors import UserError
@@ -22,7 +20,8 @@ from fqgan_jax.sharding import processes
 from fqgan_jax.sharding.mesh import batch_part, batch_sharding, batch_shards, make_mesh, place, replicated
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training import metrics as metrics_lib
-from fqgan_jax.training.checkpoints import Checkpoints
+from fqgan_jax.training.checkpointing import Checkpoints
+from fqgan_jax.training.from_config import check_batch_size
 from fqgan_jax.training.generator_task import GeneratorTask
 from fqgan_jax.training.logging import RunLog
 from fqgan_jax.training.state import TrainState
@@ -60,7 +59,7 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     description, frozen = task.description(), place(task.frozen(), replicated(mesh))
     claim_workdir(config, workdir)
     if processes.is_first():
-        model_files.write_description(workdir, task.kind, description)
+        description.write_description(workdir, task.kind, description)
 
     kept = config.train
     checkpoints = Checkpoints(workdir, kept.keep_checkpoints, kept.keep_every, kept.keep_best)

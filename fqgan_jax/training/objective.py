@@ -6,10 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fqgan_jax.losses.disentanglement import disentanglement_loss
-from fqgan_jax.losses.quantization import codebook_loss, commitment_loss, entropy_loss
-from fqgan_jax.losses.representation import info_nce_loss
-from fqgan_jax.models.quantizer import QuantizerOutput
+from fqgan_jax.losses.tokenizer_losses import (
+    codebook_loss,
+    commitment_loss,
+    disentanglement_loss,
+    entropy_loss,
+    info_nce_loss,
+)
+from fqgan_jax.models.quantizers import QuantizerOutput
 
 Terms = dict[str, Array]
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key, PyTree
 
-from fqgan_jax.models.quantizer import QuantizerOutput
+from fqgan_jax.models.quantizers import QuantizerOutput
 
 
 def reseed(

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from fqgan_jax.losses.reconstruction import l2_loss
-from fqgan_jax.models.quantizer import QuantizerOutput
-from fqgan_jax.models.tokenizer import Tokenizer
+from fqgan_jax.losses.tokenizer_losses import l2_loss
+from fqgan_jax.models.fqgan import FQGAN
+from fqgan_jax.models.quantizers import QuantizerOutput
 from fqgan_jax.training.adversarial import adaptive_weight, discriminator_step, judge, onset
 from fqgan_jax.training.objective import Terms, feature_terms, quantization_terms, weighted_sum
 from fqgan_jax.training.reseeding import reseed
@@ -29,7 +29,7 @@ class Players(NamedTuple):
       perceptual: `perceptual(params, reconstruction, images) -> [B]`, or None.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: FQGAN
     optimizer: optax.GradientTransformation
     discriminator: nn.Module | None = None
     discriminator_optimizer: optax.GradientTransformation | None = None
@@ -125,7 +125,7 @@ def tokenizer_step(
 
 
 def _forward(
-    tokenizer: Tokenizer, params: PyTree, images: Images, targets: Sequence, weights: Mapping[str, float], parts: int
+    tokenizer: FQGAN, params: PyTree, images: Images, targets: Sequence, weights: Mapping[str, float], parts: int
 ) -> tuple[tuple[Images, Float[Array, ""]], ForwardPass]:
     """Reconstruction, and the weighted sum of all that is no loss on it; only these two carry gradients."""
     apply = lambda method, *arguments: tokenizer.apply({"params": params}, *arguments, method=method)
@@ -157,9 +157,7 @@ def _pixel_losses(
     return value, terms, cotangents
 
 
-def _last_convolution(
-    tokenizer: Tokenizer, params: PyTree, features: Float[Array, "B H W C"]
-) -> tuple[Callable, Array]:
+def _last_convolution(tokenizer: FQGAN, params: PyTree, features: Float[Array, "B H W C"]) -> tuple[Callable, Array]:
     """The decoder's last convolution as a function of its kernel, and that kernel."""
     last = params["decoder"]["conv_out"]
 

@@ -12,23 +12,25 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 from tqdm import tqdm
 
-from fqgan_jax.build import build_discriminator, build_tokenizer, check_batch_parts, tokenizer_fields
-from fqgan_jax.data.features import FeatureCache, feature_batches
+from fqgan_jax.caches.teacher_features import FeatureCache, feature_batches
 from fqgan_jax.data.loader import Batch, image_batches
+from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.skipping import Skipped, largest_skipped
 from fqgan_jax.data.sources import Source, open_source
-from fqgan_jax.data.transforms import to_float
 from fqgan_jax.evaluation.features import features_of
-from fqgan_jax.evaluation.figures import image_rows
-from fqgan_jax.evaluation.frozen import Frozen, load_frozen
-from fqgan_jax.evaluation.images import ImageSet
+from fqgan_jax.evaluation.image_set import ImageSet
+from fqgan_jax.evaluation.metrics.codebooks import CodeUsage
+from fqgan_jax.evaluation.networks import Frozen, load_frozen
 from fqgan_jax.evaluation.reference import Reference, reference_of
-from fqgan_jax.evaluation.tokenizer_evaluation import measure_tokenizer, reconstructions
-from fqgan_jax.losses.perceptual import perceptual_loss
-from fqgan_jax.teachers.registry import DEVICE_TEACHERS, HOST_TEACHERS
-from fqgan_jax.teachers.vgg import LPIPS, LPIPS_WEIGHTS, load_lpips
-from fqgan_jax.teachers.weights import check_fetched, known_weights
-from fqgan_jax.training.metrics import CodeUsage, Metrics, average
+from fqgan_jax.evaluation.tokenizer import measure_tokenizer, reconstructions
+from fqgan_jax.losses.tokenizer_losses import perceptual_loss
+from fqgan_jax.models.fields import build_tokenizer
+from fqgan_jax.pictures.figures import image_rows
+from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
+from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
+from fqgan_jax.pretrained.weights import check_fetched, known_weights
+from fqgan_jax.training.from_config import build_discriminator, check_batch_parts, tokenizer_fields
+from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import Adversary, TrainState, create_state
 from fqgan_jax.training.tokenizer_step import Players, in_parts, tokenizer_step

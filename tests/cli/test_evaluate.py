@@ -2,11 +2,10 @@
 
 import json
 
-import golden_inception
 import numpy as np
 import pytest
-import stand_in_features
 from safetensors.numpy import save_file
+from support import golden_inception, stand_in_features
 
 from fqgan_jax.cli.main import main
 from fqgan_jax.evaluation import frozen

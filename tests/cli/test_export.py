@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import golden_data
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,15 +12,16 @@ import optax
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
-from tiny_models import IMAGE_SIZE, random_params, tiny_generator, tiny_tokenizer
+from support import golden_data
+from support.tiny_models import IMAGE_SIZE, random_params, tiny_generator, tiny_tokenizer
 
 import fqgan_jax
-from fqgan_jax import model_files
 from fqgan_jax.api import Generator, Tokenizer
+from fqgan_jax.checkpoints import description
 from fqgan_jax.cli.main import main
 from fqgan_jax.interop.published import export_far, export_tokenizer, import_far, import_tokenizer, tokenizer_config
-from fqgan_jax.models.tokenizer import Tokenizer as TokenizerModule
-from fqgan_jax.training.checkpoints import Checkpoints
+from fqgan_jax.models.fqgan import FQGAN
+from fqgan_jax.training.checkpointing import Checkpoints
 from fqgan_jax.training.state import TrainState
 
 
@@ -86,7 +86,7 @@ class TestPublishedTensors:
 
     def test_names_and_shapes_are_the_published_ones(self, tmp_path):
         published = golden_data.shapes("trajectory")
-        module = TokenizerModule(**tokenizer_config(published, adapter_heads=4, feature_heads=4))
+        module = FQGAN(**tokenizer_config(published, adapter_heads=4, feature_heads=4))
         tokenizer = Tokenizer(module, random_params(module, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)))
         tensors = load_file(export(tokenizer, "safetensors", tmp_path) / "model.safetensors")
         # The small golden model was stored without its buffers; the published files have them.
@@ -104,9 +104,9 @@ def work_folder(tmp_path):
         tokenizer = tiny_tokenizer(2)
         folder = tmp_path / ("averaged" if ema else "plain")
         tokenizer.save(tmp_path / "saved")
-        fields = model_files.read_description(tmp_path / "saved", "tokenizer")["fields"]
+        fields = description.read_description(tmp_path / "saved", "tokenizer")["fields"]
         folder.mkdir()
-        model_files.write_description(folder, "tokenizer", {"fields": fields, "class_names": ["ant"]})
+        description.write_description(folder, "tokenizer", {"fields": fields, "class_names": ["ant"]})
         average = jax.tree.map(lambda leaf: leaf / 2, tokenizer.params) if ema else None
         checkpoints = Checkpoints(folder, keep=1)
         checkpoints.save(TrainState(jnp.int32(3), tokenizer.params, optax.EmptyState(), average, jnp.int32(0)))

@@ -7,9 +7,9 @@ from PIL import Image
 
 from fqgan_jax.api import load_generator, load_tokenizer
 from fqgan_jax.cli.main import main
+from fqgan_jax.data.pixels import to_uint8
 from fqgan_jax.errors import UserError
-from fqgan_jax.evaluation.figures import to_uint8
-from fqgan_jax.evaluation.sample_files import npz_file
+from fqgan_jax.pictures.sample_files import npz_file
 
 
 def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, tmp_path):

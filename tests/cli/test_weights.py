@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save
 
 from fqgan_jax.cli.main import main
-from fqgan_jax.teachers.weights import NETWORKS
+from fqgan_jax.pretrained.weights import NETWORKS
 
 CONTENT = save({"features.0.bias": np.ones(3, np.float32)})
 

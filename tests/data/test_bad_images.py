@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from conftest import tiny_tokenizer_config
 from PIL import Image
+from support.tiny_configs import tiny_tokenizer_config
 
+from fqgan_jax.caches.codes import CodeCache
+from fqgan_jax.caches.teacher_features import FeatureCache, feature_batches
 from fqgan_jax.cli.main import main
-from fqgan_jax.data.codes import CodeCache
-from fqgan_jax.data.features import FeatureCache, feature_batches
 from fqgan_jax.data.loader import evaluation_batches, image_batches
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import open_source

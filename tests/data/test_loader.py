@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fqgan_jax.data.codes import CodeCache, code_batches
+from fqgan_jax.caches.codes import CodeCache, code_batches
 from fqgan_jax.data.loader import evaluation_batches, image_batches
 from fqgan_jax.data.skipping import Skipped, largest_skipped
-from fqgan_jax.data.sources import ImageFolder
+from fqgan_jax.data.sources.folder import ImageFolder
 from fqgan_jax.errors import UserError
-from fqgan_jax.teachers.hog import hog_features
+from fqgan_jax.pretrained.hog import hog_features
 
 
 def batches(folder, start, count, process=(0, 1), threads=2, seed=3, workers=0):

@@ -1,6 +1,6 @@
 """The demo on a folder of images, made tiny by replacing its two configs."""
 
-from conftest import tiny_generator_config, tiny_tokenizer_config
+from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 from fqgan_jax import demo
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from attempts import attempt, forkserver
-from conftest import TINY_TOKENIZER, tiny_tokenizer_config
+from support.attempts import attempt, forkserver
+from support.tiny_configs import TINY_TOKENIZER, tiny_tokenizer_config
 
 from fqgan_jax.config import to_json
-from fqgan_jax.training.checkpoints import _read
+from fqgan_jax.training.checkpointing import _read
 from fqgan_jax.training.logging import read_log
 
 KILLS = int(os.environ.get("FQGAN_KILLS", "8"))

@@ -1,27 +1,25 @@
 """Evaluations of images, tokenizers and generators: the same numbers on any devices and batches, each example once."""
 
-import golden_vgg
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import stand_in_features
+from support import golden_vgg, stand_in_features
 
 from fqgan_jax.api import load_generator, load_tokenizer
-from fqgan_jax.data.transforms import to_float
+from fqgan_jax.data.pixels import to_float, to_uint8
 from fqgan_jax.errors import UserError
-from fqgan_jax.evaluation.figures import to_uint8
-from fqgan_jax.evaluation.frechet import frechet_distance, gaussian
-from fqgan_jax.evaluation.frozen import Frozen
-from fqgan_jax.evaluation.generator_evaluation import evaluate_generator
-from fqgan_jax.evaluation.image_evaluation import evaluate_images
-from fqgan_jax.evaluation.images import open_images
-from fqgan_jax.evaluation.reconstruction import psnr
+from fqgan_jax.evaluation.generator import evaluate_generator
+from fqgan_jax.evaluation.image_set import open_images
+from fqgan_jax.evaluation.images import evaluate_images
+from fqgan_jax.evaluation.metrics.frechet import frechet_distance, gaussian
+from fqgan_jax.evaluation.metrics.reconstruction import psnr
+from fqgan_jax.evaluation.networks import Frozen
 from fqgan_jax.evaluation.reference import open_reference, reference_of, save_statistics
-from fqgan_jax.evaluation.tokenizer_evaluation import evaluate_tokenizer
+from fqgan_jax.evaluation.tokenizer import evaluate_tokenizer
+from fqgan_jax.pretrained.lpips import LPIPS, import_lpips
 from fqgan_jax.sharding import passes
 from fqgan_jax.sharding.mesh import make_mesh
-from fqgan_jax.teachers.vgg import LPIPS, import_lpips
 
 SAMPLING = {"guidance": [2.0], "temperature": [1.0], "top_k": [0], "top_p": [1.0]}
 

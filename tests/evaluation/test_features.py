@@ -2,15 +2,15 @@
 
 import dataclasses
 
-import golden_inception
 import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from support import golden_inception
 
 from fqgan_jax.evaluation.features import load_feature_network
-from fqgan_jax.teachers.fetching import fetch
-from fqgan_jax.teachers.weights import NETWORKS, sha256_of
+from fqgan_jax.pretrained.fetching import fetch
+from fqgan_jax.pretrained.weights import NETWORKS, sha256_of
 
 
 @pytest.mark.slow

@@ -6,12 +6,12 @@ import os
 import pickle
 import zipfile
 
-import golden_data
 import ml_dtypes
 import numpy as np
 import pytest
 from flax import traverse_util
 from safetensors.numpy import save_file
+from support import golden_data
 
 from fqgan_jax import load_generator, load_tokenizer
 from fqgan_jax.cli.main import main

@@ -2,11 +2,11 @@
 
 from functools import cache
 
-import golden_data
 import jax
 import numpy as np
 import pytest
 from flax import traverse_util
+from support import golden_data
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.published import (
@@ -20,7 +20,7 @@ from fqgan_jax.interop.published import (
     tokenizer_entries,
 )
 from fqgan_jax.models.far import FAR
-from fqgan_jax.models.tokenizer import Tokenizer
+from fqgan_jax.models.fqgan import FQGAN
 
 TOKENIZERS = ["dual_f16", "dual_f8", "triple_f16", "triple_f8", "trajectory"]
 GENERATORS = ["far_dual_tiny", "far_triple_tiny", "far_dual_B", "far_triple_B", "far_dual_L", "far_triple_L"]
@@ -34,7 +34,7 @@ TOKENIZER_PARAMETERS = {
 GENERATOR_PARAMETERS = {"far_dual_B": 417.1, "far_triple_B": 451.7, "far_dual_L": 901.2, "far_triple_L": 944.8}
 
 
-def small_tokenizer(num_codebooks: int, **fields) -> Tokenizer:
+def small_tokenizer(num_codebooks: int, **fields) -> FQGAN:
     sizes = {
         "codebook_size": 12,
         "code_dim": 4,
@@ -45,7 +45,7 @@ def small_tokenizer(num_codebooks: int, **fields) -> Tokenizer:
     }
     widths = (None, *(8 * (1 + k % 2) for k in range(1, num_codebooks)))
     depths = {"z_channels": 8, "adapter_depth": 2, "feature_depth": 1, "feature_widths": widths}
-    return Tokenizer(num_codebooks, **(sizes | depths | fields))
+    return FQGAN(num_codebooks, **(sizes | depths | fields))
 
 
 def small_generator(num_codebooks: int) -> FAR:
@@ -74,7 +74,7 @@ def published_entries(name: str):
     shapes = golden_data.shapes(name)
     if name in GENERATORS:
         return far_entries(FAR(**far_config(shapes, num_heads=4 if "tiny" in name else None)))
-    return tokenizer_entries(Tokenizer(**tokenizer_config(shapes)))
+    return tokenizer_entries(FQGAN(**tokenizer_config(shapes)))
 
 
 def millions(entries) -> float:
@@ -137,7 +137,7 @@ def test_published_generator_fields():
 
 def test_published_tensors_survive_the_round_trip():
     state = golden_data.state_dict("trajectory")
-    module = Tokenizer(**tokenizer_config(shapes_of(state), adapter_heads=4, feature_heads=4))
+    module = FQGAN(**tokenizer_config(shapes_of(state), adapter_heads=4, feature_heads=4))
     params = import_tokenizer(state, module)
     exported = export_tokenizer(params, module)
     assert_identical({name: exported[name] for name in state}, state)
@@ -159,7 +159,7 @@ def test_any_tokenizer_survives_the_round_trip(num_codebooks, factorization):
     exported = export_tokenizer(import_tokenizer(state, module), module)
     assert len(exported) == len(state) + num_codebooks
     assert_identical({name: exported[name] for name in state}, state)
-    inferred = Tokenizer(**tokenizer_config(shapes_of(exported), grid=module.grid))
+    inferred = FQGAN(**tokenizer_config(shapes_of(exported), grid=module.grid))
     assert tokenizer_entries(inferred) == entries
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import PROCESS_FLAGS, TINY_TOKENIZER
+from support.environment import PROCESS_FLAGS
+from support.tiny_configs import TINY_TOKENIZER
 
-from fqgan_jax.training.checkpoints import load_inference_params
+from fqgan_jax.checkpoints.reading import load_inference_params
 from fqgan_jax.training.logging import read_log
 
 pytestmark = [

@@ -1,9 +1,9 @@
 """Adversarial losses against NumPy and the published model's numbers."""
 
-import golden_data
 import jax
 import jax.numpy as jnp
 import numpy as np
+from support import golden_data
 
 from fqgan_jax.losses.adversarial import (
     hinge_loss,

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fqgan_jax.losses.tokens import next_code_loss
+from fqgan_jax.losses.generator_losses import next_code_loss
 from fqgan_jax.models.far import FAR, rotary_table, rotate, swiglu_width
-from fqgan_jax.sampling import sample_codes, sampling_options
+from fqgan_jax.models.sampling import sample_codes, sampling_options
 
 
 def make(K, grid=(3, 4)):

@@ -3,14 +3,14 @@
 from functools import partial
 from typing import NamedTuple
 
-import golden_data
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import golden_data
 
 from fqgan_jax.interop.published import far_config, import_far
-from fqgan_jax.losses.tokens import next_code_loss
+from fqgan_jax.losses.generator_losses import next_code_loss
 from fqgan_jax.models.far import FAR
 
 TOLERANCE = 1e-4

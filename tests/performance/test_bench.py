@@ -8,7 +8,7 @@ import time
 import jax
 import jax.numpy as jnp
 import pytest
-from conftest import tiny_generator_config, tiny_tokenizer_config
+from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 from fqgan_jax.cli.main import main
 from fqgan_jax.performance.bench import bench_quantizer, sampling_floor_bytes

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fqgan_jax.config import tokenizer_defaults
-from fqgan_jax.data.folder import ImageFolder
+from fqgan_jax.data.sources.folder import ImageFolder
 from fqgan_jax.performance import bench_loader
 
 torch = pytest.importorskip("torch")

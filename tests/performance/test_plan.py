@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import tiny_generator_config, tiny_tokenizer_config
+from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 from fqgan_jax.cli.main import main
 from fqgan_jax.errors import UserError

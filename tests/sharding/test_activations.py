@@ -2,7 +2,7 @@
 
 import jax
 import pytest
-from conftest import tiny_generator_config, tiny_tokenizer_config
+from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 from fqgan_jax.performance.hlo import read_traffic
 from fqgan_jax.performance.tasks import make_step

@@ -14,8 +14,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import PROCESS_FLAGS, TINY_TOKENIZER, tiny_tokenizer_config
-from processes_script import batches
+from support.environment import PROCESS_FLAGS
+from support.processes_script import batches
+from support.tiny_configs import TINY_TOKENIZER, tiny_tokenizer_config
 
 from fqgan_jax.cli.main import main
 from fqgan_jax.errors import UserError
@@ -60,7 +61,7 @@ def wait(started: list[subprocess.Popen], logs: Path, timeout: float = 3600) -> 
 def work(count: int, jobs: list[dict], folder: Path) -> None:
     """Has `count` processes do the jobs of `processes_script.py` in a folder."""
     (folder / "jobs.json").write_text(json.dumps([job | {"config": job["config"].to_dict()} for job in jobs]))
-    script = str(Path(__file__).with_name("processes_script.py"))
+    script = str(Path(__file__).parents[1] / "support" / "processes_script.py")
     for code, output in wait(launch(count, [script, "{address}", "{count}", "{index}", str(folder)], folder), folder):
         assert code == 0, output
 

@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import tiny_generator_config
 from flax.traverse_util import flatten_dict
 from jax.sharding import PartitionSpec
+from support.tiny_configs import tiny_generator_config
 
 from fqgan_jax.config import load_config
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.far import FAR
 from fqgan_jax.sharding.mesh import batch_part, batch_sharding, batch_shards, make_mesh, place
 from fqgan_jax.sharding.rules import RULES, partition, state_sharding
-from fqgan_jax.training.checkpoints import Checkpoints
+from fqgan_jax.training.checkpointing import Checkpoints
 from fqgan_jax.training.generator_task import GeneratorTask
 from fqgan_jax.training.loop import _start
 from fqgan_jax.training.tokenizer_task import TokenizerTask

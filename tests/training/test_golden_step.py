@@ -3,12 +3,11 @@
 import zlib
 from functools import partial
 
-import golden_data
-import golden_step
 import jax
 import numpy as np
 import optax
 import pytest
+from support import golden_data, golden_step
 
 from fqgan_jax.interop.correspondence import gather
 from fqgan_jax.interop.published import discriminator_entries, tokenizer_entries

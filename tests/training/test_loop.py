@@ -5,19 +5,20 @@ from contextlib import ExitStack
 import jax
 import numpy as np
 import pytest
-from conftest import tiny_generator_config, tiny_tokenizer_config
 from jax._src.array import ArrayImpl
 from safetensors.numpy import load_file
+from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
+from fqgan_jax.checkpoints.reading import load_inference_params
 from fqgan_jax.cli.main import main
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.published import import_discriminator
-from fqgan_jax.models.discriminator import PatchDiscriminator
+from fqgan_jax.models.discriminators import PatchDiscriminator
 from fqgan_jax.sharding import rules
 from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training import loop, metrics
-from fqgan_jax.training.checkpoints import Checkpoints, load_inference_params
+from fqgan_jax.training.checkpointing import Checkpoints
 from fqgan_jax.training.generator_task import GeneratorTask
 from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.loop import train

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fqgan_jax.models.quantizer import FactorizedQuantizer
+from fqgan_jax.models.quantizers import FactorizedQuantizer
 from fqgan_jax.training.reseeding import reseed
 
 

@@ -5,7 +5,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from conftest import tiny_tokenizer_config
+from support.tiny_configs import tiny_tokenizer_config
 
 from fqgan_jax.sharding.mesh import make_mesh
 from fqgan_jax.training import loop

@@ -1,14 +1,14 @@
 """Evaluations during training give what `fqgan evaluate` gives for the same parameters."""
 
 import numpy as np
-import stand_in_features
-from conftest import tiny_generator_config, tiny_tokenizer_config
+from support import stand_in_features
+from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 from fqgan_jax.api import load_generator, load_tokenizer
-from fqgan_jax.evaluation.generator_evaluation import evaluate_generator
-from fqgan_jax.evaluation.images import open_images
+from fqgan_jax.evaluation.generator import evaluate_generator
+from fqgan_jax.evaluation.image_set import open_images
 from fqgan_jax.evaluation.reference import open_reference
-from fqgan_jax.evaluation.tokenizer_evaluation import evaluate_tokenizer
+from fqgan_jax.evaluation.tokenizer import evaluate_tokenizer
 from fqgan_jax.sharding.mesh import make_mesh
 from fqgan_jax.training import generator_task, tokenizer_task
 from fqgan_jax.training.logging import read_log

@@ -1,15 +1,15 @@
 """The whole objective on a tiny tokenizer: invariants of the step."""
 
-import golden_vgg
 import jax
 import numpy as np
 import optax
 import pytest
-from conftest import tiny_tokenizer_config
+from support import golden_vgg
+from support.tiny_configs import tiny_tokenizer_config
 
+from fqgan_jax.pretrained.lpips import import_lpips
 from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
-from fqgan_jax.teachers.vgg import import_lpips
 from fqgan_jax.training import tokenizer_task
 from fqgan_jax.training.metrics import compute
 

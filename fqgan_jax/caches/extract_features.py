@@ -1,0 +1,82 @@
+"""From images to a feature cache with frozen teachers."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from fqgan_jax.caches.records import CachePass, Crops, Pace, described, random_crops, write_cache
+from fqgan_jax.caches.teacher_features import MANIFEST, encode_features
+from fqgan_jax.data.pixels import to_float
+from fqgan_jax.data.shards import ShardFolder
+from fqgan_jax.data.skipping import Skipped
+from fqgan_jax.data.sources import Source
+from fqgan_jax.errors import check_choice
+from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
+from fqgan_jax.pretrained.weights import check_fetched, known_weights
+from fqgan_jax.sharding.passes import Batch
+
+
+def extract_features(
+    teachers: Sequence[str],
+    source: Source,
+    out: Path,
+    augmentations: int,
+    image_size: int,
+    pace: Pace | None = None,
+    *,
+    seed: int = 0,
+    full_decode: bool = False,
+    name: str = "",
+    split: str = "train",
+) -> tuple[dict, Skipped]:
+    """Writes the features of every image's augmentations, or goes on where an earlier call stopped.
+
+    Networks compute in float32. An augmentation is a training crop drawn by a generator of (seed, image, number).
+
+    Args:
+      teachers: names in `teachers.registry`.
+      image_size: side of the crops.
+      full_decode: as `data.full_decode` of a config.
+      name, split: of the source, for the manifest.
+
+    Raises:
+      UserError: an unknown teacher, weights that are missing, a folder that is finished or holds something else, or
+        not one readable image.
+    """
+    known = HOST_TEACHERS | DEVICE_TEACHERS
+    for teacher in teachers:
+        check_choice("--teacher", teacher, sorted(known))
+    teachers = list(dict.fromkeys(teachers))
+    networks = {
+        teacher: DEVICE_TEACHERS[teacher].with_dtype("float32") for teacher in teachers if teacher in DEVICE_TEACHERS
+    }
+    check_fetched(list(networks))
+    params = {teacher: network.load() for teacher, network in networks.items()}
+    functions = {teacher: HOST_TEACHERS[teacher].features for teacher in teachers if teacher in HOST_TEACHERS}
+
+    def read(index: int) -> Crops:
+        crops = random_crops(source, image_size, augmentations, seed, full_decode, index)
+        rows = {
+            teacher: np.stack([features(image) for image in crops.images]) for teacher, features in functions.items()
+        }
+        return crops._replace(rows=rows)
+
+    def features(params: PyTree, batch: Batch) -> dict[str, Array]:
+        images = to_float(batch["image"])
+        return {teacher: network.features(params[teacher], images) for teacher, network in networks.items()}
+
+    weights = known_weights(teachers)
+    settings = described(source, name, split) | {
+        "class_names": list(source.class_names),
+        "image_size": image_size,
+        "augmentations": augmentations,
+        "seed": seed,
+        "decode": "full" if full_decode else "reduced",
+        "teachers": {each: {"width": known[each].width, "weights": weights.get(each)} for each in teachers},
+    }
+    encode = partial(encode_features, teachers)
+    work = CachePass(source, read, augmentations, image_size, features, params, encode, settings)
+    return write_cache(work, ShardFolder(out, MANIFEST, "fqgan features"), pace or Pace())

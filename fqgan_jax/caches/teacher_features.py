@@ -1,0 +1,163 @@
+"""The feature cache: what frozen teachers say about R augmentations of every image, as ArrayRecord shards.
+
+Record i belongs to image i of the source: its label (int32), the places of its augmentations (int32 `[R, 4]`, see
+`transforms.Place`), and each teacher's features (float32 `[R, W]`) in the manifest's order. An image that could not be
+read has an empty record.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from fqgan_jax.caches.records import Example, open_records, places_of, read_manifest
+from fqgan_jax.data.images import UnreadableImage
+from fqgan_jax.data.loader import Batch, noting_skipped, train_batches
+from fqgan_jax.data.skipping import Skipped, read_or_next
+from fqgan_jax.data.sources import Source, fingerprint
+from fqgan_jax.data.transforms import Place, crop_at, largest_side
+from fqgan_jax.errors import UserError
+
+MANIFEST = "features.json"
+LABEL_BYTES = 4
+
+
+class Augmented(NamedTuple):
+    """A record: an image's label, its augmentations, and each teacher's features of them."""
+
+    label: int
+    places: list[Place]
+    features: dict[str, Float[np.ndarray, "R W"]]
+
+
+def encode_features(teachers: Sequence[str], example: Example, rows: Mapping[str, np.ndarray]) -> bytes:
+    """An image's record; an empty one where it could not be read."""
+    if example.crops is None:
+        return b""
+    parts = [np.array(example.label, "<i4"), example.crops.places.astype("<i4")]
+    return b"".join(part.tobytes() for part in (*parts, *(np.asarray(rows[name], "<f4") for name in teachers)))
+
+
+class FeatureCache:
+    """Random access to a feature cache."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.manifest = read_manifest(folder, MANIFEST, "feature cache", "fqgan features")
+        try:
+            self.image_size, self.augmentations = self.manifest["image_size"], self.manifest["augmentations"]
+            self.full_decode = self.manifest["decode"] == "full"
+            self.teachers: dict[str, dict] = self.manifest["teachers"]
+        except KeyError as error:
+            raise UserError(f"{folder / MANIFEST} lacks {error}: write it again with fqgan features.") from error
+        self._records = open_records(folder, self.manifest)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Augmented:
+        """The record of an image.
+
+        Raises:
+          UnreadableImage: it is empty.
+        """
+        record, R = self._records[index], self.augmentations
+        if not record:
+            raise UnreadableImage("it could not be read when its features were computed")
+        offset, features = LABEL_BYTES + 16 * R, {}
+        for name, teacher in self.teachers.items():
+            width = teacher["width"]
+            features[name] = np.frombuffer(record, "<f4", R * width, offset).reshape(R, width)
+            offset += 4 * R * width
+        return Augmented(int(np.frombuffer(record, "<i4", 1)[0]), places_of(record, LABEL_BYTES, R), features)
+
+    def check(self, teachers: Sequence[str], image_size: int, full_decode: bool, weights: Mapping[str, str]) -> None:
+        """Raises `UserError` where a run with these settings cannot use the cache.
+
+        Args:
+          teachers: that the run predicts.
+          weights: SHA-256 of those teachers' weights that are known here.
+        """
+        again = "write another with fqgan features"
+        if missing := [name for name in teachers if name not in self.teachers]:
+            raise UserError(
+                f"data.features={self.folder} has no features of {', '.join(missing)} (only of "
+                f"{', '.join(self.teachers)}): {again}, or change the teachers."
+            )
+        if image_size != self.image_size:
+            raise UserError(
+                f"data.features={self.folder} describes crops of {self.image_size}x{self.image_size} pixels, not of "
+                f"data.image_size={image_size}: {again}, or change the size."
+            )
+        if full_decode != self.full_decode:
+            raise UserError(
+                f"data.features={self.folder} describes images decoded at {self.manifest['decode']} scale: set "
+                f"data.full_decode={self.full_decode}, or {again}."
+            )
+        for name in teachers:
+            if weights.get(name, self.teachers[name]["weights"]) != self.teachers[name]["weights"]:
+                raise UserError(
+                    f"data.features={self.folder} was computed with other weights of {name} than the ones fetched "
+                    f"here: {again}, or fetch those."
+                )
+
+    def check_source(self, source: Source, name: str, split: str) -> None:
+        """Raises `UserError` where its records do not belong to the images of a source."""
+        theirs = {key: self.manifest[key] for key in ("split", "images", "source_fingerprint")}
+        if theirs != {"split": split, "images": len(source), "source_fingerprint": fingerprint(source)}:
+            raise UserError(
+                f"data.features={self.folder} describes the {theirs['images']} images of {self.manifest['source']} "
+                f"({theirs['split']} split), which are others than the {len(source)} of data.source={name} ({split} "
+                "split): write another with fqgan features, or change the source (or data.validation_fraction)."
+            )
+
+
+class DescribedImages:
+    """A source's images without those that a feature cache does not describe."""
+
+    def __init__(self, source: Source, cache: FeatureCache):
+        self.source, self.cache = source, cache
+        self.class_names, self.root = source.class_names, source.root
+        self.name, self.label, self.encoded = source.name, source.label, source.encoded
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, index: int, shortest_side: int | None = None) -> Image.Image:
+        self.cache[index]
+        return self.source.read(index, shortest_side)
+
+
+def feature_batches(
+    source: Source,
+    cache: FeatureCache,
+    teachers: Sequence[str],
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    skipped: Skipped,
+    num_threads: int = 2,
+    process: tuple[int, int] = (0, 1),
+    num_workers: int = 0,
+) -> Iterator[Batch]:
+    """Training batches as `image_batches` gives them: one of each image's stored augmentations, and its features.
+
+    Raises:
+      UserError: when a batch is asked for: more images were skipped than `skipped` allows.
+    """
+    images, size = DescribedImages(source, cache), cache.image_size
+    side = None if cache.full_decode else largest_side(size)
+
+    def prepare(index: int, rng: np.random.Generator) -> Batch:
+        served, image = read_or_next(images, int(index), side)
+        record, r = cache[served], rng.integers(cache.augmentations)
+        example = {"image": crop_at(image, size, record.places[r]), "label": np.int32(record.label)}
+        example |= {"asked": np.int64(index), "served": np.int64(served)}
+        return example | {f"feature/{name}": record.features[name][r] for name in teachers}
+
+    elements = range(len(source))
+    batches = train_batches(elements, prepare, batch_size, seed, start_step, num_threads, process, num_workers)
+    return noting_skipped(batches, images, skipped)

@@ -1,0 +1,1 @@
+"""Reads trained models: their parameters, their description, and whether files are damaged."""

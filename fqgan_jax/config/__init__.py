@@ -1,0 +1,19 @@
+"""Configs: their fields, loading them, and the tables of rows that they choose from.
+
+A config file defines `get_config(arguments)` and starts from `tokenizer_defaults()` or `generator_defaults()`.
+"""
+
+from fqgan_jax.config.defaults import generator_defaults, tokenizer_defaults
+from fqgan_jax.config.loading import field_names, from_json, load_config, parse_arguments, to_json
+from fqgan_jax.config.registry import Registry
+
+__all__ = [
+    "Registry",
+    "field_names",
+    "from_json",
+    "generator_defaults",
+    "load_config",
+    "parse_arguments",
+    "to_json",
+    "tokenizer_defaults",
+]

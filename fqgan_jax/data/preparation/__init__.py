@@ -1,0 +1,1 @@
+"""Turns a source into ArrayRecord shards, and looks at what a source holds."""

@@ -1,0 +1,49 @@
+"""Reads back everything that `fqgan prepare` wrote."""
+
+import hashlib
+from itertools import groupby
+from pathlib import Path
+
+from fqgan_jax.data.images import UnreadableImage, read_image
+from fqgan_jax.data.preparation.pool import Pool
+from fqgan_jax.data.shards import check_size
+from fqgan_jax.data.sources.records import Manifest, Shard, decode_record
+from fqgan_jax.errors import UserError
+
+
+def verify(folder: Path, pool: Pool) -> int:
+    """Checks every shard's size, checksum, labels and images; returns how many images there are.
+
+    Raises:
+      UserError: something is not as the manifest says; every damaged shard is named.
+    """
+    manifest = Manifest.read(folder)
+    shards = [shard for shards in manifest.splits.values() for shard in shards if shard.count]
+    total = sum(shard.count for shard in shards)
+    found = pool.run(faults, folder, [(shard,) for shard in shards], "verify", total)
+    if damaged := [fault for fault in found if fault]:
+        raise UserError(f"{folder} is damaged: {'; '.join(damaged)}. Copy these files again, or prepare it again.")
+    return total
+
+
+def faults(folder: Path, shard: Shard, tick) -> str:
+    """What is wrong with a shard; empty when nothing is."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    path = folder / shard.file
+    try:
+        check_size(path, shard.bytes)
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+                return f"{path} does not have its checksum"
+        reader = ArrayRecordReader(str(path))
+        labels = []
+        for _ in range(reader.num_records()):
+            record = decode_record(reader.read())
+            labels.append(record.label)
+            read_image(record.image)
+            tick()
+    except (OSError, RuntimeError, UnreadableImage, UserError) as error:
+        return str(error)
+    runs = tuple((label, len(list(run))) for label, run in groupby(labels))
+    return "" if runs == shard.labels else f"{path} has other labels than the manifest says"

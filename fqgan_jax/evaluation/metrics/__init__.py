@@ -1,0 +1,1 @@
+"""Metrics of image sets, of reconstructions and of codes."""

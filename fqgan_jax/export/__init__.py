@@ -1,0 +1,1 @@
+"""Writes a trained model for another framework."""

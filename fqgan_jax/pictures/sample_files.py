@@ -1,0 +1,70 @@
+"""Files of many images, written while the next ones are computed: a folder of PNGs, or one `.npz`."""
+
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from fqgan_jax.errors import UserError
+from fqgan_jax.files import whole_file
+from fqgan_jax.pictures.figures import save_picture
+
+# Images [n, H, W, 3], their names and labels.
+Write = Callable[[UInt8[np.ndarray, "n H W 3"], Sequence[str], Int[np.ndarray, " n"]], None]
+
+_WAITING = 1024  # images; more wait for the disk
+
+
+@contextmanager
+def png_folder(folder: Path) -> Iterator[Write]:
+    """A function that has threads write images as `NAME.png`; all are written when the block is left."""
+    waiting = deque()
+    with ThreadPoolExecutor() as threads:
+
+        def write(images, names, labels):
+            for image, name in zip(images, names, strict=True):
+                waiting.append(threads.submit(save_picture, image, folder / f"{name}.png", 0))
+            while len(waiting) > _WAITING:
+                waiting.popleft().result()
+
+        yield write
+        for written in waiting:
+            written.result()
+
+
+@contextmanager
+def npz_file(path: Path, count: int) -> Iterator[Write]:
+    """A function that appends images to `arr_0` and labels to `arr_1` of an `.npz`, as ADM's evaluation reads them.
+
+    The file takes its name when the block is left, and must then hold `count` images; in memory there is one batch.
+
+    Raises:
+      UserError: the file cannot be made.
+    """
+    labels_so_far = []
+    with whole_file(path) as partial:
+        try:
+            archive = zipfile.ZipFile(partial, "w")
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}. Choose another --out.") from error
+        with archive:
+            with archive.open("arr_0.npy", "w", force_zip64=True) as member:
+
+                def write(images, names, labels):
+                    if not labels_so_far:
+                        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *images.shape[1:])}
+                        np.lib.format.write_array_header_1_0(member, header)
+                    member.write(np.ascontiguousarray(images).data)
+                    labels_so_far.append(labels)
+
+                yield write
+            labels = np.concatenate(labels_so_far)
+            if len(labels) != count:
+                raise ValueError(f"{len(labels)} images were written, not {count}")
+            with archive.open("arr_1.npy", "w") as file:
+                np.lib.format.write_array(file, labels)

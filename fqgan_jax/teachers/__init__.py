@@ -1,1 +1,0 @@
-"""Frozen networks (and one plain function) whose features supervise semantic sub-codebooks."""

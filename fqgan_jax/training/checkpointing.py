@@ -1,0 +1,173 @@
+"""Checkpoints of a training run: atomic, asynchronous, exact; and parameters alone for inference."""
+
+import dataclasses
+import itertools
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+from orbax.checkpoint import checkpoint_managers
+
+from fqgan_jax.checkpoints.checksums import damage, write_checksums
+from fqgan_jax.errors import UserError
+from fqgan_jax.files import is_full_disk
+from fqgan_jax.training.state import Adversary, TrainState
+
+FOLDER = "checkpoints"
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints in a work folder. Parameters, moving average and the rest are separate items of each.
+
+    Damaged ones are set aside first: they stay, as `damaged_STEP`, and the newest intact one is continued from.
+
+    Args:
+      workdir: of the run.
+      keep: newest checkpoints that stay.
+      keep_every: checkpoints at multiples of this step stay for good; 0: none.
+      keep_best: the validation metric whose best checkpoint stays, "-" before it where lower is better; empty: none.
+
+    Raises:
+      UserError: there are checkpoints, but every one is damaged.
+    """
+
+    def __init__(self, workdir: Path, keep: int, keep_every: int = 0, keep_best: str = ""):
+        if keep < 1 or keep_every < 0:
+            raise UserError(
+                f"train.keep_checkpoints must be 1 or more and train.keep_every 0 or more, not {keep} and {keep_every}."
+            )
+        self._folder = (workdir / FOLDER).absolute()
+        self._keep_best = keep_best
+        self._saving: int | None = None
+        if jax.process_index() == 0:
+            _set_damaged_aside(self._folder)
+        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        policies = [checkpoint_managers.LatestN(keep)]
+        if keep_every:
+            policies.append(checkpoint_managers.EveryNSteps(keep_every))
+        if keep_best:
+            best = {"get_metric_fn": _score(keep_best), "n": 1, "keep_checkpoints_without_metrics": False}
+            policies.append(checkpoint_managers.BestN(**best))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            best_fn=_score(keep_best) if keep_best else None,  # without it no metrics are written
+            cleanup_tmp_directories=True,  # what a kill left half-written
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, validation: dict[str, float] | None = None) -> None:
+        """Starts saving; the state may change as soon as this returns.
+
+        Args:
+          state: what is saved.
+          validation: metrics of the last evaluation, which decide which checkpoint is the best.
+
+        Raises:
+          UserError: this or the previous checkpoint could not be written because the disk is full.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        name = self._keep_best.removeprefix("-")
+        if name and validation and name not in validation:
+            known = ", ".join(sorted(validation))
+            log.warning("The checkpoint of step %d has no %s to compare (measured: %s).", step, name, known)
+        saves = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
+        with self._full_disk():
+            self._manager.wait_until_finished()
+            self._saving = step
+            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            self._manager.save(step, args=ocp.args.Composite(**saves), metrics=validation or {})
+
+    def restore(self, abstract: TrainState) -> TrainState:
+        """The newest state, laid out as `abstract` (shapes, types, shardings) says."""
+        restores = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
+        items = self._manager.restore(self.latest_step(), args=ocp.args.Composite(**restores))
+        rest = items["rest"]
+        if "adversary" in rest:
+            rest["adversary"] = Adversary(items["discriminator"], **rest["adversary"])
+        return abstract.replace(params=items["params"], ema=items.get("ema"), **rest)
+
+    def check(self) -> None:
+        """Raises what stopped the last save, if anything did; waits for nothing. UserError where the disk is full."""
+        if not self._manager.is_saving_in_progress():
+            with self._full_disk():
+                self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits until everything is written. UserError where the disk is full."""
+        with self._full_disk():
+            self._manager.close()
+
+    def _write_checksums(self) -> None:
+        # Called when all items are written and before the folder takes its name, so they belong to the whole.
+        write_checksums(next(self._folder.glob(f"{self._saving}{ocp.path.atomicity_types.TMP_DIR_SUFFIX}*")))
+
+    def _check_space(self, needed: int) -> None:
+        """A checkpoint that will not fit is not begun: it would take the last space from everybody."""
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise self._unwritten(f"it takes about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
+
+    @contextmanager
+    def _full_disk(self) -> Iterator[None]:
+        """Errors of a full disk as a sentence; orbax and tensorstore pass them on as several types."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            if not is_full_disk(error):
+                raise
+            raise self._unwritten(is_full_disk(error)) from error
+
+    def _unwritten(self, reason: str) -> UserError:
+        return UserError(
+            f"The checkpoint of step {self._saving} could not be written to {self._folder}: {reason}. "
+            "Older checkpoints are intact: free some space, then start the same command again."
+        )
+
+
+def _items(state: TrainState) -> dict[str, PyTree]:
+    """What lies apart for others to read (parameters, their average, the discriminator), and the rest."""
+    rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    rest = {name: item for name, item in rest.items() if item is not None}
+    items = {name: rest.pop(name) for name in ("params", "ema") if name in rest}
+    if "adversary" in rest:
+        adversary = {field.name: getattr(state.adversary, field.name) for field in dataclasses.fields(Adversary)}
+        items["discriminator"] = adversary.pop("params")
+        rest["adversary"] = adversary
+    return items | {"rest": rest}
+
+
+def _set_damaged_aside(folder: Path) -> None:
+    """Renames damaged checkpoints until the newest is intact, and older ones whose metrics cannot be read."""
+    intact = False
+    for step in _steps(folder):
+        reason = damage(folder / str(step), only="metrics" if intact else "")
+        if reason:
+            aside = next(path for path in _aside_names(folder, step) if not path.exists())
+            log.warning("The checkpoint of step %d is damaged (%s): it is set aside as %s.", step, reason, aside)
+            (folder / str(step)).rename(aside)
+        intact = intact or not reason
+    if not intact and (damaged := _set_aside(folder)):
+        raise UserError(
+            f"Every checkpoint in {folder} is damaged ({', '.join(path.name for path in damaged)}): put an intact copy "
+            "there, named by its step, or start anew in another --workdir."
+        )
+
+
+def _aside_names(folder: Path, step: int) -> Iterator[Path]:
+    yield folder / f"damaged_{step}"
+    yield from (folder / f"damaged_{step}_{count}" for count in itertools.count(2))

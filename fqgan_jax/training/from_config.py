@@ -1,0 +1,134 @@
+"""Modules from configs: checks the sizes first, in sentences, then hands explicit fields to the module.
+
+A model's fields are a plain dict that JSON can hold; they are saved beside its parameters.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from fqgan_jax.losses.adversarial import ADVERSARIAL_LOSSES
+from fqgan_jax.models.discriminators import PatchDiscriminator, StyleDiscriminator
+from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
+
+DTYPES = ("float32", "bfloat16")
+
+
+def tokenizer_fields(config) -> dict:
+    """Fields of the `Tokenizer` that a config describes.
+
+    Raises:
+      UserError: sizes that cannot work together.
+    """
+    model, teachers, size = config.model, config.teachers, config.data.image_size
+    f = downsampling(model.multipliers)
+    K, d = model.num_codebooks, model.code_dim
+    check(1 <= K <= 64, f"model.num_codebooks is {K}: choose 1 to 64 sub-codebooks.")
+    check(
+        size % f == 0,
+        f"data.image_size={size} is not divisible by the tokenizer's downsampling f={f} "
+        f"(model.multipliers has {len(model.multipliers)} levels): choose a multiple of {f}.",
+    )
+    check(
+        len(teachers) == K,
+        f"teachers={teachers} names {len(teachers)} teacher(s) for model.num_codebooks={K}: give one per sub-codebook, "
+        "None for those without.",
+    )
+    known = HOST_TEACHERS | DEVICE_TEACHERS
+    for teacher in filter(None, teachers):
+        check_choice("teachers", teacher, sorted(known))
+    check_reading(config.data)
+    check_choice("model.factorization", model.factorization, ("adapters", "split"))
+    check_choice("model.dtype", model.dtype, DTYPES)
+    check_choice("frozen_dtype", config.frozen_dtype, DTYPES)
+    check_choice("model.remat", model.remat, ("none", "blocks", "full"))
+    check(
+        model.factorization != "split" or K * d == model.z_channels,
+        f'model.factorization="split" cuts z_channels={model.z_channels} into K={K} codes of d={d}: '
+        f"set model.z_channels={K * d}, or change K or d.",
+    )
+    width = model.base_width * model.multipliers[-1]
+    check(
+        model.factorization == "split" or width % model.adapter_heads == 0,
+        f"The adapters' width {width} (base_width x last multiplier) is not divisible by "
+        f"model.adapter_heads={model.adapter_heads}.",
+    )
+    widths = tuple(known[teacher].width if teacher else None for teacher in teachers)
+    for teacher, feature_width in zip(teachers, widths, strict=True):
+        check(
+            not feature_width or feature_width % model.feature_heads == 0,
+            f"The feature width {feature_width} of teacher {teacher} is not divisible by "
+            f"model.feature_heads={model.feature_heads}.",
+        )
+    return dict(model) | {"grid": (size // f, size // f), "feature_widths": widths}
+
+
+def build_discriminator(config) -> nn.Module | None:
+    """The discriminator that a tokenizer's config describes, None where it has none.
+
+    Raises:
+      UserError: a choice that does not exist, or one that the images' size does not allow.
+    """
+    adversarial, size = config.adversarial, config.data.image_size
+    check_choice("adversarial.discriminator", adversarial.discriminator, ("patch", "style", "none"))
+    check_choice("adversarial.loss", adversarial.loss, sorted(ADVERSARIAL_LOSSES))
+    if adversarial.discriminator == "none":
+        return None
+    dtype = jnp.dtype(config.model.dtype)
+    if adversarial.discriminator == "patch":
+        check(size >= 32, f'adversarial.discriminator="patch" needs data.image_size of 32 or more, not {size}.')
+        return PatchDiscriminator(adversarial.width, dtype=dtype)
+    check(
+        size >= 8 and size & (size - 1) == 0,
+        f'adversarial.discriminator="style" needs a power of two as data.image_size, not {size}: choose "patch".',
+    )
+    return StyleDiscriminator(8 * adversarial.width, dtype=dtype)
+
+
+def generator_fields(config, codes: dict) -> dict:
+    """Fields of the `FAR` for a config and a code cache's sizes (num_codebooks, codebook_size, num_classes, grid).
+
+    Raises:
+      UserError: sizes that cannot work together.
+    """
+    model = config.model
+    head_width = model.width // model.num_heads
+    check(
+        model.width % model.num_heads == 0 and head_width % 4 == 0,
+        f"model.width={model.width} must split into model.num_heads={model.num_heads} heads of a multiple of 4 "
+        "channels (the rotary embedding turns pairs by row and by column).",
+    )
+    check_choice("model.dtype", model.dtype, DTYPES)
+    check_choice("model.remat", model.remat, ("none", "blocks", "full"))
+    K, positions = codes["num_codebooks"], codes["grid"][0] * codes["grid"][1]
+    check(positions + 1 >= K, f"{K} sub-codebooks need a grid of at least {K - 1} positions; this one has {positions}.")
+    return dict(model) | {name: codes[name] for name in ("num_codebooks", "codebook_size", "num_classes", "grid")}
+
+
+def check_batch_size(batch_size: int, shards: int) -> None:
+    """Raises `UserError` where a global batch does not divide over the devices that split it."""
+    check(
+        batch_size % shards == 0,
+        f"data.batch_size={batch_size} does not divide over {shards} device(s): choose a multiple of {shards}.",
+    )
+
+
+def check_reading(data) -> None:
+    """Raises `UserError` where the fields of `config.data` that say how images are read are out of range."""
+    for name in ("validation_fraction", "largest_skipped_fraction"):
+        check(0 <= data[name] < 1, f"data.{name}={data[name]} is not a fraction: choose 0 or more, below 1.")
+    check(data.num_threads >= 1, f"data.num_threads={data.num_threads}: choose 1 or more.")
+    check(data.num_workers >= 0, f"data.num_workers={data.num_workers}: choose 0 (threads alone) or more processes.")
+
+
+def check_batch_parts(config, num_devices: int) -> None:
+    """Raises `UserError` where a tokenizer's batch cannot be cut as `train.accumulate` and `loss.feature_group` say."""
+    size, parts, group = config.data.batch_size, config.train.accumulate, config.loss.feature_group
+    check(
+        parts >= 1 and size % (parts * num_devices) == 0,
+        f"train.accumulate={parts} does not divide the {size // num_devices} examples that each of {num_devices} "
+        f"device(s) gets of data.batch_size={size}.",
+    )
+    check(
+        group >= 0 and (group == 0 or size % group == 0),
+        f"loss.feature_group={group} does not divide data.batch_size={size}.",
+    )

@@ -1,0 +1,231 @@
+"""Weights come into the cache whole and checked, or not at all; from a server on this machine."""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save
+from support.published_files import file_server
+
+from fqgan_jax.errors import UserError
+from fqgan_jax.pretrained import tensors
+from fqgan_jax.pretrained.fetching import fetch
+from fqgan_jax.pretrained.tensors import read_tensors
+from fqgan_jax.pretrained.weights import NETWORKS, find_weights
+
+KEPT = {"features.0.weight": np.arange(5000, dtype=np.float32).reshape(50, 100), "features.0.bias": np.ones(3, "f4")}
+CONTENT = save(KEPT | {"classifier.0.weight": np.zeros((7, 7), np.float32)})
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "weights"
+
+
+@pytest.fixture
+def server(cache, monkeypatch):
+    """Publishes vgg16, of which the first digits of the SHA-256 are known."""
+    with file_server() as server:
+        server.files["/vgg.safetensors"] = CONTENT
+        row = dataclasses.replace(NETWORKS["vgg16"], url=f"{server.url}/vgg.safetensors", sha256=DIGEST[:8])
+        monkeypatch.setitem(NETWORKS, "vgg16", row)
+        yield server
+
+
+@pytest.fixture
+def hub(server, monkeypatch):
+    """Publishes dinov2-small as the hub does."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    lfs = {"size": len(CONTENT), "sha256": DIGEST, "pointerSize": 134}
+    siblings = [{"rfilename": "config.json", "size": 2}, {"rfilename": "model.safetensors", "lfs": lfs}]
+    repository = "facebook/dinov2-small"
+    info = {"id": repository, "sha": "c0ffee", "siblings": siblings}
+    server.files[f"/api/models/{repository}/revision/main"] = json.dumps(info).encode()
+    server.files[f"/{repository}/resolve/c0ffee/model.safetensors"] = CONTENT
+    server.files[f"/{repository}/resolve/c0ffee/config.json"] = b"{}"
+    return server
+
+
+def assert_nothing_is_left(cache):
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_fetch_checks_converts_and_records(server, cache):
+    folder = fetch("vgg16")
+    assert folder == cache / "vgg16" == find_weights("vgg16")
+    found = load_file(folder / "model.safetensors")
+    assert found.keys() == KEPT.keys()
+    for name, tensor in KEPT.items():
+        np.testing.assert_array_equal(found[name], tensor)
+    record = json.loads((folder / "source.json").read_text())
+    assert record["published"] == {"url": NETWORKS["vgg16"].url, "sha256": DIGEST}
+    assert (
+        record["files"]["model.safetensors"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    )
+    assert [path.name for path in cache.iterdir() if any(path.iterdir())] == ["vgg16"]
+    # What is there is not fetched again.
+    fetch("vgg16")
+    assert len(server.requests) == 1
+
+
+def test_a_broken_transfer_continues_where_it_stopped(server, cache):
+    server.break_after = 7000
+    with pytest.raises(UserError, match=f"it broke off after 7000 of {len(CONTENT)} bytes") as raised:
+        fetch("vgg16")
+    assert "run the command again to continue" in str(raised.value)
+    assert not (cache / "vgg16").exists()
+    folder = fetch("vgg16")
+    assert [asked for _, asked in server.requests] == [None, "bytes=7000-"]
+    np.testing.assert_array_equal(
+        load_file(folder / "model.safetensors")["features.0.weight"], KEPT["features.0.weight"]
+    )
+
+
+def test_a_server_without_ranges_sends_everything_again(server):
+    server.break_after, server.ranges = 7000, False
+    with pytest.raises(UserError, match="broke off"):
+        fetch("vgg16")
+    find_weights(fetch("vgg16").name)
+
+
+def test_a_part_that_is_the_whole_file_is_taken(server, cache):
+    (cache / "downloads" / "vgg16").mkdir(parents=True)
+    (cache / "downloads" / "vgg16" / "vgg.safetensors.partial").write_bytes(CONTENT)
+    fetch("vgg16")
+    assert server.requests == [("/vgg.safetensors", f"bytes={len(CONTENT)}-")]
+
+
+@pytest.mark.parametrize("given", [None, "0" * 64])
+def test_a_wrong_hash_is_refused_and_nothing_is_left(given, server, cache):
+    if given is None:
+        server.files["/vgg.safetensors"] = CONTENT[:-1] + b"\1"
+    with pytest.raises(UserError, match=f"is not the published file of vgg16.*{given or DIGEST[:8] + '…'}"):
+        fetch("vgg16", sha256=given)
+    assert_nothing_is_left(cache)
+
+
+def test_without_a_connection_the_sentence_tells_what_to_do(server, cache):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(UserError) as raised:
+        fetch("vgg16")
+    message = str(raised.value)
+    for part in (NETWORKS["vgg16"].url, str(cache), "fqgan weights fetch vgg16 --from vgg.safetensors"):
+        assert part in message
+    assert_nothing_is_left(cache)
+
+
+def test_a_page_that_is_gone(server, cache):
+    server.files.clear()
+    with pytest.raises(UserError, match="Not Found"):
+        fetch("vgg16")
+    assert_nothing_is_left(cache)
+
+
+def test_missing_weights_are_a_sentence(cache):
+    with pytest.raises(
+        UserError, match=r"run `fqgan weights fetch dinov2-small`.*--from model.safetensors --sha256 HEX"
+    ):
+        find_weights("dinov2-small")
+    with pytest.raises(UserError, match="did you mean dinov2-small"):
+        find_weights("dinov2-smal")
+
+
+def test_a_file_at_hand_must_be_the_published_one(server, cache, tmp_path):
+    file = tmp_path / "other name.safetensors"
+    file.write_bytes(CONTENT)
+    find_weights(fetch("vgg16", file).name)
+    assert not server.requests
+    file.write_bytes(save(KEPT))
+    with pytest.raises(UserError, match="is not the published file"):
+        fetch("vgg16", file)
+    # A hash of one's own does not overrule the published one.
+    with pytest.raises(UserError, match="is not the published file"):
+        fetch("vgg16", file, hashlib.sha256(save(KEPT)).hexdigest())
+    assert len(load_file(find_weights("vgg16") / "model.safetensors")) == len(KEPT)
+
+
+def test_the_hub_tells_commit_and_hash(hub):
+    folder = fetch("dinov2-small")
+    record = json.loads((folder / "source.json").read_text())
+    url = f"{hub.url}/facebook/dinov2-small/resolve/c0ffee/model.safetensors"
+    assert record["published"] == {"url": url, "sha256": DIGEST}
+    assert set(record["files"]) == {"config.json", "model.safetensors"}
+
+
+def test_a_hub_file_other_than_the_hub_says_is_refused(hub, cache):
+    hub.files["/facebook/dinov2-small/resolve/c0ffee/model.safetensors"] = save(KEPT)
+    with pytest.raises(UserError, match=f"not {DIGEST}"):
+        fetch("dinov2-small")
+    assert_nothing_is_left(cache)
+
+
+def test_a_hub_file_at_hand_needs_the_hub_or_its_hash(hub, tmp_path):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(CONTENT)
+    with pytest.raises(UserError, match=r"There is no .*config\.json"):
+        fetch("dinov2-small", file)
+    (tmp_path / "config.json").write_text("{}")
+    find_weights(fetch("dinov2-small", file).name)
+    hub.files.clear()
+    with pytest.raises(UserError, match="with --sha256 HEX"):
+        fetch("dinov2-small", file)
+    find_weights(fetch("dinov2-small", file, DIGEST).name)
+    with pytest.raises(UserError, match="is not the published file"):
+        fetch("dinov2-small", file, "0" * 64)
+
+
+def test_files_that_changed_in_the_cache_are_not_used(server):
+    path = fetch("vgg16") / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"\1")
+    with pytest.raises(UserError, match="is not what was fetched"):
+        find_weights("vgg16")
+    fetch("vgg16")
+    assert path.read_bytes() == content
+    path.unlink()
+    with pytest.raises(UserError, match="is not what was fetched"):
+        find_weights("vgg16")
+
+
+def test_a_network_about_whose_file_nothing_is_known_is_not_fetched(server, cache, monkeypatch, tmp_path):
+    monkeypatch.setitem(NETWORKS, "vgg16", dataclasses.replace(NETWORKS["vgg16"], sha256=""))
+    with pytest.raises(UserError, match=r"Nothing is known about the published file of vgg16.*--sha256 HEX"):
+        fetch("vgg16")
+    assert not server.requests
+    find_weights(fetch("vgg16", sha256=DIGEST).name)
+
+
+def test_pytorch_is_missed_before_anything_is_downloaded(server, monkeypatch):
+    row = dataclasses.replace(NETWORKS["vgg16"], url=f"{server.url}/vgg.pth")
+    monkeypatch.setitem(NETWORKS, "vgg16", row)
+    monkeypatch.setattr(tensors, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs PyTorch: pip install fqgan-jax\[torch\]"):
+        fetch("vgg16")
+    assert not server.requests
+
+
+@pytest.mark.torch
+def test_a_pytorch_file_is_kept_as_safetensors(server, monkeypatch, tmp_path):
+    torch = pytest.importorskip("torch")
+    state = {"transposed": torch.arange(12.0).reshape(3, 4).T, "count": torch.tensor(5)}
+    torch.save(state, tmp_path / "vgg.pth")
+    server.files["/vgg.pth"] = (tmp_path / "vgg.pth").read_bytes()
+    digest = hashlib.sha256(server.files["/vgg.pth"]).hexdigest()
+    monkeypatch.setitem(
+        NETWORKS, "vgg16", dataclasses.replace(NETWORKS["vgg16"], url=f"{server.url}/vgg.pth", sha256=digest)
+    )
+    kept = read_tensors(fetch("vgg16") / "model.safetensors")
+    np.testing.assert_array_equal(kept["transposed"], np.arange(12).reshape(3, 4).T)
+    assert kept["count"].shape == ()
+    assert kept["count"] == 5
+
+
+def test_partly_known_hashes_stand_in_the_published_files_names():
+    partly = [network for network in NETWORKS.values() if 0 < len(network.sha256) < 64]
+    assert {network.name for network in partly} == {"vgg16", "inception-fid"}
+    assert all(network.file_name.endswith(f"-{network.sha256}.pth") for network in partly)

@@ -1,0 +1,58 @@
+"""LPIPS against the published implementation's numbers (tests/golden/README.md)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import golden_data, golden_vgg
+
+from fqgan_jax.losses.tokenizer_losses import perceptual_loss
+from fqgan_jax.pretrained.lpips import LPIPS, import_lpips
+
+
+@pytest.fixture(scope="module")
+def params():
+    return import_lpips(golden_vgg.features(), golden_vgg.heads())
+
+
+@pytest.fixture(scope="module")
+def pair():
+    real = golden_data.image((2, 64, 64, 3))
+    return np.clip(real + 0.3 * golden_data.image((2, 64, 64, 3), 100), -1, 1), real
+
+
+def test_lpips_of_the_golden_pair(params, pair):
+    fake, real = pair
+    distance = perceptual_loss(LPIPS(), params, fake, real)
+    assert golden_data.relative_error(distance, golden_data.arrays("losses")["lpips"]) < 1e-4
+
+
+def test_bfloat16_stays_close_and_returns_float32(params, pair):
+    distance = perceptual_loss(LPIPS(jnp.bfloat16), params, *pair)
+    assert distance.dtype == jnp.float32
+    assert 0 < golden_data.relative_error(distance, golden_data.arrays("losses")["lpips"]) < 0.02
+
+
+@pytest.fixture(scope="module")
+def value_and_gradients():
+    """Jitted (params, fake, real) -> summed loss and its gradients at both sides, compiled once."""
+    loss = lambda params, fake, real: jnp.sum(perceptual_loss(LPIPS(), params, fake, real))
+    return jax.jit(jax.value_and_grad(loss, (1, 2)))
+
+
+def test_gradient_reaches_the_reconstruction_alone(params, pair, value_and_gradients):
+    fake, real = (images[:, :16, :16] for images in pair)
+    _, (to_fake, to_real) = value_and_gradients(params, fake, real)
+    assert not np.any(to_real)
+    # Against a difference quotient along the gradient's own direction.
+    length = np.linalg.norm(to_fake)
+    step = 0.01 * np.asarray(to_fake) / length
+    ahead, behind = (value_and_gradients(params, fake + sign * step, real)[0] for sign in (1, -1))
+    np.testing.assert_allclose((ahead - behind) / 0.02, length, rtol=0.02)
+
+
+def test_positions_without_any_active_feature_have_a_finite_gradient(params, pair, value_and_gradients):
+    dead = jax.tree.map(lambda leaf: leaf if leaf.ndim > 1 else leaf - 100, params)
+    value, (to_fake, _) = value_and_gradients(dead, *(images[:, :16, :16] for images in pair))
+    assert value == 0
+    np.testing.assert_array_equal(to_fake, 0)

@@ -1,0 +1,1 @@
+"""What tests share: tiny configs and models, golden data, files and servers that stand for published ones."""

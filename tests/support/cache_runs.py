@@ -1,0 +1,38 @@
+"""Runs that write caches, in processes of their own that can be killed."""
+
+import os
+import sys
+from pathlib import Path
+
+import jax
+from support import dino_files, tiny_models
+
+from fqgan_jax.caches.extract_features import extract_features
+from fqgan_jax.caches.records import Pace
+from fqgan_jax.caches.tokenize import tokenize
+from fqgan_jax.data.sources import open_source
+from fqgan_jax.errors import UserError
+from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS
+
+PACE = Pace(batch_size=2, num_threads=2, images_per_shard=4)
+
+
+def write(kind: str, images: Path, out: Path, weights: Path) -> None:
+    """Writes a cache of "codes" or "features"; exits with 2 where the folder is complete already."""
+    os.environ["FQGAN_CACHE"] = str(weights)
+    source = open_source(str(images), "train", 0)
+    try:
+        if kind == "codes":
+            tokenize(tiny_models.tiny_tokenizer(2), source, out, 2, PACE)
+        else:
+            DEVICE_TEACHERS["dinov2-small"] = dino_files.small_teacher()
+            extract_features(["dinov2-small", "hog"], source, out, 2, 16, PACE)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def write_as_host(process: int, count: int, port: int, *arguments) -> None:
+    """`write` as one of several hosts."""
+    jax.distributed.initialize(f"localhost:{port}", count, process)
+    write(*arguments)
