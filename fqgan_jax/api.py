@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
-from fqgan_jax.checkpoints import description
+from fqgan_jax.checkpoints.description import PARAMETERS, fingerprint, read_description, read_export, write_export
 from fqgan_jax.checkpoints.reading import load_inference_params, split_checkpoint
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.errors import UserError
@@ -63,12 +63,12 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of sizes and parameters; code caches record it."""
-        return description.fingerprint(module_fields(self.module), self.params)
+        return fingerprint(module_fields(self.module), self.params)
 
     def save(self, folder: str | Path) -> None:
         """Writes a native export folder."""
         description = {"fields": module_fields(self.module), "class_names": self.class_names}
-        description.write_export(Path(folder), "tokenizer", description, self.params)
+        write_export(Path(folder), "tokenizer", description, self.params)
 
     def _prepared(self, images: Images) -> Float[Array, "B H W 3"]:
         f = self.downsampling
@@ -148,7 +148,7 @@ class Generator:
             "class_names": self.class_names,
             "tokenizer": self.tokenizer,
         }
-        description.write_export(Path(folder), "generator", description, self.params)
+        write_export(Path(folder), "generator", description, self.params)
 
 
 # What tensors' shapes do not tell, and what does not touch the parameters: settable when a model is loaded.
@@ -204,8 +204,8 @@ def _load(path: Path, kind: str, overrides: dict) -> tuple[dict, PyTree]:
     if is_checkpoint_file(path):
         description, params = load_published(path, kind, overrides)
     else:
-        description = description.read_description(folder, kind)
+        description = read_description(folder, kind)
         description["fields"] |= overrides
-        exported = (path / description.PARAMETERS).exists()
-        params = description.read_export(path) if exported else load_inference_params(path)[0]
+        exported = (path / PARAMETERS).exists()
+        params = read_export(path) if exported else load_inference_params(path)[0]
     return description, jax.tree.map(jnp.asarray, params)

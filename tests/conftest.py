@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices for every test, set before JAX is imported; models that several tests read, trained once."""
+"""Eight virtual CPU devices for every test, set before JAX is imported; models that many tests read, trained once."""
 
 import os
 import tempfile

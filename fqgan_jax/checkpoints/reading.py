@@ -73,8 +73,8 @@ def _chosen(path: Path) -> Path:
     """Folder of the checkpoint that is meant, or where it is damaged of the next one that is not."""
     workdir, which = split_checkpoint(path)
     folder = (workdir / FOLDER).absolute()
-    steps = _steps(folder)
-    if not steps and not _set_aside(folder):
+    steps = saved_steps(folder)
+    if not steps and not damaged_folders(folder):
         raise UserError(f"{workdir} has no checkpoint yet: train first, or wait for the first one.")
     if which == "best":
         steps = _by_score(workdir, folder, steps)
@@ -90,7 +90,7 @@ def _chosen(path: Path) -> Path:
     raise UserError(f"{path} has no checkpoint that is not damaged.")
 
 
-def _steps(folder: Path) -> list[int]:
+def saved_steps(folder: Path) -> list[int]:
     """Steps of the checkpoints in a folder, newest first."""
     # Orbax gives a step's folder its name only when it is complete.
     return sorted((int(path.name) for path in folder.glob("*") if path.name.isdigit()), reverse=True)
@@ -101,7 +101,7 @@ def _by_score(workdir: Path, folder: Path, steps: list[int]) -> list[int]:
     keep_best = from_json((workdir / "config.json").read_text()).get("train", {}).get("keep_best", "")
     if not keep_best:
         raise UserError(f"{workdir} was trained without train.keep_best: give the checkpoint's step instead of best.")
-    score, metrics = _score(keep_best), ocp.JsonCheckpointHandler(filename="metrics")
+    score, metrics = scorer(keep_best), ocp.JsonCheckpointHandler(filename="metrics")
     scores = {
         step: score(metrics.restore(folder / str(step) / "metrics"))
         for step in steps
@@ -115,7 +115,7 @@ def _by_score(workdir: Path, folder: Path, steps: list[int]) -> list[int]:
     return sorted(measured, key=lambda step: scores[step], reverse=True)
 
 
-def _score(keep_best: str) -> Callable[[dict[str, float]], float]:
+def scorer(keep_best: str) -> Callable[[dict[str, float]], float]:
     """Of a checkpoint's metrics: higher is better, without the metric or where it is not finite it is the worst."""
     name, sign = keep_best.removeprefix("-"), -1 if keep_best.startswith("-") else 1
 
@@ -126,7 +126,7 @@ def _score(keep_best: str) -> Callable[[dict[str, float]], float]:
     return score
 
 
-def _set_aside(folder: Path) -> list[Path]:
+def damaged_folders(folder: Path) -> list[Path]:
     return sorted(folder.glob("damaged_*"))
 
 

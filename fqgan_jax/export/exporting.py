@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from fqgan_jax.api import Generator, Tokenizer, load_generator, load_tokenizer
-from fqgan_jax.checkpoints import description
+from fqgan_jax.checkpoints.description import described_kind
 from fqgan_jax.checkpoints.reading import (
     FOLDER,
     has_average,
@@ -47,7 +47,7 @@ class Export:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the model is, as in `model_files`; tensor files carry it, so that fqgan_jax reads them back whole."""
+        """What the model is, as in `checkpoints.description`; tensor files carry it, so that fqgan_jax reads them back whole."""
         kind, tokenizer = ("generator", self.model.tokenizer) if _is_generator(self.model) else ("tokenizer", "")
         names = list(self.model.class_names)
         return {"kind": kind, "fields": module_fields(self.model.module), "class_names": names, "tokenizer": tokenizer}
@@ -101,7 +101,7 @@ def load_model(checkpoint: Path) -> Tokenizer | Generator:
     if checkpoint.is_file():
         generator = "tok_embeddings_1.weight" in read_checkpoint_file(checkpoint).tensors
     else:
-        generator = description.described_kind(split_checkpoint(checkpoint)[0]) == "generator"
+        generator = described_kind(split_checkpoint(checkpoint)[0]) == "generator"
     return load_generator(checkpoint) if generator else load_tokenizer(checkpoint)
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from fqgan_jax.data.pixels import to_uint8
+
 
 def image_rows(
     rows: Sequence[Float[np.ndarray, "n H W 3"] | UInt8[np.ndarray, "n H W 3"]], gap: int = 2

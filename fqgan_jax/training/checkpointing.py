@@ -15,11 +15,10 @@ from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers
 
 from fqgan_jax.checkpoints.checksums import damage, write_checksums
+from fqgan_jax.checkpoints.reading import FOLDER, damaged_folders, saved_steps, scorer
 from fqgan_jax.errors import UserError
 from fqgan_jax.files import is_full_disk
 from fqgan_jax.training.state import Adversary, TrainState
-
-FOLDER = "checkpoints"
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +53,11 @@ class Checkpoints:
         if keep_every:
             policies.append(checkpoint_managers.EveryNSteps(keep_every))
         if keep_best:
-            best = {"get_metric_fn": _score(keep_best), "n": 1, "keep_checkpoints_without_metrics": False}
+            best = {"get_metric_fn": scorer(keep_best), "n": 1, "keep_checkpoints_without_metrics": False}
             policies.append(checkpoint_managers.BestN(**best))
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-            best_fn=_score(keep_best) if keep_best else None,  # without it no metrics are written
+            best_fn=scorer(keep_best) if keep_best else None,  # without it no metrics are written
             cleanup_tmp_directories=True,  # what a kill left half-written
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
@@ -154,14 +153,14 @@ def _items(state: TrainState) -> dict[str, PyTree]:
 def _set_damaged_aside(folder: Path) -> None:
     """Renames damaged checkpoints until the newest is intact, and older ones whose metrics cannot be read."""
     intact = False
-    for step in _steps(folder):
+    for step in saved_steps(folder):
         reason = damage(folder / str(step), only="metrics" if intact else "")
         if reason:
             aside = next(path for path in _aside_names(folder, step) if not path.exists())
             log.warning("The checkpoint of step %d is damaged (%s): it is set aside as %s.", step, reason, aside)
             (folder / str(step)).rename(aside)
         intact = intact or not reason
-    if not intact and (damaged := _set_aside(folder)):
+    if not intact and (damaged := damaged_folders(folder)):
         raise UserError(
             f"Every checkpoint in {folder} is damaged ({', '.join(path.name for path in damaged)}): put an intact copy "
             "there, named by its step, or start anew in another --workdir."

@@ -1,13 +1,12 @@
-"""Modules from configs: checks the sizes first, in sentences, then hands explicit fields to the module.
-
-A model's fields are a plain dict that JSON can hold; they are saved beside its parameters.
-"""
+"""From configs to modules: checks the sizes first, in sentences, then gives explicit fields."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from fqgan_jax.errors import check, check_choice
 from fqgan_jax.losses.adversarial import ADVERSARIAL_LOSSES
 from fqgan_jax.models.discriminators import PatchDiscriminator, StyleDiscriminator
+from fqgan_jax.models.fields import downsampling
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
 
 DTYPES = ("float32", "bfloat16")

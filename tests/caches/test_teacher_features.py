@@ -11,9 +11,9 @@ from support import golden_data
 from support.dino_files import fetch_small_teacher, small_teacher
 from support.tiny_configs import tiny_tokenizer_config
 
+from fqgan_jax.caches import records as cache_module
 from fqgan_jax.caches.teacher_features import FeatureCache
 from fqgan_jax.cli.main import main
-from fqgan_jax.data import cache as cache_module
 from fqgan_jax.data.images import UnreadableImage
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.sources.folder import ImageFolder

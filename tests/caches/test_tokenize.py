@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from support.tiny_models import IMAGE_SIZE, tiny_tokenizer
 
+from fqgan_jax.caches import records as cache
 from fqgan_jax.caches.codes import CodeCache
 from fqgan_jax.caches.records import Pace
 from fqgan_jax.caches.tokenize import tokenize
 from fqgan_jax.cli.main import main
-from fqgan_jax.data import cache
 from fqgan_jax.data.sources import open_source
 from fqgan_jax.data.transforms import crop_at, largest_side, random_crop
 from fqgan_jax.errors import UserError

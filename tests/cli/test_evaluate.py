@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from support import golden_inception, stand_in_features
 
 from fqgan_jax.cli.main import main
-from fqgan_jax.evaluation import frozen
+from fqgan_jax.evaluation import networks as frozen
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ import pytest
 from support.attempts import attempt, forkserver
 from support.tiny_configs import TINY_TOKENIZER, tiny_tokenizer_config
 
+from fqgan_jax.checkpoints.reading import _read
 from fqgan_jax.config import to_json
-from fqgan_jax.training.checkpointing import _read
 from fqgan_jax.training.logging import read_log
 
 KILLS = int(os.environ.get("FQGAN_KILLS", "8"))

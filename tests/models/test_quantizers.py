@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fqgan_jax.models import quantizer as q
+from fqgan_jax.models import quantizers as q
 
 
 def draw(K, N=24, d=4, B=2, T=12, seed=0):

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from fqgan_jax.api import load_tokenizer
-from fqgan_jax.evaluation import pictures
+from fqgan_jax.pictures import pictures
 from fqgan_jax.pictures.maps import code_histograms, save_entry_maps, save_image_map, tsne
 
 

@@ -15,7 +15,7 @@ import pytest
 from fqgan_jax.checkpoints.reading import has_average, load_inference_params, load_params_and_average
 from fqgan_jax.config import to_json
 from fqgan_jax.errors import UserError
-from fqgan_jax.training import checkpoints as checkpoints_lib
+from fqgan_jax.training import checkpointing as checkpoints_lib
 from fqgan_jax.training.checkpointing import Checkpoints
 from fqgan_jax.training.state import TrainState
 

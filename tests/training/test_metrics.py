@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from fqgan_jax.evaluation.metrics.codebooks import CodeUsage
 from fqgan_jax.training import metrics
 
 RNG = np.random.default_rng(0)
@@ -11,8 +12,8 @@ RNG = np.random.default_rng(0)
 def test_code_usage_of_merged_batches():
     codes = RNG.integers(0, 6, (4, 3, 3, 2))
     mask = np.array([1, 1, 1, 0], np.float32)
-    first = metrics.CodeUsage.from_codes(jnp.array(codes[:2]), 8, mask[:2])
-    merged = metrics.merge({"codes": first}, {"codes": metrics.CodeUsage.from_codes(jnp.array(codes[2:]), 8, mask[2:])})
+    first = CodeUsage.from_codes(jnp.array(codes[:2]), 8, mask[:2])
+    merged = metrics.merge({"codes": first}, {"codes": CodeUsage.from_codes(jnp.array(codes[2:]), 8, mask[2:])})
     values = metrics.compute(merged)
     for k in range(2):
         counts = np.bincount(codes[:3, ..., k].reshape(-1), minlength=8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support import golden_data
 
-from fqgan_jax.evaluation import precision_recall as module
+from fqgan_jax.evaluation.metrics import precision_recall as module
 from fqgan_jax.evaluation.metrics.precision_recall import precision_recall
 
 
