@@ -47,7 +47,7 @@ class Export:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the model is, as in `checkpoints.description`; tensor files carry it, so that fqgan_jax reads them back whole."""
+        """What the model is, as `model.json` has it; tensor files carry it, so that fqgan_jax reads them back."""
         kind, tokenizer = ("generator", self.model.tokenizer) if _is_generator(self.model) else ("tokenizer", "")
         names = list(self.model.class_names)
         return {"kind": kind, "fields": module_fields(self.model.module), "class_names": names, "tokenizer": tokenizer}

@@ -118,7 +118,7 @@ _TENSORS = ("torch", "safetensors")
 def readme(description: Mapping[str, Any], format: str, weights: str, batch_size: int) -> str:
     """Text of the README of a folder in this format; its code runs inside the folder.
 
-    `description` is as `checkpoints.description` writes it, with its kind; `weights` a sentence on which parameters these are,
+    `description` is the content of `model.json`; `weights` a sentence on which parameters these are,
     `batch_size` that of the ONNX models.
     """
     kind, fields = description["kind"], description["fields"]

@@ -134,7 +134,7 @@ def export_discriminator(params: Mapping, module: nn.Module, image_size: int) ->
 
 
 def load_published(path: Path, kind: str, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict]:
-    """The description (fields, class names, tokenizer; as in `checkpoints.description`) and parameters of a checkpoint file.
+    """The description (as in `model.json`) and the parameters of a checkpoint file.
 
     What the shapes do not tell comes from `overrides`, from the description where our own export left one, or is as
     published. Raises UserError where the file is damaged or its tensors are not those of a model of this kind.
