@@ -18,7 +18,7 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.interop.checkpoint_files import is_checkpoint_file
 from fqgan_jax.interop.published import load_published
 from fqgan_jax.models.far import FAR
-from fqgan_jax.models.fields import build_generator, build_tokenizer, downsampling, module_fields
+from fqgan_jax.models.fields import build_module, downsampling, module_fields
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.models.sampling import sample_codes, sampling_options
 
@@ -113,9 +113,11 @@ class Generator:
         """
         labels = np.asarray(labels, np.int32)
         self.check_labels(labels)
-        options = sampling_options(self.module.num_codebooks, guidance, temperature, top_k, top_p)
+        options = sampling_options(
+            self.module.num_codebooks, guidance=guidance, temperature=temperature, top_k=top_k, top_p=top_p
+        )
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(labels)))
-        return sample_codes(self.module, self.params, keys, jnp.asarray(labels), options)
+        return sample_codes(self.module, self.params, keys=keys, labels=jnp.asarray(labels), options=options)
 
     def check_labels(self, labels: Int[np.ndarray, " B"]) -> None:
         """Raises `UserError` where a label is no class."""
@@ -173,7 +175,7 @@ def load_tokenizer(path: str | Path, **overrides) -> Tokenizer:
       UserError: no tokenizer there, a damaged file, tensors that do not fit.
     """
     description, params = _load(Path(path), "tokenizer", overrides)
-    return Tokenizer(build_tokenizer(description["fields"]), params, tuple(description["class_names"]))
+    return Tokenizer(build_module("tokenizer", description["fields"]), params, tuple(description["class_names"]))
 
 
 def load_generator(path: str | Path, **overrides) -> Generator:
@@ -189,7 +191,7 @@ def load_generator(path: str | Path, **overrides) -> Generator:
     """
     description, params = _load(Path(path), "generator", overrides)
     names = tuple(description["class_names"])
-    return Generator(build_generator(description["fields"]), params, names, description["tokenizer"])
+    return Generator(build_module("generator", description["fields"]), params, names, description["tokenizer"])
 
 
 def _load(path: Path, kind: str, overrides: dict) -> tuple[dict, PyTree]:

@@ -4,7 +4,7 @@ import pytest
 
 from fqgan_jax.config import from_json, load_config, to_json
 from fqgan_jax.errors import UserError
-from fqgan_jax.models.fields import build_generator, build_tokenizer
+from fqgan_jax.models.fields import build_module
 from fqgan_jax.training.from_config import generator_fields, tokenizer_fields
 
 TOKENIZER = "configs/tokenizer_imagenet.py"
@@ -65,13 +65,13 @@ def test_impossible_sizes_are_explained(overrides, message):
 @pytest.mark.parametrize("arguments", ["", ":k=1", ":k=3,f=8", ":k=8"])
 def test_tokenizer_configs_build(arguments):
     fields = tokenizer_fields(load_config(TOKENIZER + arguments))
-    assert build_tokenizer(fields).grid == (256 // 2 ** (len(fields["multipliers"]) - 1),) * 2
+    assert build_module("tokenizer", fields).grid == (256 // 2 ** (len(fields["multipliers"]) - 1),) * 2
 
 
 @pytest.mark.parametrize("size", ["B", "L"])
 def test_generator_configs_build(size):
     codes = {"num_codebooks": 2, "codebook_size": 16384, "num_classes": 1000, "grid": (16, 16)}
     config = load_config(f"configs/generator_imagenet.py:size={size}")
-    assert build_generator(generator_fields(config, codes)).depth == {"B": 24, "L": 36}[size]
+    assert build_module("generator", generator_fields(config, codes)).depth == {"B": 24, "L": 36}[size]
     with pytest.raises(UserError, match="grid of at least 6 positions"):
         generator_fields(config, codes | {"num_codebooks": 7, "grid": (1, 4)})

@@ -121,7 +121,7 @@ def _step(far: FAR, tokenizer: FQGAN | None = None, network: Callable | None = N
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(params["seed"]), batch["index"])
-        codes = sample_codes(far, params["generator"], keys, batch["label"], params["options"])
+        codes = sample_codes(far, params["generator"], keys=keys, labels=batch["label"], options=params["options"])
         rows = {"codes": codes}
         if tokenizer:
             images = to_uint8(tokenizer.apply({"params": params["tokenizer"]}, codes, method="decode"))

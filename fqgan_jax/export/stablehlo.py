@@ -65,7 +65,7 @@ def generator_programs(module: FAR, params: PyTree) -> dict[str, export.Exported
     ) -> Int[Array, "b h w K"]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(labels.shape[0]))
         options = SamplingOptions(guidance, temperature, top_k=None, top_p=None)
-        return sample_codes(module, _nested(params)["params"], keys, labels, options)
+        return sample_codes(module, _nested(params)["params"], keys=keys, labels=labels, options=options)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     labels = lambda b: jax.ShapeDtypeStruct((b,), jnp.int32)

@@ -42,7 +42,7 @@ from fqgan_jax.interop.tokenizer_names import (
 )
 from fqgan_jax.models.discriminators import PatchDiscriminator
 from fqgan_jax.models.far import FAR
-from fqgan_jax.models.fields import build_generator, build_tokenizer, downsampling
+from fqgan_jax.models.fields import build_module, downsampling
 from fqgan_jax.models.fqgan import FQGAN
 
 __all__ = [
@@ -141,15 +141,15 @@ def load_published(path: Path, kind: str, overrides: Mapping[str, Any]) -> tuple
     """
     tensors, description = read_checkpoint_file(path)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    infer, build, load = {
-        "tokenizer": (tokenizer_config, build_tokenizer, import_tokenizer),
-        "generator": (far_config, build_generator, import_far),
+    infer, load = {
+        "tokenizer": (tokenizer_config, import_tokenizer),
+        "generator": (far_config, import_far),
     }[kind]
     written = description.get("fields", {}) if description.get("kind") == kind else {}
     known = {"dtype": "float32"} | written | overrides
     fields = infer(shapes, **{name: known[name] for name in infer.__kwdefaults__ if name in known}) | known
     description = {"class_names": (), "tokenizer": ""} | description | {"fields": fields}
-    return description, load(tensors, build(fields))
+    return description, load(tensors, build_module(kind, fields))
 
 
 def _usage_buffers(module: FQGAN) -> list[str]:

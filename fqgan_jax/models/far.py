@@ -185,7 +185,7 @@ class FAR(nn.Module):
         return lookup(self.code_tables.astype(self.dtype), codes)
 
     def __call__(
-        self, codes: Int[Array, "B T K"], labels: Int[Array, " B"], train: bool = False
+        self, codes: Int[Array, "B T K"], labels: Int[Array, " B"], *, train: bool = False
     ) -> Float[Array, "B T K N"]:
         """Teacher-forced logits of all positions, float32; dropout (rng "dropout") where `train` is set."""
         B, T, K = codes.shape

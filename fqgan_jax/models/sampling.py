@@ -31,6 +31,7 @@ class SamplingOptions:
 
 def sampling_options(
     num_codebooks: int,
+    *,
     guidance: float | Sequence[float] = 2.0,
     temperature: float | Sequence[float] = 1.0,
     top_k: int | Sequence[int] = 0,
@@ -103,6 +104,7 @@ def _in_compute_dtype(params: PyTree, dtype: jnp.dtype) -> PyTree:
 def sample_codes(
     module: FAR,
     params: PyTree,
+    *,
     keys: Key[Array, " B"],
     labels: Int[Array, " B"],
     options: SamplingOptions,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.losses.tokenizer_losses import entropy_loss
 from fqgan_jax.models.far import FAR
-from fqgan_jax.models.fields import build_generator, build_tokenizer
+from fqgan_jax.models.fields import build_module
 from fqgan_jax.models.quantizers import l2_normalize, soft_assignment, squared_distances
 from fqgan_jax.models.sampling import sample_codes, sampling_options
 from fqgan_jax.performance.chips import chip_of
@@ -45,7 +45,7 @@ def bench_training(config, tokenizer_config, clock: Clock) -> Values:
 
 def bench_tokenizer(config, method: str, clock: Clock) -> Values:
     """`encode` (uint8 images to codes) or `decode` (codes to images) on all devices here."""
-    module, size = build_tokenizer(tokenizer_fields(config)), config.data.batch_size
+    module, size = build_module("tokenizer", tokenizer_fields(config)), config.data.batch_size
     mesh, key = make_mesh({"data": -1, "fsdp": 1}), jax.random.key(0)
     check_batch_size(size, batch_shards(mesh))
     side, (h, w) = config.data.image_size, module.grid
@@ -70,18 +70,22 @@ def bench_sampling(config, tokenizer_config, clock: Clock) -> Values:
     """
     codes = code_sizes(tokenizer_config)
     sizes = {name: getattr(codes, name) for name in ("num_codebooks", "codebook_size", "grid")}
-    module = build_generator(generator_fields(config, sizes | {"num_classes": len(codes.class_names)}))
+    module = build_module("generator", generator_fields(config, sizes | {"num_classes": len(codes.class_names)}))
     h, w = module.grid
     blank = jnp.zeros((1, h * w, module.num_codebooks), jnp.int32)
     params = jax.jit(lambda key: module.init(key, blank, jnp.zeros(1, jnp.int32))["params"])(jax.random.key(0))
     chip = chip_of(jax.devices()[0])
     bandwidth = chip.bandwidth if chip else copy_bandwidth()
     values: Values = {"bandwidth (GB/s)": bandwidth / 1e9, "bandwidth from": chip.name if chip else "a copy, measured"}
+
+    def sample(params, keys, labels, options):
+        return sample_codes(module, params, keys=keys, labels=labels, options=options)
+
     for size in SAMPLE_BATCHES:
         keys = jax.random.split(jax.random.key(1), size)
         arguments = (params, keys, jnp.arange(size) % module.num_classes, sampling_options(module.num_codebooks))
         start = time.perf_counter()
-        compiled = sample_codes.lower(module, *arguments).compile()
+        compiled = jax.jit(sample).lower(*arguments).compile()
         compilation = time.perf_counter() - start
         # Other labels and keys each time; a program for other shapes, or a second one, would be refused.
         feed = lambda result, arguments: (arguments[0], arguments[1][::-1], arguments[2][::-1], arguments[3])

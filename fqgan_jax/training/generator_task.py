@@ -21,7 +21,7 @@ from fqgan_jax.evaluation.generator import draw, measure_generator
 from fqgan_jax.evaluation.networks import Frozen, load_frozen
 from fqgan_jax.evaluation.reference import Reference, open_reference
 from fqgan_jax.losses.generator_losses import next_code_loss
-from fqgan_jax.models.fields import build_generator
+from fqgan_jax.models.fields import build_module
 from fqgan_jax.models.sampling import sampling_options
 from fqgan_jax.pictures.figures import image_rows
 from fqgan_jax.training.from_config import generator_fields
@@ -47,7 +47,7 @@ class GeneratorTask:
         sizes = {"num_codebooks": manifest.num_codebooks, "codebook_size": manifest.codebook_size}
         sizes |= {"num_classes": len(manifest.class_names), "grid": manifest.grid}
         self.fields = generator_fields(config, sizes)
-        self.module = build_generator(self.fields)
+        self.module = build_module("generator", self.fields)
         self.optimizer = make_optimizer(config.optimizer, config.train.steps)
         self.schedules = {"learning_rate": learning_rate_schedule(config.optimizer, config.train.steps)}
         self.skipped = Skipped()
@@ -109,7 +109,7 @@ class GeneratorTask:
         labels = jnp.where(dropped, self.module.num_classes, batch["label"])
 
         def loss(params):
-            logits = self.module.apply({"params": params}, codes, labels, True, rngs={"dropout": dropout_key})
+            logits = self.module.apply({"params": params}, codes, labels, train=True, rngs={"dropout": dropout_key})
             per_codebook = next_code_loss(logits, codes)
             return jnp.mean(per_codebook), per_codebook
 
@@ -126,7 +126,7 @@ class GeneratorTask:
         if self.tokenizer is None:
             return {}, {}
         sample, seed = self.config.sample, self.config.seed
-        options = sampling_options(self.module.num_codebooks, sample.guidance)
+        options = sampling_options(self.module.num_codebooks, guidance=sample.guidance)
         labels = np.repeat(np.arange(min(8, self.module.num_classes), dtype=np.int32), sample.per_class)
         drawn = draw(self.module, params, labels, seed, options, len(labels), mesh=mesh)
         images = np.asarray(self.tokenizer.decode(np.concatenate([rows["codes"] for rows in drawn])))

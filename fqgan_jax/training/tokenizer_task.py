@@ -24,7 +24,7 @@ from fqgan_jax.evaluation.networks import Frozen, load_frozen
 from fqgan_jax.evaluation.reference import Reference, reference_of
 from fqgan_jax.evaluation.tokenizer import measure_tokenizer, reconstructions
 from fqgan_jax.losses.tokenizer_losses import perceptual_loss
-from fqgan_jax.models.fields import build_tokenizer
+from fqgan_jax.models.fields import build_module
 from fqgan_jax.pictures.figures import image_rows
 from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
@@ -52,7 +52,7 @@ class TokenizerTask:
         self.lpips = LPIPS(jnp.dtype(config.frozen_dtype)) if config.loss.perceptual else None
         self.players = Players(
             # `chunk_tokens` is a device's share; distances exist on all of them at a time.
-            build_tokenizer(self.fields | {"chunk_tokens": config.model.chunk_tokens * num_devices}),
+            build_module("tokenizer", self.fields | {"chunk_tokens": config.model.chunk_tokens * num_devices}),
             make_optimizer(config.optimizer, config.train.steps),
             build_discriminator(config),
             make_optimizer(config.adversarial.optimizer, config.train.steps),

@@ -45,12 +45,12 @@ def small_tokenizer(num_codebooks: int, **fields) -> FQGAN:
     }
     widths = (None, *(8 * (1 + k % 2) for k in range(1, num_codebooks)))
     depths = {"z_channels": 8, "adapter_depth": 2, "feature_depth": 1, "feature_widths": widths}
-    return FQGAN(num_codebooks, **(sizes | depths | fields))
+    return FQGAN(num_codebooks=num_codebooks, **(sizes | depths | fields))
 
 
 def small_generator(num_codebooks: int) -> FAR:
     sizes = {"codebook_size": 12, "num_classes": 3, "grid": (4, 4), "swiglu_multiple": 16}
-    return FAR(num_codebooks, width=16, depth=2, num_heads=2, head_depth=1, **sizes)
+    return FAR(num_codebooks=num_codebooks, width=16, depth=2, num_heads=2, head_depth=1, **sizes)
 
 
 def random_state(entries) -> dict[str, np.ndarray]:

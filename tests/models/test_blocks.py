@@ -12,20 +12,20 @@ from fqgan_jax.models.autoencoder import Decoder, Encoder
 
 def test_patch_conv_is_a_convolution():
     x = jax.random.normal(jax.random.key(0), (2, 5, 6, 4))
-    params = blocks.PatchConv(7).init(jax.random.key(1), x)
+    params = blocks.PatchConv(width=7).init(jax.random.key(1), x)
     params["params"]["bias"] = jnp.arange(7.0)
     expected = nn.Conv(7, (3, 3)).apply(params, x)
-    np.testing.assert_allclose(blocks.PatchConv(7).apply(params, x), expected, atol=1e-5)
+    np.testing.assert_allclose(blocks.PatchConv(width=7).apply(params, x), expected, atol=1e-5)
 
 
 def test_stacked_transformer_equals_its_blocks_one_by_one():
     x = jax.random.normal(jax.random.key(0), (2, 5, 8))
-    params = blocks.Transformer(3, 2).init(jax.random.key(1), x)
+    params = blocks.Transformer(depth=3, num_heads=2).init(jax.random.key(1), x)
     expected = x
     for layer in range(3):
         one = jax.tree.map(lambda leaf, layer=layer: leaf[layer], params["params"]["blocks"])
-        expected = blocks.TransformerBlock(2).apply({"params": one}, expected)
-    np.testing.assert_allclose(blocks.Transformer(3, 2).apply(params, x), expected, atol=1e-5)
+        expected = blocks.TransformerBlock(num_heads=2).apply({"params": one}, expected)
+    np.testing.assert_allclose(blocks.Transformer(depth=3, num_heads=2).apply(params, x), expected, atol=1e-5)
 
 
 def test_positions_are_untouched_on_the_learned_grid_and_smooth_on_others():
@@ -44,6 +44,6 @@ def test_encoder_and_decoder_shapes(multipliers):
     images = jax.ShapeDtypeStruct((2, 32, 64, 3), jnp.float32)
     whole = {"method": lambda decoder, x: decoder.to_pixels(decoder(x))}
     run = lambda module, x, **how: jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, **how)[0], x)
-    features = run(Encoder(8, multipliers, 1), images)
+    features = run(Encoder(base_width=8, multipliers=multipliers, num_blocks=1), images)
     assert features.shape == (2, 32 // f, 64 // f, 16)
-    assert run(Decoder(8, multipliers, 1), features, **whole).shape == (2, 32, 64, 3)
+    assert run(Decoder(base_width=8, multipliers=multipliers, num_blocks=1), features, **whole).shape == (2, 32, 64, 3)

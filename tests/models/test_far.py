@@ -11,7 +11,17 @@ from fqgan_jax.models.sampling import sample_codes, sampling_options
 
 
 def make(K, grid=(3, 4)):
-    module = FAR(K, 11, 5, grid, width=16, depth=2, num_heads=2, head_depth=2, swiglu_multiple=8)
+    module = FAR(
+        num_codebooks=K,
+        codebook_size=11,
+        num_classes=5,
+        grid=grid,
+        width=16,
+        depth=2,
+        num_heads=2,
+        head_depth=2,
+        swiglu_multiple=8,
+    )
     codes = jax.random.randint(jax.random.key(1), (3, grid[0] * grid[1], K), 0, 11)
     labels = jnp.array([0, 4, 5])
     shapes = jax.eval_shape(module.init, jax.random.key(0), codes, labels)["params"]
@@ -61,7 +71,9 @@ def test_logits_see_only_earlier_codes():
 def test_cached_sampling_equals_teacher_forcing(K):
     module, params, _, _ = make(K)
     labels, keys = jnp.array([0, 4, 2]), jax.random.split(jax.random.key(3), 3)
-    codes, logits = sample_codes(module, params, keys, labels, sampling_options(K, guidance=1.7), with_logits=True)
+    codes, logits = sample_codes(
+        module, params, keys=keys, labels=labels, options=sampling_options(K, guidance=1.7), with_logits=True
+    )
     flat = codes.reshape(3, -1, K)
     conditional = module.apply({"params": params}, flat, labels)
     unconditional = module.apply({"params": params}, flat, jnp.full(3, 5))
@@ -74,7 +86,9 @@ def test_sampling_in_bfloat16_computes_what_training_does():
     module, params, _, _ = make(2)
     module = module.clone(dtype=jnp.bfloat16)
     labels, keys = jnp.array([0, 4, 2]), jax.random.split(jax.random.key(3), 3)
-    codes, logits = sample_codes(module, params, keys, labels, sampling_options(2, guidance=1), with_logits=True)
+    codes, logits = sample_codes(
+        module, params, keys=keys, labels=labels, options=sampling_options(2, guidance=1), with_logits=True
+    )
     expected = module.apply({"params": params}, codes.reshape(3, -1, 2), labels)
     assert logits.dtype == jnp.float32
     # Three digits of the largest: bfloat16 has eight bits.
@@ -89,7 +103,9 @@ def test_new_model_predicts_uniformly():
 
 def test_dropout_acts_in_training_only():
     module, params, codes, labels = make(2)
-    apply = lambda seed: module.apply({"params": params}, codes, labels, True, rngs={"dropout": jax.random.key(seed)})
+    apply = lambda seed: module.apply(
+        {"params": params}, codes, labels, train=True, rngs={"dropout": jax.random.key(seed)}
+    )
     np.testing.assert_array_equal(apply(0), apply(0))
     assert np.abs(apply(0) - apply(1)).max() > 1e-3
 
@@ -100,7 +116,7 @@ def test_computing_again_changes_neither_loss_nor_gradients(remat):
 
     def loss(params, module):
         dropout = {"dropout": jax.random.key(5)}
-        logits = module.apply({"params": params}, codes, labels, True, rngs=dropout)
+        logits = module.apply({"params": params}, codes, labels, train=True, rngs=dropout)
         return jnp.mean(next_code_loss(logits, codes))
 
     step = jax.jit(jax.value_and_grad(loss), static_argnums=1)

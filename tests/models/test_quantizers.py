@@ -51,7 +51,9 @@ def test_soft_assignment_values_and_gradients_equal_the_direct_formula(chunk_tok
 
 
 def apply(latents, normalized=True, codebooks=None):
-    module = q.FactorizedQuantizer(latents.shape[-2], 16, latents.shape[-1], normalized)
+    module = q.FactorizedQuantizer(
+        num_codebooks=latents.shape[-2], codebook_size=16, code_dim=latents.shape[-1], normalized=normalized
+    )
     params = module.init(jax.random.key(0), latents)
     if codebooks is not None:
         params = {"params": {"codebooks": codebooks}}

@@ -45,7 +45,7 @@ def test_parameters_are_split_along_their_largest_divisible_dimension():
 def parameters():
     """Path to shape of every parameter of the published tokenizer and generator."""
     tokenizer = TokenizerTask(load_config("configs/tokenizer_imagenet.py"), 1)
-    generator = FAR(2, 16384, 1000, (16, 16))
+    generator = FAR(num_codebooks=2, codebook_size=16384, num_classes=1000, grid=(16, 16))
     codes, labels = jax.ShapeDtypeStruct((1, 256, 2), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.int32)
     states = [jax.eval_shape(tokenizer.init, jax.random.key(0)).params]
     states.append(jax.eval_shape(generator.init, jax.random.key(0), codes, labels)["params"])

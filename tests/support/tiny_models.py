@@ -18,7 +18,7 @@ def tiny_tokenizer(num_codebooks: int, factorization: str = "adapters", **fields
     sizes = {"codebook_size": 12, "code_dim": 4, "grid": (4, 4), "base_width": 8, "multipliers": (1, 2)}
     sizes |= {"num_blocks": 1, "norm_groups": 4, "z_channels": z_channels, "adapter_depth": 2, "adapter_heads": 2}
     sizes |= {"feature_depth": 1, "feature_heads": 2, "feature_widths": widths, "factorization": factorization}
-    module = FQGAN(num_codebooks, **(sizes | fields))
+    module = FQGAN(num_codebooks=num_codebooks, **(sizes | fields))
     images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
     return Tokenizer(module, random_params(module, images))
 
@@ -26,7 +26,7 @@ def tiny_tokenizer(num_codebooks: int, factorization: str = "adapters", **fields
 def tiny_generator(num_codebooks: int) -> Generator:
     """4x4 positions, three classes."""
     sizes = {"codebook_size": 12, "num_classes": 3, "grid": (4, 4), "swiglu_multiple": 16}
-    module = FAR(num_codebooks, width=16, depth=2, num_heads=2, head_depth=1, **sizes)
+    module = FAR(num_codebooks=num_codebooks, width=16, depth=2, num_heads=2, head_depth=1, **sizes)
     codes = jax.ShapeDtypeStruct((1, 16, num_codebooks), jnp.int32)
     params = random_params(module, codes, jax.ShapeDtypeStruct((1,), jnp.int32))
     return Generator(module, params, class_names=("ant", "bee", "cat"), tokenizer="none")

@@ -64,7 +64,7 @@ def test_both_players_resume_exactly_and_the_discriminator_can_be_exported(tmp_p
 
     command = ["export", "--checkpoint", str(tmp_path / "parts"), "--format", "safetensors", "--with-discriminator"]
     assert main([*command, "--out", str(tmp_path / "export")]) == 0
-    module, tensors = PatchDiscriminator(8), load_file(tmp_path / "export" / "discriminator.safetensors")
+    module, tensors = PatchDiscriminator(width=8), load_file(tmp_path / "export" / "discriminator.safetensors")
     assert_identical(import_discriminator(tensors, module, 32), jax.device_get(whole.adversary.params))
 
 
