@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import jax
-from support import dino_files, tiny_models
 
 from fqgan_jax.caches.extract_features import extract_features
 from fqgan_jax.caches.records import Pace
@@ -13,6 +12,7 @@ from fqgan_jax.caches.tokenize import tokenize
 from fqgan_jax.data.sources import open_source
 from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS
+from support import dino_files, tiny_models
 
 PACE = Pace(batch_size=2, num_threads=2, images_per_shard=4)
 

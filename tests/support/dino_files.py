@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 from safetensors.numpy import save_file
-from support import golden_data
 
 from fqgan_jax.pretrained.fetching import fetch
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, DeviceTeacher
 from fqgan_jax.pretrained.vit import dino_vit
 from fqgan_jax.pretrained.weights import sha256_of
+from support import golden_data
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 DINO = SMALL | {"patch_size": 7, "image_size": 63, "mlp_ratio": 2}

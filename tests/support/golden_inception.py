@@ -1,6 +1,7 @@
 """The FID Inception network drawn by the golden recipe (tests/golden/README.md), by its published names."""
 
 import numpy as np
+
 from support import golden_data
 
 

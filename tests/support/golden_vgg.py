@@ -1,6 +1,7 @@
 """VGG16 and LPIPS heads drawn by the golden recipe (tests/golden/README.md), by their published names."""
 
 import numpy as np
+
 from support import golden_data
 
 CONVOLUTIONS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
