@@ -16,6 +16,7 @@ from fqgan_jax.caches.records import Example, open_records, places_of, read_mani
 from fqgan_jax.data.loader import Batch, train_batches
 from fqgan_jax.data.transforms import Place
 from fqgan_jax.errors import UserError
+from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 
 MANIFEST = "codes.json"
 LABEL_BYTES = 4
@@ -95,7 +96,7 @@ class CodeCache:
 
 
 def code_batches(
-    cache: CodeCache, batch_size: int, seed: int, start_step: int, num_threads: int, process: tuple[int, int] = (0, 1)
+    cache: CodeCache, batch_size: int, seed: int, start_step: int, num_threads: int, process: BatchSlice = WHOLE_BATCH
 ) -> Iterator[Batch]:
     """Training batches: "codes" int32 [B, h, w, K] of one crop of each image at random, "label" int32 [B]."""
 

@@ -156,7 +156,7 @@ def _computed(work: CachePass, parts: Sequence[Part], pace: Pace) -> Iterator[tu
                         row[:] = example.crops.images
                 yield {"image": pixels.reshape(-1, *pixels.shape[2:])}, group
 
-    for rows, group in rows_of_batches(on_each_device(work.step, mesh), work.frozen, batches(), mesh):
+    for rows, group in rows_of_batches(on_each_device(work.step, mesh), work.frozen, batches(), mesh=mesh):
         yield group, jax.tree.map(lambda leaf: leaf.reshape(images, work.crops, *leaf.shape[1:]), rows)
 
 

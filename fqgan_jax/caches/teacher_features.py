@@ -20,6 +20,7 @@ from fqgan_jax.data.skipping import Skipped, read_or_next
 from fqgan_jax.data.sources import Source, fingerprint
 from fqgan_jax.data.transforms import Place, crop_at, largest_side
 from fqgan_jax.errors import UserError
+from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 
 MANIFEST = "features.json"
 LABEL_BYTES = 4
@@ -140,7 +141,7 @@ def feature_batches(
     start_step: int,
     skipped: Skipped,
     num_threads: int = 2,
-    process: tuple[int, int] = (0, 1),
+    process: BatchSlice = WHOLE_BATCH,
     num_workers: int = 0,
 ) -> Iterator[Batch]:
     """Training batches as `image_batches` gives them: one of each image's stored augmentations, and its features.

@@ -98,7 +98,7 @@ def _start_processes(options: argparse.Namespace) -> bool:
     """Whether this is one process of many, which are started then; all but the first print nothing but errors."""
     from fqgan_jax.sharding import processes
 
-    processes.start(options.coordinator, options.num_processes, options.process_id)
+    processes.start(coordinator=options.coordinator, num_processes=options.num_processes, process_id=options.process_id)
     if not processes.are_many():
         return False
     if not processes.is_first():

@@ -20,6 +20,7 @@ from fqgan_jax.data.images import UnreadableImage
 from fqgan_jax.data.skipping import Skipped, read_or_next, unreadable
 from fqgan_jax.data.sources import Source
 from fqgan_jax.errors import UserError
+from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def train_batches(
     seed: int,
     start_step: int,
     num_threads: int,
-    process: tuple[int, int] = (0, 1),
+    process: BatchSlice = WHOLE_BATCH,
     num_workers: int = 0,
 ) -> Iterator[Batch]:
     """Endless batches from `start_step` on: this host's slice of each global batch.
@@ -44,10 +45,10 @@ def train_batches(
       elements: what is shuffled, anew every epoch.
       prepare: makes an example of an element with a random generator of its own.
       batch_size: of the global batch, over all hosts.
-      process: (index, count) of this host.
+      process: the slice that this host reads.
       num_workers: processes that prepare, each with `num_threads`; 0: the threads of this one do.
     """
-    index, count = process
+    index, count = process.index, process.count
     example = lambda place, rng: prepare(elements[shuffled(place, len(elements), seed)], rng)
     dataset = grain.MapDataset.range(ENDLESS).seed(seed).random_map(example).batch(batch_size // count)
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
@@ -113,7 +114,7 @@ def image_batches(
     skipped: Skipped,
     feature_functions: Sequence[tuple[str, Callable]] = (),
     num_threads: int = 2,
-    process: tuple[int, int] = (0, 1),
+    process: BatchSlice = WHOLE_BATCH,
     num_workers: int = 0,
     full_decode: bool = False,
 ) -> Iterator[Batch]:

@@ -105,7 +105,10 @@ def features_of(
     """Features of every readable image, in one pass over all devices (of the mesh, where one is given)."""
     collected = FeatureSet()
     step = lambda params, batch: network.apply(params, batch["image"])
-    for rows in rows_of_examples(step, network.params, images.batches, batch_size, len(images), description, mesh):
+    count = len(images)
+    for rows in rows_of_examples(
+        step, network.params, images.batches, batch_size=batch_size, count=count, title=description, mesh=mesh
+    ):
         collected.add(rows)
     return collected
 

@@ -112,7 +112,9 @@ def draw(
         arguments["inception"] = network.params
     # Pixels in float32: bfloat16's rounding depends on how a batch is spread over devices.
     step = _step(far, tokenizer and tokenizer.module.clone(dtype=jnp.float32), network and network.apply)
-    return rows_of_examples(step, arguments, batches, batch_size, len(labels), "samples", mesh)
+    return rows_of_examples(
+        step, arguments, batches, batch_size=batch_size, count=len(labels), title="samples", mesh=mesh
+    )
 
 
 @lru_cache(maxsize=2)  # the same function again is not compiled again, at every evaluation of a training run

@@ -69,8 +69,10 @@ def measure_tokenizer(
     step = _step(module.clone(dtype=jnp.float32), network and network.apply, reference is None)
     sets = defaultdict(FeatureSet)
     columns = defaultdict(list)
-    passes = (step, arguments, images.batches, batch_size, len(images), "reconstructions", mesh)
-    for rows in rows_of_examples(*passes):
+    count = len(images)
+    for rows in rows_of_examples(
+        step, arguments, images.batches, batch_size=batch_size, count=count, title="reconstructions", mesh=mesh
+    ):
         for name, features in rows.pop("features").items():
             sets[name].add(features)
         for name, values in rows.items():
@@ -118,8 +120,10 @@ def reconstructions(
     module: FQGAN, params: PyTree, images: ImageSet, mesh: Mesh | None = None
 ) -> tuple[Float[np.ndarray, "n H W 3"], Float[np.ndarray, "n H W 3"]]:
     """The originals and their reconstructions, in [-1, 1]."""
-    passes = (_pairs(module), params, images.batches, len(images), len(images), "pictures", mesh)
-    pairs = list(rows_of_examples(*passes))
+    count = len(images)
+    pairs = rows_of_examples(
+        _pairs(module), params, images.batches, batch_size=count, count=count, title="pictures", mesh=mesh
+    )
     return tuple(np.concatenate(side) for side in zip(*pairs, strict=True))
 
 

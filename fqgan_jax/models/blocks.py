@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fqgan_jax.sharding.mesh import split_batch
+from fqgan_jax.sharding.mesh import keep_batch_sharded
 
 Dtype = jnp.dtype
 
@@ -125,8 +125,8 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             length=self.depth,
         )
-        x, _ = stack(block(self.num_heads, self.dtype, name="blocks"), split_batch(x), None)
-        return split_batch(x)
+        x, _ = stack(block(self.num_heads, self.dtype, name="blocks"), keep_batch_sharded(x), None)
+        return keep_batch_sharded(x)
 
 
 def resize_positions(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fqgan_jax.models.blocks import Dtype
 from fqgan_jax.models.quantizers import lookup
-from fqgan_jax.sharding.mesh import split_batch
+from fqgan_jax.sharding.mesh import keep_batch_sharded
 
 _INIT = nn.initializers.normal(0.02)
 
@@ -128,8 +128,8 @@ class FARLayers(nn.Module):
             length=self.depth,
         )
         blocks = stack(self.num_heads, self.swiglu_multiple, self.dropout, self.dtype, name="blocks")
-        (x, cache), _ = blocks((split_batch(x), cache), jnp.arange(self.depth), table, train)
-        return split_batch(x), cache and cache.replace(length=cache.length + 1)
+        (x, cache), _ = blocks((keep_batch_sharded(x), cache), jnp.arange(self.depth), table, train)
+        return keep_batch_sharded(x), cache and cache.replace(length=cache.length + 1)
 
     def empty_cache(self, batch_size: int, length: int, width: int) -> Cache:
         """A cache with room for `length` positions, in the compute dtype."""

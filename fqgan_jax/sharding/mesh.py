@@ -1,5 +1,6 @@
 """The device mesh and the two shardings every step needs."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -12,6 +13,22 @@ from fqgan_jax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchSlice:
+    """Which slice of each global batch a host reads.
+
+    Attributes:
+      index: number of the slice, from 0.
+      count: number of slices of a global batch.
+    """
+
+    index: int = 0
+    count: int = 1
+
+
+WHOLE_BATCH = BatchSlice()
 
 
 def make_mesh(axes: dict[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -37,7 +54,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def split_batch(x: Array) -> Array:
+def keep_batch_sharded(x: Array) -> Array:
     """An activation whose examples stay spread as the batch is, where a mesh is in effect (see `compiled_step`).
 
     Without it the compiler may gather the examples instead of weights that are split over `fsdp`.
@@ -53,8 +70,8 @@ def batch_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
-def batch_part(mesh: Mesh) -> tuple[int, int]:
-    """(index, count): the slice of each global batch that this host's devices hold, of so many slices.
+def batch_slice(mesh: Mesh) -> BatchSlice:
+    """The slice of each global batch that this host's devices hold.
 
     Hosts whose devices split the same examples over `tensor` read the same slice.
 
@@ -72,10 +89,10 @@ def batch_part(mesh: Mesh) -> tuple[int, int]:
             f"The mesh {dict(mesh.shape)} spreads the batch unevenly over {len(held)} processes: choose a size of "
             "tensor that divides the devices of a process, or is a multiple of them."
         )
-    return slices.index(tuple(sorted(held[jax.process_index()]))), len(slices)
+    return BatchSlice(index=slices.index(tuple(sorted(held[jax.process_index()]))), count=len(slices))
 
 
-def place(tree: PyTree, sharding: NamedSharding) -> PyTree:
+def put_global(tree: PyTree, sharding: NamedSharding) -> PyTree:
     """Global arrays of values that every host holds whole; each host transfers what its devices take."""
     put = lambda x: jax.make_array_from_process_local_data(sharding, x, np.shape(x))
     return jax.tree.map(put, tree)

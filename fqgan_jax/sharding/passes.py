@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 from tqdm import tqdm
 
-from fqgan_jax.sharding.mesh import BATCH_AXES, batch_sharding, make_mesh, place, replicated
+from fqgan_jax.sharding.mesh import BATCH_AXES, batch_sharding, make_mesh, put_global, replicated
 
 Batch = dict[str, np.ndarray]
 Step = Callable[[PyTree, Batch], PyTree]
@@ -18,45 +18,47 @@ Tag = TypeVar("Tag")
 
 def rows_of_examples(
     step: Step,
-    frozen: PyTree,
+    params: PyTree,
     batches: Callable[[int], Iterator[Batch]],
+    *,
     batch_size: int,
     count: int,
-    description: str,
+    title: str,
     mesh: Mesh | None = None,
 ) -> Iterator[PyTree]:
     """Results of every example in order, some at a time: trees of NumPy arrays `[n, ...]`, the same on every host.
 
     Args:
-      step: pure function of (frozen, batch) to arrays with a row per example; compiled once, batch split over devices.
-      frozen: parameters, whole on every device.
+      step: pure function of (params, batch) to arrays with a row per example; compiled once, batch split over devices.
+      params: replicated on every device.
       batches: gives batches of a size, the same on every host, with a "mask" that is 0 where rows do not count.
       batch_size: of the global batch; rounded up to a multiple of the devices.
       count: examples, for the progress bar.
+      title: of the progress bar.
       mesh: by default all devices.
     """
     mesh = mesh or make_mesh({"data": -1, "fsdp": 1})
     size = -(-min(batch_size, count) // mesh.size) * mesh.size
     masked = ((batch, np.asarray(batch["mask"]) > 0) for batch in batches(size))
-    with tqdm(total=count, desc=description, unit="image", leave=None) as progress:
-        for rows, counted in rows_of_batches(step, frozen, masked, mesh):
+    with tqdm(total=count, desc=title, unit="image", leave=None) as progress:
+        for rows, counted in rows_of_batches(step, params, masked, mesh=mesh):
             progress.update(int(counted.sum()))
             yield jax.tree.map(lambda leaf, counted=counted: leaf[counted], rows)
 
 
 def rows_of_batches(
-    step: Step, frozen: PyTree, batches: Iterator[tuple[Batch, Tag]], mesh: Mesh
+    step: Step, params: PyTree, batches: Iterator[tuple[Batch, Tag]], *, mesh: Mesh
 ) -> Iterator[tuple[PyTree, Tag]]:
     """Results of every batch in order, as NumPy arrays, each with what came with the batch.
 
     `batches` are of one size that the mesh's devices divide, the same on every host of the mesh.
     """
-    frozen = _everywhere(frozen, replicated(mesh))
+    params = _everywhere(params, replicated(mesh))
     compiled = jax.jit(step, out_shardings=replicated(mesh))
     sharding = batch_sharding(mesh)
     pending = None
     for batch, tag in batches:
-        started = compiled(frozen, place(batch, sharding)), tag
+        started = compiled(params, put_global(batch, sharding)), tag
         # The devices work on this batch while the last one's results are read.
         if pending:
             yield jax.tree.map(np.asarray, pending[0]), pending[1]
@@ -70,7 +72,7 @@ def _everywhere(arrays: PyTree, whole: NamedSharding) -> PyTree:
     if jax.process_count() == 1:
         return jax.device_put(arrays, whole)
     held = lambda leaf: not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
-    placed = jax.tree.map(lambda leaf: place(leaf, whole) if held(leaf) else leaf, arrays)
+    placed = jax.tree.map(lambda leaf: put_global(leaf, whole) if held(leaf) else leaf, arrays)
     # In one program: one for each array, on many processes with CPUs, can wait for each other forever.
     return jax.jit(_same, out_shardings=whole)(placed)
 

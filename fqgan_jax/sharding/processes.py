@@ -26,10 +26,11 @@ _meetings = itertools.count()  # each barrier has a name of its own, the same on
 
 
 def start(
+    *,
     coordinator: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
-    timeout: int = 300,
+    timeout_seconds: int = 300,
 ) -> None:
     """Starts `jax.distributed` where flags or the environment speak of more than one process, else nothing.
 
@@ -40,13 +41,13 @@ def start(
       coordinator: "HOST:PORT" of process 0.
       num_processes: how many there are.
       process_id: which one this is, from 0.
-      timeout: seconds to wait for the others.
+      timeout_seconds: how long to wait for the others.
 
     Raises:
       UserError: values that are missing or cannot be, or processes that did not come.
     """
     given = (coordinator, num_processes, process_id)
-    address, count, index, devices = _detected(*given, timeout)
+    address, count, index, devices = _detected(*given, timeout_seconds)
     if count == 1 or (count is None and given == (None, None, None)):
         return
     if None in (address, count, index) or not 0 <= index < count or not address.rpartition(":")[2].isdigit():
@@ -54,8 +55,8 @@ def start(
             f"--coordinator={address} --num-processes={count} --process-id={index} is not whole: the environment does "
             "not say the rest. Give HOST:PORT of process 0, the number of processes, and this one's number from 0."
         )
-    _call_roll(address, count, index, timeout)
-    alone = {"cluster_detection_method": "deactivate", "initialization_timeout": timeout}
+    _call_roll(address, count, index, timeout_seconds)
+    alone = {"cluster_detection_method": "deactivate", "initialization_timeout": timeout_seconds}
     jax.distributed.initialize(address, count, index, devices, **alone)
 
 

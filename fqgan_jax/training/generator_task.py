@@ -24,6 +24,7 @@ from fqgan_jax.losses.generator_losses import next_code_loss
 from fqgan_jax.models.fields import build_module
 from fqgan_jax.models.sampling import sampling_options
 from fqgan_jax.pictures.figures import image_rows
+from fqgan_jax.sharding.mesh import BatchSlice
 from fqgan_jax.training.from_config import generator_fields
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
@@ -81,7 +82,7 @@ class GeneratorTask:
         params = self.module.init(key, codes, jnp.zeros(1, jnp.int32))["params"]
         return create_state(params, self.optimizer, self.config.optimizer.ema_decay)
 
-    def batches(self, start_step: int, process: tuple[int, int]) -> Iterator[Batch]:
+    def batches(self, start_step: int, process: BatchSlice) -> Iterator[Batch]:
         """This host's training batches from a step on."""
         data = self.config.data
         return code_batches(self.cache, data.batch_size, self.config.seed, start_step, data.num_threads, process)

@@ -18,7 +18,7 @@ from fqgan_jax.data.loader import to_devices
 from fqgan_jax.errors import UserError
 from fqgan_jax.files import write_atomically
 from fqgan_jax.sharding import processes
-from fqgan_jax.sharding.mesh import batch_part, batch_sharding, batch_shards, make_mesh, place, replicated
+from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, batch_slice, make_mesh, put_global, replicated
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training import metrics as metrics_lib
 from fqgan_jax.training.checkpointing import Checkpoints
@@ -57,7 +57,7 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     check_batch_size(config.data.batch_size, batch_shards(mesh))
     task = TASKS[config.task](config, batch_shards(mesh))
     # Before the work folder: data or weights that are missing leave nothing behind.
-    description, frozen = task.description(), place(task.frozen(), replicated(mesh))
+    description, frozen = task.description(), put_global(task.frozen(), replicated(mesh))
     claim_workdir(config, workdir)
     if processes.is_first():
         write_description(workdir, task.kind, description)
@@ -70,7 +70,7 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     log = RunLog(workdir, step, writes=processes.is_first())
     if step == 0 and processes.is_first():
         _write_overview(state, workdir)
-    batches = to_devices(task.batches(step, batch_part(mesh)), batch_sharding(mesh))
+    batches = to_devices(task.batches(step, batch_slice(mesh)), batch_sharding(mesh))
     last = min(config.train.steps, stop_after or config.train.steps)
     with _interruption() as interrupted, tqdm(total=config.train.steps, initial=step, desc=task.kind) as progress:
         collected, since, start = None, step, time.monotonic()
@@ -112,7 +112,7 @@ def compiled_step(task: Task, sharding: TrainState, mesh: Mesh) -> Callable:
     arguments, results = (sharding, whole, batch_sharding(mesh)), (sharding, whole)
 
     def step(state, frozen, batch):
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for `split_batch`
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for `keep_batch_sharded`
             return task.step(state, frozen, batch)
 
     return jax.jit(step, in_shardings=arguments, out_shardings=results, donate_argnums=0)

@@ -29,6 +29,7 @@ from fqgan_jax.pictures.figures import image_rows
 from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
 from fqgan_jax.pretrained.weights import check_fetched, known_weights
+from fqgan_jax.sharding.mesh import BatchSlice
 from fqgan_jax.training.from_config import build_discriminator, check_batch_parts, tokenizer_fields
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
@@ -140,7 +141,7 @@ class TokenizerTask:
         given = {name: width for name, width in widths if name and name not in self.teachers}
         return batch | {f"feature/{name}": jnp.ones((count, width)) for name, width in sorted(given.items())}
 
-    def batches(self, start_step: int, process: tuple[int, int]) -> Iterator[Batch]:
+    def batches(self, start_step: int, process: BatchSlice) -> Iterator[Batch]:
         """This host's training batches from a step on."""
         data, seed = self.config.data, self.config.seed
         self.skipped.limit = largest_skipped(len(self.train_source), data.largest_skipped_fraction)

@@ -15,6 +15,7 @@ from fqgan_jax.cli.main import main
 from fqgan_jax.data.loader import evaluation_batches, image_batches
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import open_source
+from fqgan_jax.sharding.mesh import BatchSlice
 from fqgan_jax.training.loop import train
 
 DAMAGED = ("empty.jpg", "text.jpg", "truncated.jpg", "truncated.png")
@@ -95,7 +96,7 @@ def test_data_lists_every_damaged_file_and_draws_a_batch(bad_folder, tmp_path, c
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_training_loader_serves_the_readable(bad_folder, workers):
     source, skipped = open_source(str(bad_folder), "train", 0), Skipped()
-    stream = image_batches(source, 32, 8, 0, 0, skipped, (), 2, (0, 1), workers)
+    stream = image_batches(source, 32, 8, 0, 0, skipped, (), 2, BatchSlice(), workers)
     for batch in itertools.islice(stream, 4):  # two epochs
         assert batch["image"].shape == (8, 32, 32, 3)
         assert batch["image"].dtype == np.uint8

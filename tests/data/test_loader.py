@@ -16,9 +16,10 @@ from fqgan_jax.data.skipping import Skipped, largest_skipped
 from fqgan_jax.data.sources.folder import ImageFolder
 from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained.hog import hog_features
+from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 
 
-def batches(folder, start, count, process=(0, 1), threads=2, seed=3, workers=0):
+def batches(folder, start, count, process=WHOLE_BATCH, threads=2, seed=3, workers=0):
     source = ImageFolder(folder, "train", 0)
     teachers = [("hog", hog_features)]
     stream = image_batches(source, 16, 8, seed, start, Skipped(), teachers, threads, process, workers)
@@ -49,7 +50,7 @@ def test_worker_processes_give_the_batches_of_threads(image_folder):
 def test_a_killed_worker_process_is_replaced(image_folder):
     expected = batches(image_folder, 0, 12)
     source = ImageFolder(image_folder, "train", 0)
-    stream = image_batches(source, 16, 8, 3, 0, Skipped(), [("hog", hog_features)], 2, (0, 1), 1)
+    stream = image_batches(source, 16, 8, 3, 0, Skipped(), [("hog", hog_features)], 2, WHOLE_BATCH, 1)
     found = [next(stream)]
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGKILL)
@@ -65,7 +66,7 @@ def test_unreadable_images_are_replaced_named_and_counted(image_folder, tmp_path
     for path in damaged:
         path.write_bytes(path.read_bytes()[:300])
     source, skipped = ImageFolder(tmp_path / "data", "train", 0), Skipped()
-    stream = image_batches(source, 16, 8, 0, 0, skipped, (), 2, (0, 1), workers)
+    stream = image_batches(source, 16, 8, 0, 0, skipped, (), 2, WHOLE_BATCH, workers)
     for _ in range(3):  # an epoch
         batch = next(stream)
         assert set(batch) == {"image", "label"}
@@ -115,7 +116,7 @@ def test_full_decoding_is_exact(tmp_path):
 def test_hosts_read_slices_of_the_global_batch(image_folder):
     whole = batches(image_folder, 1, 2)
     for step in range(2):
-        parts = [batches(image_folder, 1, 2, (host, 4))[step] for host in range(4)]
+        parts = [batches(image_folder, 1, 2, BatchSlice(index=host, count=4))[step] for host in range(4)]
         assert_same({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, whole[step])
 
 

@@ -196,7 +196,7 @@ def test_all_that_come_go_on():
 
 
 def test_a_missing_process_ends_the_command_with_a_sentence(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(processes.start, "__defaults__", (None, None, None, 1))
+    monkeypatch.setitem(processes.start.__kwdefaults__, "timeout_seconds", 1)
     address = f"localhost:{free_port()}"
     command = ["train", "--config", "configs/demo_tokenizer.py", "--workdir", str(tmp_path / "run")]
     assert main([*command, "--coordinator", address, "--num-processes", "2", "--process-id", "0"]) == 2
@@ -207,15 +207,15 @@ def test_a_missing_process_ends_the_command_with_a_sentence(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (("localhost:1234", None, 0), "--num-processes=None"),
-        (("localhost:1234", 2, 2), "--process-id=2"),
-        (("localhost", 2, 0), "--coordinator=localhost"),
-        ((None, 2, 0), "--coordinator=None"),
+        ({"coordinator": "localhost:1234", "process_id": 0}, "--num-processes=None"),
+        ({"coordinator": "localhost:1234", "num_processes": 2, "process_id": 2}, "--process-id=2"),
+        ({"coordinator": "localhost", "num_processes": 2, "process_id": 0}, "--coordinator=localhost"),
+        ({"num_processes": 2, "process_id": 0}, "--coordinator=None"),
     ],
 )
 def test_flags_that_are_not_whole_are_explained(flags, complaint):
     with pytest.raises(UserError, match=complaint):
-        processes.start(*flags, timeout=1)
+        processes.start(**flags, timeout_seconds=1)
 
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[3-4]", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}

@@ -14,7 +14,7 @@ from support.tiny_configs import tiny_generator_config
 from fqgan_jax.config import load_config
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.far import FAR
-from fqgan_jax.sharding.mesh import batch_part, batch_sharding, batch_shards, make_mesh, place
+from fqgan_jax.sharding.mesh import BatchSlice, batch_sharding, batch_shards, batch_slice, make_mesh, put_global
 from fqgan_jax.sharding.rules import RULES, partition, state_sharding
 from fqgan_jax.training.checkpointing import Checkpoints
 from fqgan_jax.training.generator_task import GeneratorTask
@@ -97,9 +97,9 @@ def test_the_state_is_split_from_the_first_moment(code_cache, tmp_path):
 
 def test_the_batch_is_split_over_data_and_fsdp_and_whole_over_tensor():
     mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-    batch = place(np.arange(8), batch_sharding(mesh))
+    batch = put_global(np.arange(8), batch_sharding(mesh))
     assert batch_shards(mesh) == 4
-    assert batch_part(mesh) == (0, 1)
+    assert batch_slice(mesh) == BatchSlice(index=0, count=1)
     assert sorted(tuple(shard.data.tolist()) for shard in batch.addressable_shards) == sorted(
         2 * [(0, 1), (2, 3), (4, 5), (6, 7)]
     )

@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from fqgan_jax.config import from_json
 from fqgan_jax.data.loader import to_devices
 from fqgan_jax.sharding import processes, rules
-from fqgan_jax.sharding.mesh import batch_part, batch_sharding, batch_shards, make_mesh
+from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, batch_slice, make_mesh
 from fqgan_jax.training.loop import TASKS, train
 
 
@@ -28,14 +28,14 @@ def batches(config, start: int, count: int) -> dict[str, np.ndarray]:
     """The global batches of `count` steps as the loop gets them, stacked."""
     mesh = make_mesh(dict(config.mesh))
     task = TASKS[config.task](config, batch_shards(mesh))
-    stream = to_devices(task.batches(start, batch_part(mesh)), batch_sharding(mesh))
+    stream = to_devices(task.batches(start, batch_slice(mesh)), batch_sharding(mesh))
     rows = [jax.tree.map(gathered, next(stream)) for _ in range(count)]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def main(address: str, count: str, index: str, folder: str) -> None:
     folder = Path(folder)
-    processes.start(address, int(count), int(index), timeout=120)
+    processes.start(coordinator=address, num_processes=int(count), process_id=int(index), timeout_seconds=120)
     rules.SMALLEST = 256  # so that fsdp splits these tiny networks too
     for job in json.loads((folder / "jobs.json").read_text()):
         config = from_json(json.dumps(job["config"]))
