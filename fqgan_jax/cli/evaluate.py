@@ -77,12 +77,12 @@ def run(options) -> None:
     for path in filter(None, (options.out, options.save_statistics, options.report and options.report / "report.html")):
         out_folder(path.parent)
 
-    from fqgan_jax.evaluation.networks import load_frozen
+    from fqgan_jax.evaluation.networks import load_networks
     from fqgan_jax.evaluation.reference import save_statistics
     from fqgan_jax.pictures.report import write_evaluation_report
     from fqgan_jax.sharding.processes import is_first
 
-    frozen = load_frozen(options.inception, lpips=bool(options.checkpoint and options.data))
+    frozen = load_networks(inception=options.inception, lpips=bool(options.checkpoint and options.data))
     if options.save_statistics and frozen.inception is None:
         raise UserError(frozen.missing["inception"])
     if not is_first():  # of many processes one writes
@@ -108,8 +108,15 @@ def _images(options, frozen):
     from fqgan_jax.evaluation.image_set import open_images
     from fqgan_jax.evaluation.images import evaluate_images
 
-    images = open_images(options.data, options.split, options.size, options.count, options.data_dir)
-    measured = evaluate_images(images, _reference(options, frozen, images.size), frozen, options.batch_size)
+    images = open_images(
+        options.data, split=options.split, size=options.size, limit=options.count, data_dir=options.data_dir
+    )
+    measured = evaluate_images(
+        images,
+        reference=_reference(options, frozen, images.size),
+        networks=frozen,
+        batch_size=options.batch_size,
+    )
     print(images.skipped.report(), end="\n" * bool(images.skipped.reasons))
     return measured, {}
 
@@ -122,9 +129,11 @@ def _tokenizer(options, frozen):
 
     tokenizer = load_tokenizer(options.checkpoint)
     size = options.size or tokenizer.image_size
-    images = open_images(options.data, options.split, size, options.count, options.data_dir)
+    images = open_images(options.data, split=options.split, size=size, limit=options.count, data_dir=options.data_dir)
     reference = _reference(options, frozen, images.size)
-    measured = evaluate_tokenizer(tokenizer, images, reference, frozen, options.batch_size)
+    measured = evaluate_tokenizer(
+        tokenizer, images, reference=reference, networks=frozen, batch_size=options.batch_size
+    )
     print(images.skipped.report(), end="\n" * bool(images.skipped.reasons))
     return measured, tokenizer_pictures(tokenizer, images, measured, options.report) if options.report else {}
 
@@ -137,9 +146,16 @@ def _generator(options, frozen):
     generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
     generator.check_tokenizer(tokenizer)
     reference = _reference(options, frozen, options.size or tokenizer.image_size)
-    sampling = sampling_choices(options)
-    arguments = (generator, tokenizer, options.count, options.seed, sampling, reference, frozen, options.batch_size)
-    measured = evaluate_generator(*arguments)
+    measured = evaluate_generator(
+        generator,
+        tokenizer,
+        count=options.count,
+        seed=options.seed,
+        sampling=sampling_choices(options),
+        reference=reference,
+        networks=frozen,
+        batch_size=options.batch_size,
+    )
     return measured, generator_pictures(generator, tokenizer, measured, options.report) if options.report else {}
 
 
@@ -149,8 +165,14 @@ def _reference(options, frozen, size):
 
     if not options.reference or frozen.inception is None:
         return None
-    arguments = (options.reference, options.reference_split, size, frozen.inception, options.batch_size)
-    return open_reference(*arguments, options.data_dir)
+    return open_reference(
+        options.reference,
+        frozen.inception,
+        size=size,
+        batch_size=options.batch_size,
+        split=options.reference_split,
+        data_dir=options.data_dir,
+    )
 
 
 def _logs(options) -> dict[str, list[dict]]:

@@ -45,7 +45,7 @@ def run(options) -> None:
     import numpy as np
 
     from fqgan_jax.api import load_generator, load_tokenizer
-    from fqgan_jax.evaluation.generator import draw
+    from fqgan_jax.evaluation.generator import draw_samples
     from fqgan_jax.models.sampling import sampling_options
     from fqgan_jax.pictures.figures import image_rows, save_picture
     from fqgan_jax.pictures.sample_files import npz_file, png_folder
@@ -58,8 +58,15 @@ def run(options) -> None:
     names = _names(labels, generator.class_names)
 
     choices = sampling_options(generator.module.num_codebooks, **sampling_choices(options))
-    arguments = (generator.module, generator.params, labels, options.seed, choices, options.batch_size, tokenizer)
-    drawn = draw(*arguments)
+    drawn = draw_samples(
+        generator.module,
+        generator.params,
+        labels,
+        seed=options.seed,
+        options=choices,
+        batch_size=options.batch_size,
+        tokenizer=tokenizer,
+    )
     if not is_first():
         for _ in drawn:  # takes part in the computation
             pass

@@ -100,14 +100,14 @@ class FeatureSet:
 
 
 def features_of(
-    images: ImageSet, network: FeatureNetwork, batch_size: int, description: str, mesh: Mesh | None = None
+    images: ImageSet, network: FeatureNetwork, *, batch_size: int, title: str, mesh: Mesh | None = None
 ) -> FeatureSet:
     """Features of every readable image, in one pass over all devices (of the mesh, where one is given)."""
     collected = FeatureSet()
     step = lambda params, batch: network.apply(params, batch["image"])
     count = len(images)
     for rows in rows_of_examples(
-        step, network.params, images.batches, batch_size=batch_size, count=count, title=description, mesh=mesh
+        step, network.params, images.batches, batch_size=batch_size, count=count, title=title, mesh=mesh
     ):
         collected.add(rows)
     return collected

@@ -15,7 +15,7 @@ from fqgan_jax.data.loader import Batch
 from fqgan_jax.data.pixels import to_uint8
 from fqgan_jax.evaluation.features import FeatureNetwork, FeatureSet, Measured
 from fqgan_jax.evaluation.metrics.codebooks import code_statistics
-from fqgan_jax.evaluation.networks import Frozen, feature_results
+from fqgan_jax.evaluation.networks import EvaluationNetworks, feature_results
 from fqgan_jax.evaluation.protocol import Evaluation
 from fqgan_jax.evaluation.reference import MEASURES, Reference
 from fqgan_jax.models.far import FAR
@@ -27,11 +27,12 @@ from fqgan_jax.sharding.passes import Step, rows_of_examples
 def evaluate_generator(
     generator: Generator,
     tokenizer: Tokenizer,
+    *,
     count: int,
     seed: int,
     sampling: dict[str, Sequence[float]],
     reference: Reference | None,
-    frozen: Frozen,
+    networks: EvaluationNetworks,
     batch_size: int,
 ) -> Measured:
     """gFID, sFID, precision, recall and inception score of `count` samples, and usage of their codes.
@@ -43,8 +44,17 @@ def evaluate_generator(
       UserError: a sampling option out of range.
     """
     options = sampling_options(generator.module.num_codebooks, **sampling)
-    arguments = (generator.module, generator.params, tokenizer, count, seed, options, reference, frozen, batch_size)
-    measured = measure_generator(*arguments)
+    measured = measure_generator(
+        generator.module,
+        generator.params,
+        tokenizer,
+        count=count,
+        seed=seed,
+        options=options,
+        reference=reference,
+        networks=networks,
+        batch_size=batch_size,
+    )
     protocol = {"task": "generator", "generator": fingerprint({}, generator.params), "tokenizer": tokenizer.fingerprint}
     protocol |= {"count": count, "labels": f"0 to {generator.module.num_classes - 1} in turn", "seed": seed}
     protocol |= {"sampling": sampling, **measured.evaluation.protocol}
@@ -52,14 +62,15 @@ def evaluate_generator(
 
 
 def measure_generator(
-    far: FAR,
+    module: FAR,
     params: PyTree,
     tokenizer: Tokenizer,
+    *,
     count: int,
     seed: int,
     options: SamplingOptions,
     reference: Reference | None,
-    frozen: Frozen,
+    networks: EvaluationNetworks,
     batch_size: int,
     mesh: Mesh | None = None,
 ) -> Measured:
@@ -68,25 +79,39 @@ def measure_generator(
     Args:
       mesh: where the parameters lie; by default all devices.
     """
-    network, labels = frozen.inception, np.arange(count, dtype=np.int32) % far.num_classes
+    network, labels = networks.inception, np.arange(count, dtype=np.int32) % module.num_classes
     features, codes = network and FeatureSet(), []
-    for rows in draw(far, params, labels, seed, options, batch_size, network and tokenizer, network, mesh):
+    drawn = draw_samples(
+        module,
+        params,
+        labels,
+        seed=seed,
+        options=options,
+        batch_size=batch_size,
+        tokenizer=None if network is None else tokenizer,
+        network=network,
+        mesh=mesh,
+    )
+    for rows in drawn:
         codes.append(rows["codes"])
         if features is not None:
             features.add(rows["features"])
 
-    found, missing = feature_results(features, reference, MEASURES, frozen)
+    found, missing = feature_results(features, reference, MEASURES, networks)
     named = lambda numbers: {{"fid": "gfid"}.get(name, name): number for name, number in numbers.items()}
     codes = np.concatenate(codes)
-    results = named(found) | code_statistics(codes, far.codebook_size)
-    protocol = {"dtype": {"generator": jnp.dtype(far.dtype).name, "tokenizer": "float32"}} | frozen.protocol(reference)
+    results = named(found) | code_statistics(codes, module.codebook_size)
+    protocol = {"dtype": {"generator": jnp.dtype(module.dtype).name, "tokenizer": "float32"}} | networks.protocol(
+        reference
+    )
     return Measured(Evaluation(results, named(missing), protocol), features, codes, labels)
 
 
-def draw(
-    far: FAR,
+def draw_samples(
+    module: FAR,
     params: PyTree,
     labels: Int[np.ndarray, " n"],
+    *,
     seed: int,
     options: SamplingOptions,
     batch_size: int,
@@ -111,7 +136,7 @@ def draw(
     if network:
         arguments["inception"] = network.params
     # Pixels in float32: bfloat16's rounding depends on how a batch is spread over devices.
-    step = _step(far, tokenizer and tokenizer.module.clone(dtype=jnp.float32), network and network.apply)
+    step = _step(module, tokenizer and tokenizer.module.clone(dtype=jnp.float32), network and network.apply)
     return rows_of_examples(
         step, arguments, batches, batch_size=batch_size, count=len(labels), title="samples", mesh=mesh
     )

@@ -85,6 +85,7 @@ class ImageSet:
 
 def open_images(
     name: str,
+    *,
     split: str | None = None,
     size: int | None = None,
     limit: int | None = None,

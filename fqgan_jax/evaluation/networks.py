@@ -16,7 +16,7 @@ from fqgan_jax.pretrained.lpips import LPIPS_WEIGHTS, load_lpips
 from fqgan_jax.pretrained.weights import NETWORKS
 
 
-class Frozen(NamedTuple):
+class EvaluationNetworks(NamedTuple):
     """Frozen networks, each None where its weights are not there.
 
     Attributes:
@@ -40,7 +40,7 @@ class Frozen(NamedTuple):
         return protocol | {"devices": jax.device_count()}
 
 
-def load_frozen(inception: Path | None = None, lpips: bool = False) -> Frozen:
+def load_networks(*, inception: Path | None = None, lpips: bool = False) -> EvaluationNetworks:
     """Inception from a file or the cache, and LPIPS where wanted; what the cache lacks is None.
 
     Raises:
@@ -59,15 +59,15 @@ def load_frozen(inception: Path | None = None, lpips: bool = False) -> Frozen:
             hashes = {name: NETWORKS[name].published_sha256 for name in LPIPS_WEIGHTS}
         except UserError as error:
             missing["lpips"] = str(error)
-    return Frozen(network, params, hashes, missing)
+    return EvaluationNetworks(network, params, hashes, missing)
 
 
 def feature_results(
-    features: FeatureSet | None, reference: Reference | None, measures: Sequence[str], frozen: Frozen
+    features: FeatureSet | None, reference: Reference | None, measures: Sequence[str], networks: EvaluationNetworks
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Inception score and the comparison's `measures`: numbers, and why some are missing."""
     if features is None:
-        return {}, dict.fromkeys([*measures, "inception_score"], frozen.missing["inception"])
+        return {}, dict.fromkeys([*measures, "inception_score"], networks.missing["inception"])
     score = {"inception_score": features.inception_score()}
     if reference is None:
         return score, dict.fromkeys(measures, "there is nothing to compare with; give --reference")

@@ -36,7 +36,13 @@ class Reference(NamedTuple):
 
 
 def open_reference(
-    name: str, split: str | None, size: int, network: FeatureNetwork, batch_size: int, data_dir: str | None = None
+    name: str,
+    network: FeatureNetwork,
+    *,
+    size: int,
+    batch_size: int,
+    split: str | None = None,
+    data_dir: str | None = None,
 ) -> Reference:
     """Reads stored statistics (`mu`, `sigma`, and maybe `mu_s`, `sigma_s`), or takes features of images.
 
@@ -48,8 +54,8 @@ def open_reference(
     stored = read_arrays(Path(name)) if name.endswith(".npz") else {}
     images = None
     if not stored or "arr_0" in stored:
-        images = open_images(name, split, size, data_dir=data_dir)
-        features = features_of(images, network, batch_size, "reference")
+        images = open_images(name, split=split, size=size, data_dir=data_dir)
+        features = features_of(images, network, batch_size=batch_size, title="reference")
         protocol = images.protocol(len(features))
     if "mu" not in stored:
         if images is None:

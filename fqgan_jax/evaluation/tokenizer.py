@@ -17,7 +17,7 @@ from fqgan_jax.evaluation.features import FeatureSet, Measured
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.metrics.codebooks import code_statistics
 from fqgan_jax.evaluation.metrics.reconstruction import psnr, ssim
-from fqgan_jax.evaluation.networks import Frozen, feature_results
+from fqgan_jax.evaluation.networks import EvaluationNetworks, feature_results
 from fqgan_jax.evaluation.protocol import Evaluation
 from fqgan_jax.evaluation.reference import Reference, reference_of
 from fqgan_jax.models.fqgan import FQGAN
@@ -28,7 +28,12 @@ PAIRS = "of images in [0, 1], clipped, before rounding; data range 1, SSIM's win
 
 
 def evaluate_tokenizer(
-    tokenizer: Tokenizer, images: ImageSet, reference: Reference | None, frozen: Frozen, batch_size: int
+    tokenizer: Tokenizer,
+    images: ImageSet,
+    *,
+    reference: Reference | None,
+    networks: EvaluationNetworks,
+    batch_size: int,
 ) -> Measured:
     """rFID (against the originals where there is no other reference), inception score, PSNR, SSIM, LPIPS, codes.
 
@@ -42,7 +47,14 @@ def evaluate_tokenizer(
         raise UserError(
             f"Images of size {images.size} do not divide by the tokenizer's f = {f}: choose another --size."
         )
-    measured = measure_tokenizer(tokenizer.module, tokenizer.params, images, reference, frozen, batch_size)
+    measured = measure_tokenizer(
+        tokenizer.module,
+        tokenizer.params,
+        images,
+        reference=reference,
+        networks=networks,
+        batch_size=batch_size,
+    )
     protocol = {"task": "tokenizer", "tokenizer": tokenizer.fingerprint, **measured.evaluation.protocol}
     return measured._replace(evaluation=measured.evaluation._replace(protocol=protocol))
 
@@ -51,8 +63,9 @@ def measure_tokenizer(
     module: FQGAN,
     params: PyTree,
     images: ImageSet,
+    *,
     reference: Reference | None,
-    frozen: Frozen,
+    networks: EvaluationNetworks,
     batch_size: int,
     mesh: Mesh | None = None,
 ) -> Measured:
@@ -64,8 +77,8 @@ def measure_tokenizer(
     Raises:
       UserError: not one image can be read.
     """
-    network = frozen.inception
-    arguments = {"tokenizer": params, "lpips": frozen.lpips, "inception": network and network.params}
+    network = networks.inception
+    arguments = {"tokenizer": params, "lpips": networks.lpips, "inception": network and network.params}
     step = _step(module.clone(dtype=jnp.float32), network and network.apply, reference is None)
     sets = defaultdict(FeatureSet)
     columns = defaultdict(list)
@@ -84,12 +97,12 @@ def measure_tokenizer(
 
     if "originals" in sets:
         reference = reference_of(sets["originals"], {"name": "the same images"})
-    found, missing = feature_results(sets.get("reconstructions"), reference, ("fid",), frozen)
+    found, missing = feature_results(sets.get("reconstructions"), reference, ("fid",), networks)
     results = found | {name: float(np.mean(each, dtype=np.float64)) for name, each in values.items()}
-    if frozen.lpips is None:
-        missing["lpips"] = frozen.missing["lpips"]
+    if networks.lpips is None:
+        missing["lpips"] = networks.missing["lpips"]
     protocol = {"data": images.protocol(len(codes)), "dtype": "float32", "psnr, ssim": PAIRS}
-    protocol |= {"lpips": frozen.lpips_sha256} | frozen.protocol(reference)
+    protocol |= {"lpips": networks.lpips_sha256} | networks.protocol(reference)
     named = lambda numbers: {{"fid": "rfid"}.get(name, name): number for name, number in numbers.items()}
     results = named(results) | code_statistics(codes, module.codebook_size)
     return Measured(Evaluation(results, named(missing), protocol), sets.get("reconstructions"), codes, labels)
@@ -117,7 +130,7 @@ def _step(module: FQGAN, network: Callable | None, with_originals: bool) -> Step
 
 
 def reconstructions(
-    module: FQGAN, params: PyTree, images: ImageSet, mesh: Mesh | None = None
+    module: FQGAN, params: PyTree, images: ImageSet, *, mesh: Mesh | None = None
 ) -> tuple[Float[np.ndarray, "n H W 3"], Float[np.ndarray, "n H W 3"]]:
     """The originals and their reconstructions, in [-1, 1]."""
     count = len(images)

@@ -17,8 +17,8 @@ from fqgan_jax.caches.codes import CodeCache, CodesManifest, code_batches
 from fqgan_jax.data.loader import Batch
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.errors import UserError, check
-from fqgan_jax.evaluation.generator import draw, measure_generator
-from fqgan_jax.evaluation.networks import Frozen, load_frozen
+from fqgan_jax.evaluation.generator import draw_samples, measure_generator
+from fqgan_jax.evaluation.networks import EvaluationNetworks, load_networks
 from fqgan_jax.evaluation.reference import Reference, open_reference
 from fqgan_jax.losses.generator_losses import next_code_loss
 from fqgan_jax.models.fields import build_module
@@ -129,19 +129,29 @@ class GeneratorTask:
         sample, seed = self.config.sample, self.config.seed
         options = sampling_options(self.module.num_codebooks, guidance=sample.guidance)
         labels = np.repeat(np.arange(min(8, self.module.num_classes), dtype=np.int32), sample.per_class)
-        drawn = draw(self.module, params, labels, seed, options, len(labels), mesh=mesh)
+        drawn = draw_samples(self.module, params, labels, seed=seed, options=options, batch_size=len(labels), mesh=mesh)
         images = np.asarray(self.tokenizer.decode(np.concatenate([rows["codes"] for rows in drawn])))
         pictures = {"samples": image_rows(images.reshape(-1, sample.per_class, *images.shape[1:]))}
         if not sample.count:
             return {}, pictures
-        size = self.config.data.batch_size
-        arguments = (params, self.tokenizer, sample.count, seed, options, self._reference, self._measuring, size, mesh)
-        return measure_generator(self.module, *arguments).evaluation.results, pictures
+        measured = measure_generator(
+            self.module,
+            params,
+            self.tokenizer,
+            count=sample.count,
+            seed=seed,
+            options=options,
+            reference=self._reference,
+            networks=self._measuring,
+            batch_size=self.config.data.batch_size,
+            mesh=mesh,
+        )
+        return measured.evaluation.results, pictures
 
     @cached_property
-    def _measuring(self) -> Frozen:
+    def _measuring(self) -> EvaluationNetworks:
         """Frozen networks of the evaluation."""
-        frozen = load_frozen()
+        frozen = load_networks()
         tqdm.write("\n".join(f"Evaluations go without {name}: {reason}" for name, reason in frozen.missing.items()))
         return frozen
 
@@ -151,4 +161,4 @@ class GeneratorTask:
         name, network = self.config.sample.reference, self._measuring.inception
         if not name or network is None:
             return None
-        return open_reference(name, None, self.tokenizer.image_size, network, self.config.data.batch_size)
+        return open_reference(name, network, size=self.tokenizer.image_size, batch_size=self.config.data.batch_size)

@@ -20,7 +20,7 @@ from fqgan_jax.data.sources import Source, open_source
 from fqgan_jax.evaluation.features import features_of
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.metrics.codebooks import CodeUsage
-from fqgan_jax.evaluation.networks import Frozen, load_frozen
+from fqgan_jax.evaluation.networks import EvaluationNetworks, load_networks
 from fqgan_jax.evaluation.reference import Reference, reference_of
 from fqgan_jax.evaluation.tokenizer import measure_tokenizer, reconstructions
 from fqgan_jax.losses.tokenizer_losses import perceptual_loss
@@ -172,17 +172,25 @@ class TokenizerTask:
         data, source = self.config.data, self.validation_source
         limit = self.config.train.evaluate_count or None
         images = ImageSet(data.source, "validation", source, data.image_size, limit, self.skipped)
-        shown = reconstructions(self.module, params, dataclasses.replace(images, limit=8), mesh)
+        shown = reconstructions(self.module, params, dataclasses.replace(images, limit=8), mesh=mesh)
         network, size = self._measuring.inception, data.batch_size
         if network and self._originals is None:
-            features = features_of(images, network, size, "originals", mesh)
+            features = features_of(images, network, batch_size=size, title="originals", mesh=mesh)
             self._originals = reference_of(features, {"name": "the same images"})
-        measured = measure_tokenizer(self.module, params, images, self._originals, self._measuring, size, mesh)
+        measured = measure_tokenizer(
+            self.module,
+            params,
+            images,
+            reference=self._originals,
+            networks=self._measuring,
+            batch_size=size,
+            mesh=mesh,
+        )
         return measured.evaluation.results, {"reconstructions": image_rows(shown)}
 
     @cached_property
-    def _measuring(self) -> Frozen:
+    def _measuring(self) -> EvaluationNetworks:
         """Frozen networks of the evaluation."""
-        frozen = load_frozen(lpips=True)
+        frozen = load_networks(lpips=True)
         tqdm.write("\n".join(f"Evaluations go without {name}: {reason}" for name, reason in frozen.missing.items()))
         return frozen

@@ -8,13 +8,13 @@ from safetensors.numpy import save_file
 from support import golden_inception, stand_in_features
 
 from fqgan_jax.cli.main import main
-from fqgan_jax.evaluation import networks as frozen
+from fqgan_jax.evaluation import networks
 
 
 @pytest.fixture
 def stand_in(monkeypatch):
     """A small network instead of Inception, whatever the cache holds."""
-    monkeypatch.setattr(frozen, "load_feature_network", lambda file: stand_in_features.network())
+    monkeypatch.setattr(networks, "load_feature_network", lambda file: stand_in_features.network())
 
 
 def test_images_statistics_and_their_protocol(image_folder, tmp_path, stand_in, capsys):

@@ -14,7 +14,7 @@ from fqgan_jax.evaluation.image_set import open_images
 from fqgan_jax.evaluation.images import evaluate_images
 from fqgan_jax.evaluation.metrics.frechet import frechet_distance, gaussian
 from fqgan_jax.evaluation.metrics.reconstruction import psnr
-from fqgan_jax.evaluation.networks import Frozen
+from fqgan_jax.evaluation.networks import EvaluationNetworks
 from fqgan_jax.evaluation.reference import open_reference, reference_of, save_statistics
 from fqgan_jax.evaluation.tokenizer import evaluate_tokenizer
 from fqgan_jax.pretrained.lpips import LPIPS, import_lpips
@@ -30,8 +30,8 @@ def network():
 
 
 @pytest.fixture
-def frozen():
-    return stand_in_features.frozen()
+def networks():
+    return stand_in_features.networks()
 
 
 def each_layout(monkeypatch):
@@ -48,12 +48,12 @@ def assert_same(all_results):
         np.testing.assert_allclose(list(results.values()), list(all_results[0].values()), rtol=1e-4, atol=1e-5)
 
 
-def test_images_on_any_devices_and_batches(image_folder, network, frozen, monkeypatch):
+def test_images_on_any_devices_and_batches(image_folder, network, networks, monkeypatch):
     blue, red = (open_images(str(image_folder / name), size=16) for name in ("blue", "red"))
     all_results = []
     for batch_size in each_layout(monkeypatch):
-        reference = open_reference(red.name, None, 16, network, batch_size)
-        evaluation, features, *_ = evaluate_images(blue, reference, frozen, batch_size)
+        reference = open_reference(red.name, network, size=16, batch_size=batch_size)
+        evaluation, features, *_ = evaluate_images(blue, reference=reference, networks=networks, batch_size=batch_size)
         assert len(features) == evaluation.protocol["data"]["count"] == reference.protocol["count"] == 12
         all_results.append(evaluation.results)
     assert_same(all_results)
@@ -64,20 +64,20 @@ def test_images_on_any_devices_and_batches(image_folder, network, frozen, monkey
     assert all_results[0]["fid"] > 0.1
 
 
-def test_a_set_against_itself(image_folder, network, frozen):
+def test_a_set_against_itself(image_folder, network, networks):
     images = open_images(str(image_folder), size=16)
-    reference = open_reference(str(image_folder), None, 16, network, 5)
-    results = evaluate_images(images, reference, frozen, 8).evaluation.results
+    reference = open_reference(str(image_folder), network, size=16, batch_size=5)
+    results = evaluate_images(images, reference=reference, networks=networks, batch_size=8).evaluation.results
     assert results["fid"] < 1e-3
     assert results["sfid"] < 1e-3
     assert results["precision"] == results["recall"] == 1
 
 
-def test_tokenizer_on_any_devices_and_batches(trained_tokenizer, image_folder, network, frozen, monkeypatch):
+def test_tokenizer_on_any_devices_and_batches(trained_tokenizer, image_folder, network, networks, monkeypatch):
     tokenizer, images = load_tokenizer(trained_tokenizer, dtype="float32"), open_images(str(image_folder), size=16)
     all_results = []
     for batch_size in each_layout(monkeypatch):
-        evaluation, *_ = evaluate_tokenizer(tokenizer, images, None, frozen, batch_size)
+        evaluation, *_ = evaluate_tokenizer(tokenizer, images, reference=None, networks=networks, batch_size=batch_size)
         all_results.append(evaluation.results)
     assert_same(all_results)
     assert evaluation.missing == {"lpips": "run `fqgan weights fetch vgg16`"}
@@ -92,14 +92,22 @@ def test_tokenizer_on_any_devices_and_batches(trained_tokenizer, image_folder, n
 
 
 def test_generator_on_any_devices_and_batches(
-    trained_generator, trained_tokenizer, image_folder, network, frozen, monkeypatch
+    trained_generator, trained_tokenizer, image_folder, network, networks, monkeypatch
 ):
     generator, tokenizer = load_generator(trained_generator), load_tokenizer(trained_tokenizer, dtype="float32")
-    reference = open_reference(str(image_folder), None, 16, network, 24)
+    reference = open_reference(str(image_folder), network, size=16, batch_size=24)
     all_results = []
     for batch_size in each_layout(monkeypatch):
-        arguments = (generator, tokenizer, 11, 3, SAMPLING, reference, frozen, batch_size)
-        evaluation, features, *_ = evaluate_generator(*arguments)
+        evaluation, features, *_ = evaluate_generator(
+            generator,
+            tokenizer,
+            count=11,
+            seed=3,
+            sampling=SAMPLING,
+            reference=reference,
+            networks=networks,
+            batch_size=batch_size,
+        )
         all_results.append(evaluation.results)
     assert_same(all_results)
     assert {"gfid", "sfid", "precision", "recall", "inception_score", "usage/0"} <= evaluation.results.keys()
@@ -111,15 +119,23 @@ def test_generator_on_any_devices_and_batches(
 
 
 def test_without_weights_the_rest_is_computed(trained_tokenizer, trained_generator, image_folder):
-    nothing = Frozen(missing={"inception": "fetch it", "lpips": "fetch those"})
+    nothing = EvaluationNetworks(missing={"inception": "fetch it", "lpips": "fetch those"})
     tokenizer, images = load_tokenizer(trained_tokenizer), open_images(str(image_folder), size=16)
-    evaluation, features, *_ = evaluate_tokenizer(tokenizer, images, None, nothing, 24)
+    evaluation, features, *_ = evaluate_tokenizer(tokenizer, images, reference=None, networks=nothing, batch_size=24)
     assert features is None
     assert evaluation.missing == {"rfid": "fetch it", "inception_score": "fetch it", "lpips": "fetch those"}
     assert {"psnr", "ssim", "perplexity/0", "mutual_information/0-1"} <= evaluation.results.keys()
     assert "Missing rfid, inception_score: fetch it" in evaluation.table()
-    arguments = (load_generator(trained_generator), tokenizer, 2, 0, SAMPLING, None, nothing, 2)
-    evaluation, *_ = evaluate_generator(*arguments)
+    evaluation, *_ = evaluate_generator(
+        load_generator(trained_generator),
+        tokenizer,
+        count=2,
+        seed=0,
+        sampling=SAMPLING,
+        reference=None,
+        networks=nothing,
+        batch_size=2,
+    )
     assert evaluation.missing.keys() == {"gfid", "sfid", "precision", "recall", "inception_score"}
     assert evaluation.results.keys() == {f"{n}/{k}" for n in ("usage", "perplexity") for k in (0, 1)} | {
         "mutual_information/0-1"
@@ -128,9 +144,9 @@ def test_without_weights_the_rest_is_computed(trained_tokenizer, trained_generat
 
 def test_lpips_of_reconstructions(trained_tokenizer, image_folder):
     params = import_lpips(golden_vgg.features(), golden_vgg.heads())
-    frozen = Frozen(None, params, {"vgg16": "a"}, {"inception": "fetch it"})
+    networks = EvaluationNetworks(None, params, {"vgg16": "a"}, {"inception": "fetch it"})
     tokenizer, images = load_tokenizer(trained_tokenizer), open_images(str(image_folder), size=16, limit=3)
-    evaluation = evaluate_tokenizer(tokenizer, images, None, frozen, 8).evaluation
+    evaluation = evaluate_tokenizer(tokenizer, images, reference=None, networks=networks, batch_size=8).evaluation
     pixels = to_float(next(images.batches(3))["image"])
     decoded = tokenizer.decode(tokenizer.encode(pixels))
     expected = np.mean(jax.jit(LPIPS().apply)({"params": params}, decoded, pixels))
@@ -138,28 +154,28 @@ def test_lpips_of_reconstructions(trained_tokenizer, image_folder):
     assert evaluation.protocol["lpips"] == {"vgg16": "a"}
 
 
-def test_statistics_are_stored_and_those_of_other_weights_refused(image_folder, network, frozen, tmp_path):
+def test_statistics_are_stored_and_those_of_other_weights_refused(image_folder, network, networks, tmp_path):
     images = open_images(str(image_folder / "blue"), size=16)
-    evaluation, features, *_ = evaluate_images(images, None, frozen, 12)
+    evaluation, features, *_ = evaluate_images(images, reference=None, networks=networks, batch_size=12)
     assert evaluation.missing["fid"].endswith("give --reference")
     save_statistics(tmp_path / "blue.npz", features, evaluation.protocol)
-    stored = open_reference(str(tmp_path / "blue.npz"), None, 16, network, 12)
+    stored = open_reference(str(tmp_path / "blue.npz"), network, size=16, batch_size=12)
     assert stored.protocol["statistics"]["data"]["count"] == 12
-    evaluation, *_ = evaluate_images(images, stored, frozen, 5)
+    evaluation, *_ = evaluate_images(images, reference=stored, networks=networks, batch_size=5)
     assert evaluation.results["fid"] < 1e-9
     assert evaluation.results["sfid"] < 1e-9
     assert "statistics only" in evaluation.missing["recall"]
     with pytest.raises(UserError, match="other Inception weights"):
-        open_reference(str(tmp_path / "blue.npz"), None, 16, network._replace(sha256="6" * 64), 12)
+        open_reference(str(tmp_path / "blue.npz"), network._replace(sha256="6" * 64), size=16, batch_size=12)
 
 
-def test_adms_reference_batches(image_folder, network, frozen, tmp_path):
+def test_adms_reference_batches(image_folder, network, networks, tmp_path):
     images = open_images(str(image_folder / "blue"), size=16)
     pixels = next(images.batches(12))["image"]
     mean, covariance = np.full(12, 0.1), np.eye(12)
     np.savez(tmp_path / "adm.npz", arr_0=pixels, mu=mean, sigma=covariance)
-    reference = open_reference(str(tmp_path / "adm.npz"), None, 99, network, 5)
-    evaluation, features, *_ = evaluate_images(images, reference, frozen, 5)
+    reference = open_reference(str(tmp_path / "adm.npz"), network, size=99, batch_size=5)
+    evaluation, features, *_ = evaluate_images(images, reference=reference, networks=networks, batch_size=5)
     # The distance is that from the statistics; precision and recall are those of the images beside them.
     expected = frechet_distance(features.pool(), reference.pool._replace(mean=mean, covariance=covariance))
     assert evaluation.results["fid"] == expected > 1
@@ -168,18 +184,18 @@ def test_adms_reference_batches(image_folder, network, frozen, tmp_path):
     assert reference.protocol["precision_recall_images"]["size"] == 16
 
 
-def test_damaged_images_are_named_and_not_counted(image_folder, frozen, tmp_path):
+def test_damaged_images_are_named_and_not_counted(image_folder, networks, tmp_path):
     for path in sorted((image_folder / "red").iterdir())[:3]:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "01.png").write_bytes(b"broken")
     images = open_images(str(tmp_path), size=16)
-    evaluation, features, *_ = evaluate_images(images, None, frozen, 8)
+    evaluation, features, *_ = evaluate_images(images, reference=None, networks=networks, batch_size=8)
     assert len(features) == evaluation.protocol["data"]["count"] == 2
     assert evaluation.protocol["data"]["skipped"] == [str(tmp_path / "01.png")]
     for path in tmp_path.iterdir():
         path.write_bytes(b"broken")
     with pytest.raises(UserError, match="None of the images"):
-        evaluate_images(open_images(str(tmp_path), size=16), None, frozen, 8)
+        evaluate_images(open_images(str(tmp_path), size=16), reference=None, networks=networks, batch_size=8)
 
 
 def test_pixels_on_devices_and_hosts_are_rounded_alike():
@@ -193,8 +209,8 @@ def test_pixels_on_devices_and_hosts_are_rounded_alike():
     np.testing.assert_array_equal(to_uint8(to_float(every)), every)
 
 
-def test_reference_of_one_image_is_refused(image_folder, network, frozen):
+def test_reference_of_one_image_is_refused(image_folder, network, networks):
     images = open_images(str(image_folder), size=16, limit=1)
-    _, features, *_ = evaluate_images(images, None, frozen, 8)
+    _, features, *_ = evaluate_images(images, reference=None, networks=networks, batch_size=8)
     with pytest.raises(UserError, match="at least two images; there are 1"):
         reference_of(features, {})

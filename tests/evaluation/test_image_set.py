@@ -38,9 +38,9 @@ def test_a_folder_with_splits_gives_its_validation_images(image_folder, tmp_path
             if split == "train" or path.name < "05":
                 (tmp_path / split / name / path.name).write_bytes(path.read_bytes())
     assert len(open_images(str(tmp_path), size=16)) == 5
-    assert len(open_images(str(tmp_path), "train", 16)) == 12
+    assert len(open_images(str(tmp_path), split="train", size=16)) == 12
     with pytest.raises(UserError, match="choose one with --split"):
-        open_images(str(tmp_path), "all", 16)
+        open_images(str(tmp_path), split="all", size=16)
     assert open_images("photos", size=16).split == "validation"
 
 

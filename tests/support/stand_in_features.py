@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fqgan_jax.evaluation.features import FeatureNetwork, ImageFeatures
-from fqgan_jax.evaluation.networks import Frozen
+from fqgan_jax.evaluation.networks import EvaluationNetworks
 
 SHA256 = "5" * 64
 
@@ -22,6 +22,6 @@ def network() -> FeatureNetwork:
     return FeatureNetwork(_apply, np.asarray(jax.random.normal(jax.random.key(0), (48, 23))) / 4, SHA256)
 
 
-def frozen() -> Frozen:
+def networks() -> EvaluationNetworks:
     """Only the stand-in is there."""
-    return Frozen(network(), missing={"lpips": "run `fqgan weights fetch vgg16`"})
+    return EvaluationNetworks(network(), missing={"lpips": "run `fqgan weights fetch vgg16`"})

@@ -20,13 +20,14 @@ def assert_same(found, expected):
 
 
 def test_tokenizer(trained_tokenizer, monkeypatch):
-    frozen = stand_in_features.frozen()
-    monkeypatch.setattr(tokenizer_task, "load_frozen", lambda lpips: frozen)
+    networks = stand_in_features.networks()
+    monkeypatch.setattr(tokenizer_task, "load_networks", lambda lpips: networks)
     tokenizer = load_tokenizer(trained_tokenizer)
     task = tokenizer_task.TokenizerTask(tiny_tokenizer_config("train.evaluate_count=30"), 8)
     values, pictures = task.evaluate(tokenizer.params, make_mesh({"data": 4, "fsdp": 2}))
-    images = open_images("photos", "validation", 16, 30)
-    assert_same(values, evaluate_tokenizer(tokenizer, images, None, frozen, 8).evaluation.results)
+    images = open_images("photos", split="validation", size=16, limit=30)
+    measured = evaluate_tokenizer(tokenizer, images, reference=None, networks=networks, batch_size=8)
+    assert_same(values, measured.evaluation.results)
     assert "rfid" in values
     assert pictures["reconstructions"].shape == (2 * 16 + 2, 8 * 16 + 7 * 2, 3)
 
@@ -36,8 +37,8 @@ def test_tokenizer(trained_tokenizer, monkeypatch):
 
 
 def test_generator(trained_generator, trained_tokenizer, code_cache, image_folder, monkeypatch):
-    frozen = stand_in_features.frozen()
-    monkeypatch.setattr(generator_task, "load_frozen", lambda: frozen)
+    networks = stand_in_features.networks()
+    monkeypatch.setattr(generator_task, "load_networks", lambda: networks)
     generator, tokenizer = load_generator(trained_generator), load_tokenizer(trained_tokenizer)
     fields = (f"data.codes={code_cache}", f"sample.tokenizer={trained_tokenizer}")
     fields += ("sample.count=11", f"sample.reference={image_folder}", "sample.guidance=3.0")
@@ -45,9 +46,17 @@ def test_generator(trained_generator, trained_tokenizer, code_cache, image_folde
     task = generator_task.GeneratorTask(tiny_generator_config(*fields), 8)
     values, pictures = task.evaluate(generator.params, make_mesh({"data": 8, "fsdp": 1}))
     sampling = {"guidance": [3.0], "temperature": [1.0], "top_k": [0], "top_p": [1.0]}
-    reference = open_reference(str(image_folder), None, 16, frozen.inception, 8)
-    seed = task.config.seed
-    measured = evaluate_generator(generator, tokenizer, 11, seed, sampling, reference, frozen, 8)
+    reference = open_reference(str(image_folder), networks.inception, size=16, batch_size=8)
+    measured = evaluate_generator(
+        generator,
+        tokenizer,
+        count=11,
+        seed=task.config.seed,
+        sampling=sampling,
+        reference=reference,
+        networks=networks,
+        batch_size=8,
+    )
     assert_same(values, measured.evaluation.results)
     assert values["gfid"] > 0
     assert pictures["samples"].ndim == 3

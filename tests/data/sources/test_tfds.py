@@ -104,6 +104,6 @@ def test_prepare_keeps_images_labels_and_names(data_dir, tmp_path):
 
 
 def test_evaluation_reads_a_dataset_where_it_lies(data_dir):
-    images = open_images("tfds:tiny:1.0.0", "validation", 8, data_dir=str(data_dir))
+    images = open_images("tfds:tiny:1.0.0", split="validation", size=8, data_dir=str(data_dir))
     assert images.protocol(3)["name"] == "tfds:tiny:1.0.0"
     assert next(images.batches(4))["mask"].tolist() == [1, 1, 1, 0]
