@@ -11,8 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
-from fqgan_jax.checkpoints.description import PARAMETERS, fingerprint, read_description, read_export, write_export
-from fqgan_jax.checkpoints.reading import load_inference_params, split_checkpoint
+from fqgan_jax.checkpoints import (
+    CheckpointName,
+    ModelDescription,
+    fingerprint,
+    is_export_folder,
+    load_inference_params,
+    read_description,
+    read_export,
+    write_export,
+)
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.checkpoint_files import is_checkpoint_file
@@ -67,8 +75,8 @@ class Tokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Writes a native export folder."""
-        description = {"fields": module_fields(self.module), "class_names": self.class_names}
-        write_export(Path(folder), "tokenizer", description, self.params)
+        fields, names = module_fields(self.module), tuple(self.class_names)
+        write_export(Path(folder), ModelDescription(kind="tokenizer", fields=fields, class_names=names), self.params)
 
     def _prepared(self, images: Images) -> Float[Array, "B H W 3"]:
         f = self.downsampling
@@ -145,12 +153,13 @@ class Generator:
 
     def save(self, folder: str | Path) -> None:
         """Writes a native export folder."""
-        description = {
-            "fields": module_fields(self.module),
-            "class_names": self.class_names,
-            "tokenizer": self.tokenizer,
-        }
-        write_export(Path(folder), "generator", description, self.params)
+        description = ModelDescription(
+            kind="generator",
+            fields=module_fields(self.module),
+            class_names=tuple(self.class_names),
+            tokenizer=self.tokenizer,
+        )
+        write_export(Path(folder), description, self.params)
 
 
 # What tensors' shapes do not tell, and what does not touch the parameters: settable when a model is loaded.
@@ -175,7 +184,7 @@ def load_tokenizer(path: str | Path, **overrides) -> Tokenizer:
       UserError: no tokenizer there, a damaged file, tensors that do not fit.
     """
     description, params = _load(Path(path), "tokenizer", overrides)
-    return Tokenizer(build_module("tokenizer", description["fields"]), params, tuple(description["class_names"]))
+    return Tokenizer(build_module("tokenizer", description.fields), params, description.class_names)
 
 
 def load_generator(path: str | Path, **overrides) -> Generator:
@@ -190,24 +199,26 @@ def load_generator(path: str | Path, **overrides) -> Generator:
       UserError: no generator there, a damaged file, tensors that do not fit.
     """
     description, params = _load(Path(path), "generator", overrides)
-    names = tuple(description["class_names"])
-    return Generator(build_module("generator", description["fields"]), params, names, description["tokenizer"])
+    module = build_module("generator", description.fields)
+    return Generator(module, params, description.class_names, description.tokenizer or "")
 
 
-def _load(path: Path, kind: str, overrides: dict) -> tuple[dict, PyTree]:
+def _load(path: Path, kind: str, overrides: dict) -> tuple[ModelDescription, PyTree]:
     known = TOKENIZER_OVERRIDES if kind == "tokenizer" else GENERATOR_OVERRIDES
     for name in overrides.keys() - set(known):
         raise UserError(f"A {kind} is not loaded with {name!r}: only {', '.join(known)} can be given.")
-    folder = split_checkpoint(path)[0]
+    folder = CheckpointName.parse(path).workdir
     if not folder.exists():
         raise UserError(
             f"There is no checkpoint {path}: give a work folder of fqgan train, an export folder or a checkpoint file."
         )
     if is_checkpoint_file(path):
-        description, params = load_published(path, kind, overrides)
+        content, params = load_published(path, kind, overrides)
+        description = ModelDescription.from_json({"kind": kind} | content)
     else:
-        description = read_description(folder, kind)
-        description["fields"] |= overrides
-        exported = (path / PARAMETERS).exists()
-        params = read_export(path) if exported else load_inference_params(path)[0]
+        description = read_description(folder)
+        if description.kind != kind:
+            raise UserError(f"{folder} holds a {description.kind}, but a {kind} is needed here.")
+        description = dataclasses.replace(description, fields=description.fields | overrides)
+        params = read_export(path) if is_export_folder(path) else load_inference_params(path)[0]
     return description, jax.tree.map(jnp.asarray, params)

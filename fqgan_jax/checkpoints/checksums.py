@@ -1,45 +1,51 @@
-"""SHA-256 of every file of a checkpoint: finds what is missing, cut off or changed, before anything is restored."""
+"""SHA-256 of every file of a checkpoint: finds missing, truncated and changed files before anything is restored."""
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 
+from fqgan_jax.checkpoints.layout import Item
 from fqgan_jax.files import write_atomically
 
 CHECKSUMS = "checksums.json"
 
 
 def write_checksums(folder: Path) -> None:
-    """Writes `checksums.json` into the folder of a checkpoint whose items (subfolders) are complete."""
+    """Writes `checksums.json` into the folder of a checkpoint whose items are complete."""
     files = sorted(path for path in folder.rglob("*/*") if path.is_file())
     sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
     write_atomically(folder / CHECKSUMS, json.dumps(sums, indent=1))
 
 
-def damage(folder: Path, without: str = "", only: str = "") -> str | None:
-    """What is wrong with a checkpoint's first damaged file, None where all are as they were written.
+def find_damage(folder: Path, *, items: Collection[Item] = tuple(Item)) -> str | None:
+    """Returns what is wrong with the first damaged file of a checkpoint, or None if every file is intact.
 
     Args:
-      folder: of one checkpoint.
-      without: an item (subfolder) that is not looked at.
-      only: the one item that is looked at.
+      folder: the checkpoint, `WORKDIR/checkpoints/STEP`.
+      items: the items that are checked.
     """
     try:
         sums = json.loads((folder / CHECKSUMS).read_bytes())
     except FileNotFoundError:
-        # Earlier versions wrote none.
-        empty = [item for item in ("params", "rest") if not (folder / item / "_METADATA").is_file()]
-        return f"{empty[0]} has no files" if empty else None
+        return _missing_item(folder)
     except ValueError:
         return f"{CHECKSUMS} cannot be read"
     for name, expected in sums.items():
-        item = name.partition("/")[0]
-        if item == without or (only and item != only):
+        if name.partition("/")[0] not in items:
             continue
         if not (folder / name).is_file():
             return f"{name} is missing"
         if _sha256(folder / name) != expected:
             return f"{name} is not what was written"
+    return None
+
+
+def _missing_item(folder: Path) -> str | None:
+    """The check of a checkpoint without checksums, which earlier versions wrote."""
+    for item in (Item.PARAMS, Item.REST):
+        if not (folder / item / "_METADATA").is_file():
+            return f"{item} has no files"
     return None
 
 

@@ -1,9 +1,12 @@
-"""The description beside every saved model, and the native export folder (description + safetensors)."""
+"""The description beside every saved model, and the native export folder (description and safetensors)."""
 
+import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -16,45 +19,75 @@ DESCRIPTION = "model.json"
 PARAMETERS = "params.safetensors"
 
 
-def write_description(folder: Path, kind: str, description: dict) -> None:
-    """Writes `model.json`: the kind ("tokenizer" or "generator"), the module's fields, classes, package versions."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """What a saved model is; the content of `model.json`.
+
+    Attributes:
+      kind: the name of a row of `models.fields.model_kinds` ("tokenizer", "generator").
+      fields: the module's fields, as JSON holds them.
+      class_names: names of the classes it was trained on, by label; empty if they are not known.
+      tokenizer: for a generator, the fingerprint of the tokenizer whose codes it draws, "" if it is not known;
+        None for other kinds.
+    """
+
+    kind: str
+    fields: Mapping[str, Any]
+    class_names: tuple[str, ...] = ()
+    tokenizer: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict for JSON."""
+        content = {"kind": self.kind, "fields": dict(self.fields), "class_names": list(self.class_names)}
+        return content if self.tokenizer is None else content | {"tokenizer": self.tokenizer}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(
+            kind=content["kind"],
+            fields=content["fields"],
+            class_names=tuple(content.get("class_names", ())),
+            tokenizer=content.get("tokenizer"),
+        )
+
+
+def write_description(folder: Path, description: ModelDescription) -> None:
+    """Writes `model.json`: the description, and the versions of the packages that wrote it."""
     versions = {name: version(name) for name in ("jax", "flax", "orbax-checkpoint")}
-    write_atomically(folder / DESCRIPTION, json.dumps({"kind": kind, **description, "versions": versions}, indent=2))
+    content = description.to_json() | {"versions": versions}
+    write_atomically(folder / DESCRIPTION, json.dumps(content, indent=2))
 
 
-def read_description(folder: Path, kind: str) -> dict:
+def read_description(folder: Path) -> ModelDescription:
     """Reads `model.json` of a work folder or an export folder.
 
     Raises:
-      UserError: no model in this folder, or one of the other kind.
+      UserError: the folder holds no model.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
         raise UserError(f"{folder} holds no model: give a work folder of `fqgan train` or an export folder.")
-    description = json.loads(path.read_text())
-    if description["kind"] != kind:
-        raise UserError(f"{folder} holds a {description['kind']}, but a {kind} is needed here.")
-    return description
+    return ModelDescription.from_json(json.loads(path.read_text()))
 
 
-def described_kind(folder: Path) -> str | None:
-    """The kind of model a folder describes; None where it describes none."""
-    path = folder / DESCRIPTION
-    return json.loads(path.read_text())["kind"] if path.is_file() else None
-
-
-def write_export(folder: Path, kind: str, description: dict, params: PyTree) -> None:
+def write_export(folder: Path, description: ModelDescription, params: PyTree) -> None:
     """Writes a native export folder: `model.json` and `params.safetensors`."""
     from safetensors.numpy import save
 
     folder.mkdir(parents=True, exist_ok=True)
     flat = {name: np.ascontiguousarray(leaf) for name, leaf in flatten_dict(params, sep="/").items()}
     write_atomically(folder / PARAMETERS, save(flat))
-    write_description(folder, kind, description)
+    write_description(folder, description)
+
+
+def is_export_folder(folder: Path) -> bool:
+    """Returns whether a folder is a native export, and not the work folder of a run."""
+    return (folder / PARAMETERS).exists()
 
 
 def read_export(folder: Path) -> PyTree:
-    """Parameters of a native export folder."""
+    """Reads the parameters of a native export folder."""
     from safetensors.numpy import load_file
 
     return unflatten_dict(load_file(folder / PARAMETERS), sep="/")

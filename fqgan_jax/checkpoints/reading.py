@@ -1,139 +1,152 @@
-"""Reads parameters out of the checkpoints of a training run."""
+"""Reads parameters out of the checkpoints of a training run.
+
+Every function takes a work folder, for its newest checkpoint, or `WORKDIR@best` or `WORKDIR@STEP` (`CheckpointName`).
+A damaged checkpoint is skipped with a warning; nothing in the folder changes.
+"""
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
-import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from fqgan_jax.checkpoints.checksums import damage
+from fqgan_jax.checkpoints.checksums import find_damage
+from fqgan_jax.checkpoints.layout import CheckpointName, Item, damaged_folders, saved_steps
 from fqgan_jax.config import from_json
 from fqgan_jax.errors import UserError
 
-FOLDER = "checkpoints"
+# Inference reads nothing of the rest, so that damage there does not matter.
+INFERENCE_ITEMS = tuple(item for item in Item if item != Item.REST)
 
 log = logging.getLogger(__name__)
 
 
-def load_inference_params(workdir: Path) -> tuple[PyTree, int]:
-    """Parameters of a checkpoint (their moving average where one was kept), and its step.
+def load_inference_params(path: Path) -> tuple[PyTree, int]:
+    """Loads the parameters of a checkpoint, their moving average if the run keeps one.
 
-    Args:
-      workdir: of the run, for its newest checkpoint; `WORKDIR@STEP` and `WORKDIR@best` name another one.
+    Returns:
+      The parameters, and the checkpoint's step.
 
     Raises:
       UserError: the folder has no such checkpoint, or only damaged ones.
     """
-    checkpoint = _chosen(workdir)
-    average = checkpoint / "ema"
-    return _read(average if average.exists() else checkpoint / "params"), int(checkpoint.name)
+    checkpoint = _intact_checkpoint(path)
+    item = Item.EMA if (checkpoint / Item.EMA).exists() else Item.PARAMS
+    return read_item(checkpoint / item), int(checkpoint.name)
 
 
-def load_params_and_average(workdir: Path) -> tuple[PyTree, PyTree]:
-    """Parameters of a checkpoint as they are trained, and their moving average; see `load_inference_params`.
+def load_params_and_average(path: Path) -> tuple[PyTree, PyTree]:
+    """Loads the trained parameters of a checkpoint, and their moving average.
 
     Raises:
       UserError: the folder has no such checkpoint, or the run keeps no moving average.
     """
-    checkpoint = _chosen(workdir)
-    if not (checkpoint / "ema").exists():
-        raise UserError(f"{workdir} keeps no moving average of the weights (optimizer.ema_decay is 0).")
-    return _read(checkpoint / "params"), _read(checkpoint / "ema")
+    checkpoint = _intact_checkpoint(path)
+    if not (checkpoint / Item.EMA).exists():
+        raise UserError(f"{path} keeps no moving average of the weights (optimizer.ema_decay is 0).")
+    return read_item(checkpoint / Item.PARAMS), read_item(checkpoint / Item.EMA)
 
 
-def load_discriminator_params(workdir: Path) -> PyTree:
-    """Parameters of a checkpoint's discriminator; see `load_inference_params`.
+def load_discriminator_params(path: Path) -> PyTree:
+    """Loads the parameters of a checkpoint's discriminator.
 
     Raises:
       UserError: the folder has no such checkpoint, or the run has no discriminator.
     """
-    item = _chosen(workdir) / "discriminator"
+    item = _intact_checkpoint(path) / Item.DISCRIMINATOR
     if not item.exists():
-        raise UserError(f"{workdir} trains no discriminator.")
-    return _read(item)
+        raise UserError(f"{path} trains no discriminator.")
+    return read_item(item)
 
 
-def has_average(workdir: Path) -> bool:
-    """Whether the run keeps a moving average. UserError where it has no checkpoint yet."""
-    return (_chosen(workdir) / "ema").exists()
+def has_average(path: Path) -> bool:
+    """Returns whether the run keeps a moving average of its parameters.
+
+    Raises:
+      UserError: the folder has no such checkpoint.
+    """
+    return (_intact_checkpoint(path) / Item.EMA).exists()
 
 
-def split_checkpoint(path: Path) -> tuple[Path, str]:
-    """The work folder in `WORKDIR@STEP` or `WORKDIR@best`, and which of its checkpoints; "" for the newest."""
-    name, _, which = path.name.rpartition("@")
-    if name and (which == "best" or which.isdigit()) and not path.exists():
-        return path.with_name(name), which
-    return path, ""
+def read_item(folder: Path) -> PyTree:
+    """Reads one item of a checkpoint (`WORKDIR/checkpoints/STEP/ITEM`) to the first local device."""
+    import orbax.checkpoint as ocp
+
+    handler = ocp.StandardCheckpointHandler()
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), handler.metadata(folder).tree
+    )
+    return handler.restore(folder, args=ocp.args.StandardRestore(target))
 
 
-def _chosen(path: Path) -> Path:
-    """Folder of the checkpoint that is meant, or where it is damaged of the next one that is not."""
-    workdir, which = split_checkpoint(path)
-    folder = (workdir / FOLDER).absolute()
-    steps = saved_steps(folder)
-    if not steps and not damaged_folders(folder):
-        raise UserError(f"{workdir} has no checkpoint yet: train first, or wait for the first one.")
-    if which == "best":
-        steps = _by_score(workdir, folder, steps)
-    elif which:
-        if int(which) not in steps:
-            raise UserError(f"{workdir} has no checkpoint {which}, but {', '.join(map(str, steps)) or 'none'}.")
-        steps = [int(which)]
-    for step in steps:
-        reason = damage(folder / str(step), without="rest")
-        if not reason:
-            return folder / str(step)
-        log.warning("The checkpoint %s is damaged (%s) and not used.", folder / str(step), reason)
-    raise UserError(f"{path} has no checkpoint that is not damaged.")
+def score_function(keep_best: str) -> Callable[[Mapping[str, float]], float]:
+    """Returns the function that ranks checkpoints by their metrics; higher is better.
 
+    Args:
+      keep_best: the config field `train.keep_best`: a metric's name, with "-" before it if lower is better.
 
-def saved_steps(folder: Path) -> list[int]:
-    """Steps of the checkpoints in a folder, newest first."""
-    # Orbax gives a step's folder its name only when it is complete.
-    return sorted((int(path.name) for path in folder.glob("*") if path.name.isdigit()), reverse=True)
-
-
-def _by_score(workdir: Path, folder: Path, steps: list[int]) -> list[int]:
-    """Steps of the measured checkpoints, best first; of equal ones the newest."""
-    keep_best = from_json((workdir / "config.json").read_text()).get("train", {}).get("keep_best", "")
-    if not keep_best:
-        raise UserError(f"{workdir} was trained without train.keep_best: give the checkpoint's step instead of best.")
-    score, metrics = scorer(keep_best), ocp.JsonCheckpointHandler(filename="metrics")
-    scores = {
-        step: score(metrics.restore(folder / str(step) / "metrics"))
-        for step in steps
-        if (folder / str(step) / "metrics").exists() and not damage(folder / str(step), only="metrics")
-    }
-    measured = [step for step in scores if math.isfinite(scores[step])]
-    if not measured:
-        raise UserError(
-            f"No checkpoint in {workdir} was measured by {keep_best.removeprefix('-')!r} (train.keep_best)."
-        )
-    return sorted(measured, key=lambda step: scores[step], reverse=True)
-
-
-def scorer(keep_best: str) -> Callable[[dict[str, float]], float]:
-    """Of a checkpoint's metrics: higher is better, without the metric or where it is not finite it is the worst."""
+    Returns:
+      A function of a checkpoint's metrics; -inf if the metric is not among them or is not finite.
+    """
     name, sign = keep_best.removeprefix("-"), -1 if keep_best.startswith("-") else 1
 
-    def score(metrics: dict[str, float]) -> float:
+    def score(metrics: Mapping[str, float]) -> float:
         value = sign * metrics.get(name, math.nan)
         return value if math.isfinite(value) else -math.inf
 
     return score
 
 
-def damaged_folders(folder: Path) -> list[Path]:
-    return sorted(folder.glob("damaged_*"))
+def _intact_checkpoint(path: Path) -> Path:
+    """The folder of the checkpoint that a path names; of "newest" and "best", the first that is not damaged."""
+    name = CheckpointName.parse(path)
+    for step in _candidates(name):
+        folder = name.folder / str(step)
+        reason = find_damage(folder, items=INFERENCE_ITEMS)
+        if reason is None:
+            return folder
+        log.warning("The checkpoint %s is damaged (%s) and not used.", folder, reason)
+    raise UserError(f"{name} has no checkpoint that is not damaged.")
 
 
-def _read(item: Path) -> PyTree:
-    handler = ocp.StandardCheckpointHandler()
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), handler.metadata(item).tree
-    )
-    return handler.restore(item, args=ocp.args.StandardRestore(target))
+def _candidates(name: CheckpointName) -> list[int]:
+    """Steps of the checkpoints that a name may mean, the preferred one first."""
+    steps = saved_steps(name.folder)
+    if not steps and not damaged_folders(name.folder):
+        raise UserError(f"{name.workdir} has no checkpoint yet: train first, or wait for the first one.")
+    if name.which == "newest":
+        return steps
+    if name.which == "best":
+        return _best_first(name, steps)
+    if name.which not in steps:
+        known = ", ".join(map(str, steps)) or "none"
+        raise UserError(f"{name.workdir} has no checkpoint {name.which}, but {known}.")
+    return [name.which]
+
+
+def _best_first(name: CheckpointName, steps: list[int]) -> list[int]:
+    """Steps of the checkpoints that were measured, best first; of equal ones the newest first."""
+    keep_best = from_json((name.workdir / "config.json").read_text()).get("train", {}).get("keep_best", "")
+    if not keep_best:
+        raise UserError(
+            f"{name.workdir} was trained without train.keep_best: give the checkpoint's step instead of best."
+        )
+    score = score_function(keep_best)
+    scores = {step: score(_read_metrics(name.folder / str(step))) for step in steps}
+    measured = [step for step in steps if math.isfinite(scores[step])]
+    if not measured:
+        metric = keep_best.removeprefix("-")
+        raise UserError(f"No checkpoint in {name.workdir} was measured by {metric!r} (train.keep_best).")
+    return sorted(measured, key=lambda step: scores[step], reverse=True)
+
+
+def _read_metrics(folder: Path) -> dict[str, float]:
+    """A checkpoint's metrics; empty if it has none or they are damaged."""
+    import orbax.checkpoint as ocp
+
+    if not (folder / Item.METRICS).exists() or find_damage(folder, items=(Item.METRICS,)) is not None:
+        return {}
+    return ocp.JsonCheckpointHandler(filename="metrics").restore(folder / Item.METRICS)

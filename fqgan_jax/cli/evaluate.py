@@ -177,14 +177,14 @@ def _reference(options, frozen, size):
 
 def _logs(options) -> dict[str, list[dict]]:
     """What the given runs logged, and the measured one where it is a work folder."""
-    from fqgan_jax.checkpoints.reading import split_checkpoint
+    from fqgan_jax.checkpoints import CheckpointName
     from fqgan_jax.training.logging import read_log
 
     logs = {str(folder): read_log(folder) for folder in options.runs}
     for folder, lines in logs.items():
         if not lines:
             raise UserError(f"{folder} is no work folder of fqgan train with a log: leave it out of --runs.")
-    measured = read_log(split_checkpoint(Path(options.checkpoint))[0]) if options.checkpoint else []
+    measured = read_log(CheckpointName.parse(options.checkpoint).workdir) if options.checkpoint else []
     return ({options.checkpoint: measured} if measured else {}) | logs
 
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
 from fqgan_jax.api import Generator, Tokenizer
-from fqgan_jax.checkpoints.description import fingerprint
+from fqgan_jax.checkpoints import fingerprint
 from fqgan_jax.data.loader import Batch
 from fqgan_jax.data.pixels import to_uint8
 from fqgan_jax.evaluation.features import FeatureNetwork, FeatureSet, Measured

@@ -10,13 +10,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from fqgan_jax.api import Generator, Tokenizer, load_generator, load_tokenizer
-from fqgan_jax.checkpoints.description import described_kind
-from fqgan_jax.checkpoints.reading import (
-    FOLDER,
+from fqgan_jax.checkpoints import (
+    CheckpointName,
     has_average,
     load_discriminator_params,
     load_params_and_average,
-    split_checkpoint,
+    read_description,
 )
 from fqgan_jax.config import from_json
 from fqgan_jax.errors import UserError, import_extra
@@ -101,7 +100,8 @@ def load_model(checkpoint: Path) -> Tokenizer | Generator:
     if checkpoint.is_file():
         generator = "tok_embeddings_1.weight" in read_checkpoint_file(checkpoint).tensors
     else:
-        generator = described_kind(split_checkpoint(checkpoint)[0]) == "generator"
+        folder = CheckpointName.parse(checkpoint).workdir
+        generator = folder.exists() and read_description(folder).kind == "generator"
     return load_generator(checkpoint) if generator else load_tokenizer(checkpoint)
 
 
@@ -119,12 +119,12 @@ def _parameter_sets(model: Tokenizer | Generator, checkpoint: Path, with_ema: bo
 def _discriminator(workdir: Path) -> dict[str, np.ndarray]:
     """Published tensors of the discriminator that a run of the tokenizer trains; UserError where it has none."""
     params = load_discriminator_params(workdir)
-    config = from_json((split_checkpoint(workdir)[0] / "config.json").read_text())
+    config = from_json((CheckpointName.parse(workdir).workdir / "config.json").read_text())
     return export_discriminator(params, build_discriminator(config), config.data.image_size)
 
 
 def _is_workdir(checkpoint: Path) -> bool:
-    return (split_checkpoint(checkpoint)[0] / FOLDER).is_dir()
+    return CheckpointName.parse(checkpoint).is_of_a_run
 
 
 def _which_weights(checkpoint: Path, with_ema: bool) -> str:

@@ -14,7 +14,7 @@ from jax import tree
 from tqdm import tqdm
 
 from fqgan_jax import api
-from fqgan_jax.checkpoints.reading import FOLDER
+from fqgan_jax.checkpoints import FOLDER
 from fqgan_jax.config import load_config
 from fqgan_jax.errors import check
 from fqgan_jax.files import write_atomically

@@ -14,8 +14,15 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers
 
-from fqgan_jax.checkpoints.checksums import damage, write_checksums
-from fqgan_jax.checkpoints.reading import FOLDER, damaged_folders, saved_steps, scorer
+from fqgan_jax.checkpoints import (
+    FOLDER,
+    Item,
+    damaged_folders,
+    find_damage,
+    saved_steps,
+    score_function,
+    write_checksums,
+)
 from fqgan_jax.errors import UserError
 from fqgan_jax.files import is_full_disk
 from fqgan_jax.training.state import Adversary, TrainState
@@ -53,11 +60,11 @@ class Checkpoints:
         if keep_every:
             policies.append(checkpoint_managers.EveryNSteps(keep_every))
         if keep_best:
-            best = {"get_metric_fn": scorer(keep_best), "n": 1, "keep_checkpoints_without_metrics": False}
+            best = {"get_metric_fn": score_function(keep_best), "n": 1, "keep_checkpoints_without_metrics": False}
             policies.append(checkpoint_managers.BestN(**best))
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-            best_fn=scorer(keep_best) if keep_best else None,  # without it no metrics are written
+            best_fn=score_function(keep_best) if keep_best else None,  # without it no metrics are written
             cleanup_tmp_directories=True,  # what a kill left half-written
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
@@ -95,10 +102,10 @@ class Checkpoints:
         """The newest state, laid out as `abstract` (shapes, types, shardings) says."""
         restores = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
         items = self._manager.restore(self.latest_step(), args=ocp.args.Composite(**restores))
-        rest = items["rest"]
+        rest = items[Item.REST]
         if "adversary" in rest:
-            rest["adversary"] = Adversary(items["discriminator"], **rest["adversary"])
-        return abstract.replace(params=items["params"], ema=items.get("ema"), **rest)
+            rest["adversary"] = Adversary(items[Item.DISCRIMINATOR], **rest["adversary"])
+        return abstract.replace(params=items[Item.PARAMS], ema=items.get(Item.EMA), **rest)
 
     def check(self) -> None:
         """Raises what stopped the last save, if anything did; waits for nothing. UserError where the disk is full."""
@@ -142,19 +149,19 @@ def _items(state: TrainState) -> dict[str, PyTree]:
     """What lies apart for others to read (parameters, their average, the discriminator), and the rest."""
     rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     rest = {name: item for name, item in rest.items() if item is not None}
-    items = {name: rest.pop(name) for name in ("params", "ema") if name in rest}
+    items = {name: rest.pop(name) for name in (Item.PARAMS, Item.EMA) if name in rest}
     if "adversary" in rest:
         adversary = {field.name: getattr(state.adversary, field.name) for field in dataclasses.fields(Adversary)}
-        items["discriminator"] = adversary.pop("params")
+        items[Item.DISCRIMINATOR] = adversary.pop("params")
         rest["adversary"] = adversary
-    return items | {"rest": rest}
+    return items | {Item.REST: rest}
 
 
 def _set_damaged_aside(folder: Path) -> None:
     """Renames damaged checkpoints until the newest is intact, and older ones whose metrics cannot be read."""
     intact = False
     for step in saved_steps(folder):
-        reason = damage(folder / str(step), only="metrics" if intact else "")
+        reason = find_damage(folder / str(step), items=(Item.METRICS,) if intact else tuple(Item))
         if reason:
             aside = next(path for path in _aside_names(folder, step) if not path.exists())
             log.warning("The checkpoint of step %d is damaged (%s): it is set aside as %s.", step, reason, aside)

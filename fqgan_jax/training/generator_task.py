@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from fqgan_jax import api
 from fqgan_jax.caches.codes import CodeCache, CodesManifest, code_batches
+from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.data.loader import Batch
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.errors import UserError, check
@@ -70,10 +71,14 @@ class GeneratorTask:
             )
         return tokenizer
 
-    def description(self) -> dict:
+    def description(self) -> ModelDescription:
         """What is saved beside the parameters, so that a checkpoint describes itself."""
-        codes = self.manifest
-        return {"fields": self.fields, "class_names": codes.class_names, "tokenizer": codes.tokenizer}
+        return ModelDescription(
+            kind=self.kind,
+            fields=self.fields,
+            class_names=tuple(self.manifest.class_names),
+            tokenizer=self.manifest.tokenizer,
+        )
 
     def init(self, key: jax.Array) -> TrainState:
         """A fresh state."""

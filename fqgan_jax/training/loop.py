@@ -12,7 +12,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from fqgan_jax.checkpoints.description import write_description
+from fqgan_jax.checkpoints import write_description
 from fqgan_jax.config import from_json, to_json
 from fqgan_jax.data.loader import to_devices
 from fqgan_jax.errors import UserError
@@ -60,7 +60,7 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     description, frozen = task.description(), put_global(task.frozen(), replicated(mesh))
     claim_workdir(config, workdir)
     if processes.is_first():
-        write_description(workdir, task.kind, description)
+        write_description(workdir, description)
 
     kept = config.train
     checkpoints = Checkpoints(workdir, kept.keep_checkpoints, kept.keep_every, kept.keep_best)

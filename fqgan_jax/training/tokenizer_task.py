@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from fqgan_jax.caches.teacher_features import FeatureCache, feature_batches
+from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.data.loader import Batch, image_batches
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.skipping import Skipped, largest_skipped
@@ -99,9 +100,9 @@ class TokenizerTask:
         data = self.config.data
         return open_source(data.source, split, data.validation_fraction, data.data_dir or None)
 
-    def description(self) -> dict:
+    def description(self) -> ModelDescription:
         """What is saved beside the parameters, so that a checkpoint describes itself."""
-        return {"fields": self.fields, "class_names": self.train_source.class_names}
+        return ModelDescription(kind=self.kind, fields=self.fields, class_names=tuple(self.train_source.class_names))
 
     def frozen(self) -> PyTree:
         """Parameters of the frozen networks.

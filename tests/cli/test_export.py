@@ -17,7 +17,7 @@ from support.tiny_models import IMAGE_SIZE, random_params, tiny_generator, tiny_
 
 import fqgan_jax
 from fqgan_jax.api import Generator, Tokenizer
-from fqgan_jax.checkpoints.description import read_description, write_description
+from fqgan_jax.checkpoints import ModelDescription, read_description, write_description
 from fqgan_jax.cli.main import main
 from fqgan_jax.interop.published import export_far, export_tokenizer, import_far, import_tokenizer, tokenizer_config
 from fqgan_jax.models.fqgan import FQGAN
@@ -104,9 +104,9 @@ def work_folder(tmp_path):
         tokenizer = tiny_tokenizer(2)
         folder = tmp_path / ("averaged" if ema else "plain")
         tokenizer.save(tmp_path / "saved")
-        fields = read_description(tmp_path / "saved", "tokenizer")["fields"]
+        fields = read_description(tmp_path / "saved").fields
         folder.mkdir()
-        write_description(folder, "tokenizer", {"fields": fields, "class_names": ["ant"]})
+        write_description(folder, ModelDescription(kind="tokenizer", fields=fields, class_names=("ant",)))
         average = jax.tree.map(lambda leaf: leaf / 2, tokenizer.params) if ema else None
         checkpoints = Checkpoints(folder, keep=1)
         checkpoints.save(TrainState(jnp.int32(3), tokenizer.params, optax.EmptyState(), average, jnp.int32(0)))

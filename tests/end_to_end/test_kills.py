@@ -18,7 +18,7 @@ import pytest
 from support.attempts import attempt, forkserver
 from support.tiny_configs import TINY_TOKENIZER, tiny_tokenizer_config
 
-from fqgan_jax.checkpoints.reading import _read
+from fqgan_jax.checkpoints import read_item
 from fqgan_jax.config import to_json
 from fqgan_jax.training.logging import read_log
 
@@ -63,7 +63,7 @@ def result(workdir: Path) -> tuple:
     for line in lines:
         for name in [name for name in line if name.startswith("images_per_second")]:
             del line[name]
-    return jax.device_get({item: _read(checkpoint / item) for item in ("params", "rest")}), lines
+    return jax.device_get({item: read_item(checkpoint / item) for item in ("params", "rest")}), lines
 
 
 def assert_same(workdir: Path, expected: tuple) -> None:

@@ -15,7 +15,7 @@ import pytest
 from support.environment import PROCESS_FLAGS
 from support.tiny_configs import TINY_TOKENIZER
 
-from fqgan_jax.checkpoints.reading import load_inference_params
+from fqgan_jax.checkpoints import load_inference_params
 from fqgan_jax.training.logging import read_log
 
 pytestmark = [

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from fqgan_jax.checkpoints.reading import has_average, load_inference_params, load_params_and_average
+from fqgan_jax.checkpoints import has_average, load_inference_params, load_params_and_average
 from fqgan_jax.config import to_json
 from fqgan_jax.errors import UserError
 from fqgan_jax.training import checkpointing as checkpoints_lib

@@ -9,7 +9,7 @@ from jax._src.array import ArrayImpl
 from safetensors.numpy import load_file
 from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
-from fqgan_jax.checkpoints.reading import load_inference_params
+from fqgan_jax.checkpoints import load_inference_params
 from fqgan_jax.cli.main import main
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.published import import_discriminator
