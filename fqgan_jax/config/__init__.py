@@ -3,7 +3,7 @@
 A config file defines `get_config(arguments)` and starts from `tokenizer_defaults()` or `generator_defaults()`.
 """
 
-from fqgan_jax.config.defaults import generator_defaults, tokenizer_defaults
+from fqgan_jax.config.defaults import generator_defaults, task_defaults, tokenizer_defaults
 from fqgan_jax.config.loading import field_names, from_json, load_config, parse_arguments, to_json
 from fqgan_jax.config.registry import Registry
 
@@ -14,6 +14,7 @@ __all__ = [
     "generator_defaults",
     "load_config",
     "parse_arguments",
+    "task_defaults",
     "to_json",
     "tokenizer_defaults",
 ]

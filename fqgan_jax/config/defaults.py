@@ -112,6 +112,18 @@ def generator_defaults() -> ConfigDict:
     return config
 
 
+def task_defaults() -> ConfigDict:
+    """Fields that every task has: where the defaults of a task of your own start."""
+    config = ConfigDict()
+    config.task = ""  # which task the config trains
+    config.seed = 0  # of initialization and batches
+    config.data = _data_defaults()
+    config.optimizer = _optimizer_defaults()
+    config.train = _train_defaults()
+    config.mesh = _mesh_defaults()
+    return config
+
+
 def _data_defaults() -> ConfigDict:
     data = ConfigDict()
     data.batch_size = 256  # global batch, over all devices and hosts

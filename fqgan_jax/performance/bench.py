@@ -15,9 +15,10 @@ from fqgan_jax.models.sampling import sample_codes, sampling_options
 from fqgan_jax.performance.chips import chip_of
 from fqgan_jax.performance.flops import count_flops
 from fqgan_jax.performance.measure import Clock, Values, Work, copy_bandwidth, measure, spread, timed
-from fqgan_jax.performance.tasks import code_sizes, make_step, model_flops
+from fqgan_jax.performance.tasks import make_step, model_flops
 from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, make_mesh, replicated
-from fqgan_jax.training.from_config import check_batch_size, generator_fields, tokenizer_fields
+from fqgan_jax.training.from_config import check_batch_size, tokenizer_fields
+from fqgan_jax.training.generator_task import GeneratorTask
 
 SAMPLE_BATCHES = (1, 8, 64)
 
@@ -68,9 +69,7 @@ def bench_sampling(config, tokenizer_config, clock: Clock) -> Values:
 
     Each batch is one program, compiled ahead of time: other labels and keys run in the same one.
     """
-    codes = code_sizes(tokenizer_config)
-    sizes = {name: getattr(codes, name) for name in ("num_codebooks", "codebook_size", "grid")}
-    module = build_module("generator", generator_fields(config, sizes | {"num_classes": len(codes.class_names)}))
+    module = GeneratorTask.without_data(config, 1, tokenizer_config=tokenizer_config).module
     h, w = module.grid
     blank = jnp.zeros((1, h * w, module.num_codebooks), jnp.int32)
     params = jax.jit(lambda key: module.init(key, blank, jnp.zeros(1, jnp.int32))["params"])(jax.random.key(0))

@@ -7,23 +7,22 @@ import jax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from fqgan_jax.caches.codes import CodesManifest
-from fqgan_jax.errors import check
+from fqgan_jax.config import field_names
 from fqgan_jax.performance.flops import count_flops
 from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
-from fqgan_jax.training.from_config import check_batch_size, tokenizer_fields
-from fqgan_jax.training.generator_task import GeneratorTask
-from fqgan_jax.training.loop import TASKS, compiled_step
-from fqgan_jax.training.tokenizer_task import TokenizerTask
+from fqgan_jax.training.from_config import check_batch_size
+from fqgan_jax.training.loop import compiled_step
+from fqgan_jax.training.tasks import Task, tasks
 
-IMAGENET_CLASSES = 1000
+# Fields that make the backward pass compute something again, and their values with which it does not.
+COMPUTED_ONCE = {"model.remat": "none", "train.accumulate": 1}
 
 
 class Step(NamedTuple):
     """A config's training step, its arguments as shapes, and where those lie on the mesh."""
 
-    task: TokenizerTask | GeneratorTask
+    task: Task
     mesh: Mesh
     function: Callable
     arguments: tuple[PyTree, PyTree, PyTree]  # state, frozen networks, batch
@@ -44,10 +43,11 @@ def make_step(config, devices=None, tokenizer_config=None) -> Step:
     Raises:
       UserError: sizes that cannot work together.
     """
-    check(config.task in TASKS, f"task is {config.task!r}: choose one of {', '.join(TASKS)}.")
+    tasks.check(config.task, "task")
     mesh = make_mesh(dict(config.mesh), devices)
     check_batch_size(config.data.batch_size, batch_shards(mesh))
-    task, key = make_task(config, batch_shards(mesh), tokenizer_config), jax.random.key(0)
+    task = tasks[config.task].without_data(config, batch_shards(mesh), tokenizer_config=tokenizer_config)
+    key = jax.random.key(0)
     arguments = tuple(jax.eval_shape(make, key) for make in (task.init, task.random_frozen, task.random_batch))
     sharding = state_sharding(arguments[0], mesh)
     everywhere = jax.tree.map(lambda _: replicated(mesh), arguments[1])
@@ -55,24 +55,9 @@ def make_step(config, devices=None, tokenizer_config=None) -> Step:
     return Step(task, mesh, compiled_step(task, sharding, mesh), arguments, (sharding, everywhere, split))
 
 
-def make_task(config, num_devices: int, tokenizer_config=None):
-    """The config's task; see `make_step`."""
-    if config.task == "generator" and not config.data.codes:
-        return GeneratorTask(config, num_devices, code_sizes(tokenizer_config))
-    return TASKS[config.task](config, num_devices)
-
-
-def code_sizes(tokenizer_config) -> CodesManifest:
-    """What a code cache of ImageNet by a config's tokenizer would say of its sizes."""
-    fields = tokenizer_fields(tokenizer_config)
-    sizes = (fields["num_codebooks"], fields["codebook_size"], fields["grid"])
-    return CodesManifest("", *sizes, crops=1, kind="center", seed=0, class_names=("",) * IMAGENET_CLASSES)
-
-
 def model_flops(config, devices=None, tokenizer_config=None) -> float:
     """Operations of a step that computes nothing twice, on all devices: what utilization is measured by."""
     plain = config.copy_and_resolve_references()
-    plain.model.remat = "none"
-    if plain.task == "tokenizer":
-        plain.train.accumulate = 1
+    known = field_names(plain)
+    plain.update_from_flattened_dict({name: COMPUTED_ONCE[name] for name in COMPUTED_ONCE if name in known})
     return make_step(plain, devices, tokenizer_config).flops

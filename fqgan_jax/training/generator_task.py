@@ -15,8 +15,8 @@ from tqdm import tqdm
 from fqgan_jax import api
 from fqgan_jax.caches.codes import CodeCache, CodesManifest, code_batches
 from fqgan_jax.checkpoints import ModelDescription
+from fqgan_jax.config import generator_defaults
 from fqgan_jax.data.loader import Batch
-from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.errors import UserError, check
 from fqgan_jax.evaluation.generator import draw_samples, measure_generator
 from fqgan_jax.evaluation.networks import EvaluationNetworks, load_networks
@@ -26,21 +26,25 @@ from fqgan_jax.models.fields import build_module
 from fqgan_jax.models.sampling import sampling_options
 from fqgan_jax.pictures.figures import image_rows
 from fqgan_jax.sharding.mesh import BatchSlice
-from fqgan_jax.training.from_config import generator_fields
+from fqgan_jax.training.from_config import generator_fields, tokenizer_fields
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import TrainState, create_state, next_state, update, updated_average
+from fqgan_jax.training.tasks import Evaluator, Task, tasks
+
+IMAGENET_CLASSES = 1000
 
 
-class GeneratorTask:
+@tasks("generator")
+class GeneratorTask(Task):
     """What the loop needs to train a generator on a code cache."""
 
     kind = "generator"
-    headline = "loss"
+    defaults = staticmethod(generator_defaults)
 
     def __init__(self, config, num_devices: int, manifest: CodesManifest | None = None):
         """`manifest` stands for the code cache's in plans and benchmarks, which read no codes."""
-        self.config = config
+        super().__init__(config, num_devices)
         if manifest is None:
             check(bool(config.data.codes), "data.codes is empty: name the folder that fqgan tokenize wrote.")
             self.cache = CodeCache(Path(config.data.codes))
@@ -51,9 +55,21 @@ class GeneratorTask:
         self.fields = generator_fields(config, sizes)
         self.module = build_module("generator", self.fields)
         self.optimizer = make_optimizer(config.optimizer, config.train.steps)
-        self.schedules = {"learning_rate": learning_rate_schedule(config.optimizer, config.train.steps)}
-        self.skipped = Skipped()
         self.tokenizer = self._load_tokenizer(config.sample.tokenizer)
+
+    @classmethod
+    def without_data(cls, config, num_shards: int, *, tokenizer_config=None) -> "GeneratorTask":
+        """Returns a task for the config's code cache, or if it names none for ImageNet's codes by a tokenizer."""
+        manifest = None if config.data.codes else imagenet_manifest(tokenizer_config)
+        return cls(config, num_shards, manifest)
+
+    def learning_rates(self, num_steps: int) -> dict[str, optax.Schedule]:
+        """Of the only optimizer."""
+        return {"learning_rate": learning_rate_schedule(self.config.optimizer, num_steps)}
+
+    def evaluators(self) -> dict[str, Evaluator]:
+        """One, of everything that `fqgan evaluate` measures."""
+        return {"validation": Evaluator(run=self.evaluate, every=self.config.train.evaluate_every)}
 
     def _load_tokenizer(self, path: str) -> "api.Tokenizer | None":
         """The tokenizer that decodes sample pictures.
@@ -167,3 +183,10 @@ class GeneratorTask:
         if not name or network is None:
             return None
         return open_reference(name, network, size=self.tokenizer.image_size, batch_size=self.config.data.batch_size)
+
+
+def imagenet_manifest(tokenizer_config) -> CodesManifest:
+    """Returns what a code cache of ImageNet by a config's tokenizer would say of its sizes."""
+    fields = tokenizer_fields(tokenizer_config)
+    sizes = (fields["num_codebooks"], fields["codebook_size"], fields["grid"])
+    return CodesManifest("", *sizes, crops=1, kind="center", seed=0, class_names=("",) * IMAGENET_CLASSES)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import jax
 from clu import parameter_overview
@@ -23,23 +22,9 @@ from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training import metrics as metrics_lib
 from fqgan_jax.training.checkpointing import Checkpoints
 from fqgan_jax.training.from_config import check_batch_size
-from fqgan_jax.training.generator_task import GeneratorTask
 from fqgan_jax.training.logging import RunLog
 from fqgan_jax.training.state import TrainState
-from fqgan_jax.training.tokenizer_task import TokenizerTask
-
-TASKS = {"tokenizer": TokenizerTask, "generator": GeneratorTask}
-
-
-class Task(Protocol):
-    """What the loop asks of a task; see `TokenizerTask`."""
-
-    def description(self) -> dict: ...
-    def init(self, key): ...
-    def batches(self, start_step, process): ...
-    def frozen(self): ...
-    def step(self, state, frozen, batch): ...
-    def evaluate(self, params, mesh): ...
+from fqgan_jax.training.tasks import Evaluator, Task, tasks
 
 
 def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
@@ -55,7 +40,8 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     """
     mesh = make_mesh(dict(config.mesh))
     check_batch_size(config.data.batch_size, batch_shards(mesh))
-    task = TASKS[config.task](config, batch_shards(mesh))
+    tasks.check(config.task, "task")
+    task = tasks[config.task](config, batch_shards(mesh))
     # Before the work folder: data or weights that are missing leave nothing behind.
     description, frozen = task.description(), put_global(task.frozen(), replicated(mesh))
     claim_workdir(config, workdir)
@@ -70,6 +56,7 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
     log = RunLog(workdir, step, writes=processes.is_first())
     if step == 0 and processes.is_first():
         _write_overview(state, workdir)
+    schedules, evaluators = task.learning_rates(config.train.steps), task.evaluators()
     batches = to_devices(task.batches(step, batch_slice(mesh)), batch_sharding(mesh))
     last = min(config.train.steps, stop_after or config.train.steps)
     with _interruption() as interrupted, tqdm(total=config.train.steps, initial=step, desc=task.kind) as progress:
@@ -82,15 +69,16 @@ def train(config, workdir: Path, stop_after: int | None = None) -> TrainState:
             if step % config.train.log_every == 0 or step == last:
                 values = metrics_lib.compute(collected)
                 rate = (step - since) * config.data.batch_size / (time.monotonic() - start)
-                values |= {name: float(schedule(step)) for name, schedule in task.schedules.items()}
+                values |= {name: float(schedule(step)) for name, schedule in schedules.items()}
                 rates = {"images_per_second": rate, "images_per_second_per_chip": rate / mesh.size}
                 log.scalars(step, values | rates | {"skipped": int(state.skipped)})
                 progress.set_postfix_str(f"loss {values[task.headline]:.4f}, {rate:.0f} images/s")
                 _check_progress(int(state.skipped), step, config.train.max_skipped, workdir)
                 checkpoints.check()
                 collected, since, start = None, step, time.monotonic()
-            if step % config.train.evaluate_every == 0 or step == config.train.steps:
-                _evaluate(task, state, step, mesh, log)
+            due = [each for each in evaluators.values() if step % each.every == 0 or step == config.train.steps]
+            if due:
+                _evaluate(due, state, step, mesh, log)
                 since, start = step, time.monotonic()
             if step % config.train.checkpoint_every == 0 or step == last:
                 checkpoints.save(state, log.validation)
@@ -153,12 +141,15 @@ def _check_progress(skipped: int, step: int, limit: int, workdir: Path) -> None:
         )
 
 
-def _evaluate(task: Task, state: TrainState, step: int, mesh: Mesh, log: RunLog) -> None:
-    """Runs the task's evaluation and logs its numbers and pictures."""
-    values, pictures = task.evaluate(state.inference_params, mesh)
-    log.pictures(step, pictures)
+def _evaluate(due: list[Evaluator], state: TrainState, step: int, mesh: Mesh, log: RunLog) -> None:
+    """Runs evaluators and logs their numbers, in one line, and pictures."""
+    values: dict[str, float] = {}
+    for evaluator in due:
+        found, pictures = evaluator.run(state.inference_params, mesh)
+        log.pictures(step, pictures)
+        values |= {f"validation/{name}": value for name, value in found.items()}
     if values:
-        log.scalars(step, {f"validation/{name}": value for name, value in values.items()})
+        log.scalars(step, values)
 
 
 # Fields that may change between runs in one work folder: they do not touch what is computed.

@@ -8,15 +8,17 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 from tqdm import tqdm
 
 from fqgan_jax.caches.teacher_features import FeatureCache, feature_batches
 from fqgan_jax.checkpoints import ModelDescription
+from fqgan_jax.config import tokenizer_defaults
 from fqgan_jax.data.loader import Batch, image_batches
 from fqgan_jax.data.pixels import to_float
-from fqgan_jax.data.skipping import Skipped, largest_skipped
+from fqgan_jax.data.skipping import largest_skipped
 from fqgan_jax.data.sources import Source, open_source
 from fqgan_jax.evaluation.features import features_of
 from fqgan_jax.evaluation.image_set import ImageSet
@@ -35,17 +37,21 @@ from fqgan_jax.training.from_config import build_discriminator, check_batch_part
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import Adversary, TrainState, create_state
+from fqgan_jax.training.tasks import Evaluator, Task, tasks
 from fqgan_jax.training.tokenizer_step import Players, in_parts, tokenizer_step
 
 
-class TokenizerTask:
+@tasks("tokenizer")
+class TokenizerTask(Task):
     """What the loop needs to train a tokenizer."""
 
     kind = "tokenizer"
     headline = "reconstruction"  # the metric beside the progress bar
 
+    defaults = staticmethod(tokenizer_defaults)
+
     def __init__(self, config, num_devices: int):
-        self.config = config
+        super().__init__(config, num_devices)
         self.fields = tokenizer_fields(config)
         check_batch_parts(config, num_devices)
         self.features = self._open_features() if config.data.features else None
@@ -61,11 +67,6 @@ class TokenizerTask:
             self.lpips and partial(perceptual_loss, self.lpips),
         )
         self.module = self.players.tokenizer
-        self.schedules = {
-            "learning_rate": learning_rate_schedule(config.optimizer, config.train.steps),
-            "discriminator_learning_rate": learning_rate_schedule(config.adversarial.optimizer, config.train.steps),
-        }
-        self.skipped = Skipped()  # in training and evaluation
         self._originals: Reference | None = None  # of the validation images, once it is known
 
     def _open_features(self) -> FeatureCache:
@@ -99,6 +100,18 @@ class TokenizerTask:
     def _open(self, split: str) -> Source:
         data = self.config.data
         return open_source(data.source, split, data.validation_fraction, data.data_dir or None)
+
+    def learning_rates(self, num_steps: int) -> dict[str, optax.Schedule]:
+        """Of both players."""
+        config = self.config
+        return {
+            "learning_rate": learning_rate_schedule(config.optimizer, num_steps),
+            "discriminator_learning_rate": learning_rate_schedule(config.adversarial.optimizer, num_steps),
+        }
+
+    def evaluators(self) -> dict[str, Evaluator]:
+        """One, of everything that `fqgan evaluate` measures."""
+        return {"validation": Evaluator(run=self.evaluate, every=self.config.train.evaluate_every)}
 
     def description(self) -> ModelDescription:
         """What is saved beside the parameters, so that a checkpoint describes itself."""

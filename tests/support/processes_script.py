@@ -16,7 +16,7 @@ from fqgan_jax.config import from_json
 from fqgan_jax.data.loader import to_devices
 from fqgan_jax.sharding import processes, rules
 from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, batch_slice, make_mesh
-from fqgan_jax.training.loop import TASKS, train
+from fqgan_jax.training import tasks, train
 
 
 def gathered(array: jax.Array) -> np.ndarray:
@@ -27,7 +27,7 @@ def gathered(array: jax.Array) -> np.ndarray:
 def batches(config, start: int, count: int) -> dict[str, np.ndarray]:
     """The global batches of `count` steps as the loop gets them, stacked."""
     mesh = make_mesh(dict(config.mesh))
-    task = TASKS[config.task](config, batch_shards(mesh))
+    task = tasks[config.task](config, batch_shards(mesh))
     stream = to_devices(task.batches(start, batch_slice(mesh)), batch_sharding(mesh))
     rows = [jax.tree.map(gathered, next(stream)) for _ in range(count)]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
