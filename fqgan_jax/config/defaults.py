@@ -92,6 +92,9 @@ def generator_defaults() -> ConfigDict:
     model.remat = "none"  # what the backward pass computes again: "none", "blocks" or "full" (least memory)
     model.dtype = "bfloat16"  # of the computation; parameters and logits stay float32
 
+    config.loss = loss = ConfigDict()
+    loss.next_code = 1.0  # weight of the cross-entropy of the next code, the mean over sub-codebooks
+
     config.class_dropout = 0.1  # share of labels replaced by the null class
 
     config.data = _data_defaults()
@@ -164,3 +167,7 @@ def _mesh_defaults() -> ConfigDict:
     mesh.fsdp = 1  # devices over which parameters are split too
     mesh.tensor = 1  # devices that share the heads, hidden channels and vocabulary of each layer; they see one batch
     return mesh
+
+
+# The defaults of a task's config, by the name of the task.
+DEFAULTS = {"tokenizer": tokenizer_defaults, "generator": generator_defaults}

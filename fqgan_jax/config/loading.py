@@ -8,6 +8,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from fqgan_jax.config.defaults import DEFAULTS
 from fqgan_jax.config.plugins import search_beside
 from fqgan_jax.config.registry import nearest
 from fqgan_jax.errors import UserError
@@ -94,10 +95,23 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """A config from `to_json`; lists are tuples again."""
-    tuples = lambda value: (
-        {name: tuples(item) for name, item in value.items()}
-        if isinstance(value, dict)
-        else (tuple(value) if isinstance(value, list) else value)
-    )
-    return ConfigDict(tuples(json.loads(text)))
+    """Reads a config that `to_json` wrote. Fields that its task has gained since then take their defaults."""
+    written = json.loads(text)
+    defaults = DEFAULTS[written["task"]]().to_dict() if written.get("task") in DEFAULTS else {}
+    return ConfigDict(_merged(defaults, _with_tuples(written)))
+
+
+def _with_tuples(value: object) -> object:
+    """JSON has lists only; in configs they are tuples."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _merged(defaults: dict, values: dict) -> dict:
+    """The values, and the defaults of the fields that have none."""
+    merged = dict(defaults)
+    for name, value in values.items():
+        default = defaults.get(name)
+        merged[name] = _merged(default, value) if isinstance(default, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,10 +1,13 @@
-"""Losses of the two players of adversarial training, of a discriminator's logits (high for real images)."""
+"""Adversarial losses: functions of a discriminator's logits, which are high for real images."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from fqgan_jax.config import Registry
 
 Logits = Float[Array, "*s"]
 
@@ -34,25 +37,38 @@ def non_saturating_generator_loss(fake: Logits) -> Float[Array, ""]:
     return jnp.mean(jax.nn.softplus(-fake))
 
 
-# By the names that configs use: the discriminator's loss and the generator's.
-ADVERSARIAL_LOSSES: dict[str, tuple[Callable, Callable]] = {
-    "hinge": (hinge_loss, linear_generator_loss),
-    "vanilla": (vanilla_loss, linear_generator_loss),
-    "non_saturating": (non_saturating_loss, non_saturating_generator_loss),
-}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdversarialLoss:
+    """One row: the discriminator's loss of real and fake logits, and the generator's loss of fake logits."""
+
+    discriminator: Callable[[Logits, Logits], Float[Array, ""]]
+    generator: Callable[[Logits], Float[Array, ""]]
 
 
-def lecam_regularization(
-    real: Logits, fake: Logits, average_real: Float[Array, ""], average_fake: Float[Array, ""]
-) -> Float[Array, ""]:
-    """Holds the logits near the other side's moving average; for little data (Tseng et al. 2021, equation 5)."""
-    above, below = jax.nn.relu(real - average_fake), jax.nn.relu(average_real - fake)
+adversarial_losses: Registry[AdversarialLoss] = Registry("adversarial loss")
+adversarial_losses.add("hinge", AdversarialLoss(discriminator=hinge_loss, generator=linear_generator_loss))
+adversarial_losses.add("vanilla", AdversarialLoss(discriminator=vanilla_loss, generator=linear_generator_loss))
+adversarial_losses.add(
+    "non_saturating", AdversarialLoss(discriminator=non_saturating_loss, generator=non_saturating_generator_loss)
+)
+
+
+def lecam_regularization(real: Logits, fake: Logits, average: Float[Array, "2"]) -> Float[Array, ""]:
+    """Holds the logits near the other side's moving average; for little data (Tseng et al. 2021, equation 5).
+
+    `average` holds the moving averages of the real and of the fake logits.
+    """
+    above, below = jax.nn.relu(real - average[1]), jax.nn.relu(average[0] - fake)
     return jnp.mean(above**2) + jnp.mean(below**2)
 
 
 def r1_penalty(
     discriminate: Callable[[Float[Array, "B H W 3"]], Logits], images: Float[Array, "B H W 3"]
 ) -> Float[Array, ""]:
-    """Mean squared norm of the logits' gradient with respect to real images (Mescheder et al. 2018), halved."""
-    gradient = jax.grad(lambda x: jnp.sum(discriminate(x)))(images)
+    """Half the mean squared norm of the logits' gradient with respect to real images (Mescheder et al. 2018)."""
+
+    def sum_of_logits(x: Array) -> Array:
+        return jnp.sum(discriminate(x))
+
+    gradient = jax.grad(sum_of_logits)(images)
     return 0.5 * jnp.mean(jnp.sum(gradient**2, axis=(1, 2, 3)))

@@ -1,11 +1,14 @@
-"""The generator's loss."""
+"""The generator's losses (paper section 3.4). Rows take `logits` [B, T, K, N] and `codes` [B, T, K]."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fqgan_jax.losses import rows
 
-def next_code_loss(logits: Float[Array, "B T K N"], codes: Int[Array, "B T K"]) -> Float[Array, " K"]:
+
+@rows.generator("next_code", always=True)
+def next_code_loss(*, logits: Float[Array, "B T K N"], codes: Int[Array, "B T K"], **_) -> Float[Array, " K"]:
     """Cross-entropy of the true codes in nats, mean over batch and positions, one value per sub-codebook."""
     chosen = jnp.take_along_axis(logits, codes[..., None], axis=-1)[..., 0]
     return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - chosen, axis=(0, 1))

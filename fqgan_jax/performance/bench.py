@@ -125,11 +125,12 @@ def bench_quantizer(
     def direct(x, codebooks):
         log_p = jax.nn.log_softmax(-squared_distances(x, codebooks) / 0.01)
         p = jnp.exp(log_p)
-        return jnp.sum(entropy_loss(-jnp.mean(jnp.sum(p * log_p, -1), (0, 1)), jnp.mean(p, (0, 1))))
+        token_entropy = -jnp.mean(jnp.sum(p * log_p, -1), (0, 1))
+        return jnp.sum(entropy_loss(token_entropy=token_entropy, mean_probability=jnp.mean(p, (0, 1))))
 
     def chunked(x, codebooks):
         _, entropy, probability = soft_assignment(x, codebooks, 0.01, chunk_tokens)
-        return jnp.sum(entropy_loss(entropy, probability))
+        return jnp.sum(entropy_loss(token_entropy=entropy, mean_probability=probability))
 
     values, results = {}, {}
     for name, function in (("direct", direct), ("chunked", chunked)):

@@ -162,14 +162,14 @@ def argument_bytes(step: Step) -> dict[str, float]:
     theirs, their_places = state.adversary, places.adversary
     trees = {
         "parameters": [(state.params, places.params)],
-        "optimizer": [(state.optimizer, places.optimizer)],
+        "optimizer": [(state.opt_state, places.opt_state)],
         "moving average": [(state.ema, places.ema)],
         "frozen networks": [(frozen, frozen_places)],
         "batch": [(batch, batch_places)],
     }
     if theirs is not None:
         trees["parameters"].append((theirs.params, their_places.params))
-        trees["optimizer"].append((theirs.optimizer, their_places.optimizer))
+        trees["optimizer"].append((theirs.opt_state, their_places.opt_state))
     return {kind: sum(_bytes_on_device(*pair) for pair in pairs) for kind, pairs in trees.items()}
 
 

@@ -102,9 +102,9 @@ class Checkpoints:
         """The newest state, laid out as `abstract` (shapes, types, shardings) says."""
         restores = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
         items = self._manager.restore(self.latest_step(), args=ocp.args.Composite(**restores))
-        rest = items[Item.REST]
+        rest = _loaded_fields(items[Item.REST])
         if "adversary" in rest:
-            rest["adversary"] = Adversary(items[Item.DISCRIMINATOR], **rest["adversary"])
+            rest["adversary"] = Adversary(params=items[Item.DISCRIMINATOR], **_loaded_fields(rest["adversary"]))
         return abstract.replace(params=items[Item.PARAMS], ema=items.get(Item.EMA), **rest)
 
     def check(self) -> None:
@@ -145,16 +145,31 @@ class Checkpoints:
         )
 
 
+# Names of fields in checkpoints, where they differ from those of the dataclasses.
+_SAVED_NAMES = {"opt_state": "optimizer"}
+
+
 def _items(state: TrainState) -> dict[str, PyTree]:
-    """What lies apart for others to read (parameters, their average, the discriminator), and the rest."""
-    rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    rest = {name: item for name, item in rest.items() if item is not None}
+    """Splits a state into what others read (parameters, moving average, discriminator) and the rest."""
+    rest = _saved_fields(state)
     items = {name: rest.pop(name) for name in (Item.PARAMS, Item.EMA) if name in rest}
-    if "adversary" in rest:
-        adversary = {field.name: getattr(state.adversary, field.name) for field in dataclasses.fields(Adversary)}
+    if state.adversary is not None:
+        adversary = _saved_fields(state.adversary)
         items[Item.DISCRIMINATOR] = adversary.pop("params")
         rest["adversary"] = adversary
     return items | {Item.REST: rest}
+
+
+def _saved_fields(value: TrainState | Adversary) -> dict[str, PyTree]:
+    """The fields that are not None, by their names in checkpoints."""
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {_SAVED_NAMES.get(name, name): item for name, item in fields.items() if item is not None}
+
+
+def _loaded_fields(saved: dict[str, PyTree]) -> dict[str, PyTree]:
+    """The inverse of `_saved_fields`."""
+    names = {saved_name: name for name, saved_name in _SAVED_NAMES.items()}
+    return {names.get(name, name): item for name, item in saved.items()}
 
 
 def _set_damaged_aside(folder: Path) -> None:

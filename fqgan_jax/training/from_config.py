@@ -1,13 +1,26 @@
 """From configs to modules: checks the sizes first, in sentences, then gives explicit fields."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PyTree
 
+from fqgan_jax import losses
+from fqgan_jax.config.registry import nearest
 from fqgan_jax.errors import check, check_choice
-from fqgan_jax.losses.adversarial import ADVERSARIAL_LOSSES
+from fqgan_jax.losses.adversarial import adversarial_losses
+from fqgan_jax.losses.rows import Loss
 from fqgan_jax.models.discriminators import PatchDiscriminator, StyleDiscriminator
-from fqgan_jax.models.fields import downsampling
+from fqgan_jax.models.fields import build_module, downsampling
+from fqgan_jax.pretrained.lpips import LPIPS
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
+from fqgan_jax.training.adversarial import AdversarialTraining
+from fqgan_jax.training.generator_step import GeneratorTraining
+from fqgan_jax.training.optimizers import OptimizerSettings, learning_rate_schedule, make_tx, schedules
+from fqgan_jax.training.tokenizer_step import TokenizerTraining
 
 DTYPES = ("float32", "bfloat16")
 
@@ -69,7 +82,7 @@ def build_discriminator(config) -> nn.Module | None:
     """
     adversarial, size = config.adversarial, config.data.image_size
     check_choice("adversarial.discriminator", adversarial.discriminator, ("patch", "style", "none"))
-    check_choice("adversarial.loss", adversarial.loss, sorted(ADVERSARIAL_LOSSES))
+    adversarial_losses.check(adversarial.loss, "adversarial.loss")
     if adversarial.discriminator == "none":
         return None
     dtype = jnp.dtype(config.model.dtype)
@@ -131,3 +144,117 @@ def check_batch_parts(config, num_devices: int) -> None:
         group >= 0 and (group == 0 or size % group == 0),
         f"loss.feature_group={group} does not divide data.batch_size={size}.",
     )
+
+
+def tokenizer_training(config, fields: dict, *, num_devices: int, lpips: LPIPS | None) -> TokenizerTraining:
+    """Everything constant that the tokenizer's step depends on.
+
+    Args:
+      config: of a tokenizer.
+      fields: of its module.
+      num_devices: devices that share a batch.
+      lpips: the perceptual network, if the perceptual loss has a weight.
+
+    Raises:
+      UserError: a weight of a loss that does not exist, or an unknown choice.
+    """
+    weights, options = loss_weights(config.loss, losses.tokenizer)
+    # `chunk_tokens` is a device's share; distances exist on all devices at the same time.
+    module = build_module("tokenizer", fields | {"chunk_tokens": config.model.chunk_tokens * num_devices})
+
+    def perceptual_distance(params: PyTree, reconstruction: Array, images: Array) -> Array:
+        return lpips.apply({"params": params}, reconstruction, images)
+
+    return TokenizerTraining(
+        module=module,
+        tx=make_tx(optimizer_settings(config.optimizer, config.train.steps)),
+        loss_weights=weights,
+        loss_options=options,
+        perceptual_distance=None if lpips is None else perceptual_distance,
+        adversarial=adversarial_training(config),
+        ema_decay=config.optimizer.ema_decay,
+        accumulate=config.train.accumulate,
+        reseed_after=config.reseed_after,
+        seed=config.seed,
+    )
+
+
+def adversarial_training(config) -> AdversarialTraining | None:
+    """The discriminator's side of a tokenizer's config; None if it has no discriminator."""
+    module, adversarial = build_discriminator(config), config.adversarial
+    if module is None:
+        return None
+    return AdversarialTraining(
+        module=module,
+        tx=make_tx(optimizer_settings(adversarial.optimizer, config.train.steps)),
+        loss=adversarial.loss,
+        weight=adversarial.weight,
+        start_step=adversarial.start,
+        ramp_steps=adversarial.ramp,
+        adaptive=adversarial.adaptive,
+        largest_adaptive_weight=adversarial.adaptive_largest,
+        lecam=adversarial.lecam,
+        lecam_decay=adversarial.lecam_decay,
+        r1=adversarial.r1,
+    )
+
+
+def generator_training(config, fields: dict) -> GeneratorTraining:
+    """Everything constant that the generator's step depends on.
+
+    Raises:
+      UserError: a weight of a loss that does not exist, or an unknown choice.
+    """
+    weights, _ = loss_weights(config.loss, losses.generator)
+    return GeneratorTraining(
+        module=build_module("generator", fields),
+        tx=make_tx(optimizer_settings(config.optimizer, config.train.steps)),
+        loss_weights=weights,
+        class_dropout=config.class_dropout,
+        ema_decay=config.optimizer.ema_decay,
+        seed=config.seed,
+    )
+
+
+def loss_weights(section, rows: Mapping[str, Loss]) -> tuple[dict[str, float], dict[str, Any]]:
+    """Splits a config's `loss` section into the weights of the rows and the rows' options.
+
+    Raises:
+      UserError: a field that is neither; the nearest one is named.
+    """
+    options = {option for row in rows.values() for option in row.options}
+    for name in section:
+        check(
+            name in rows or name in options,
+            f"loss.{name} is the weight of no loss{nearest(name, [*rows, *options])} "
+            "If a file of yours adds it, name that file with --plugin FILE or import it in the config.",
+        )
+    weights = {name: section[name] for name in section if name in rows}
+    return weights, {name: section[name] for name in section if name in options}
+
+
+def optimizer_settings(section, total_steps: int) -> OptimizerSettings:
+    """Settings of an optimizer's section of a config.
+
+    Raises:
+      UserError: an unknown schedule.
+    """
+    schedules.check(section.schedule, "optimizer.schedule")
+    return OptimizerSettings(
+        learning_rate=section.learning_rate,
+        schedule=section.schedule,
+        warmup_steps=section.warmup_steps,
+        total_steps=total_steps,
+        b1=section.b1,
+        b2=section.b2,
+        weight_decay=section.weight_decay,
+        clip=section.clip,
+    )
+
+
+def learning_rates(config, num_steps: int) -> dict[str, optax.Schedule]:
+    """The learning rates of a run of `num_steps` steps by name: the model's, and the discriminator's if it has one."""
+    sections = {"learning_rate": config.optimizer}
+    if "adversarial" in config and config.adversarial.discriminator != "none":
+        sections["discriminator_learning_rate"] = config.adversarial.optimizer
+    return {name: learning_rate_schedule(optimizer_settings(section, num_steps)) for name, section in sections.items()}

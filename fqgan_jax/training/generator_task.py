@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 from tqdm import tqdm
@@ -21,15 +20,13 @@ from fqgan_jax.errors import UserError, check
 from fqgan_jax.evaluation.generator import draw_samples, measure_generator
 from fqgan_jax.evaluation.networks import EvaluationNetworks, load_networks
 from fqgan_jax.evaluation.reference import Reference, open_reference
-from fqgan_jax.losses.generator_losses import next_code_loss
-from fqgan_jax.models.fields import build_module
 from fqgan_jax.models.sampling import sampling_options
 from fqgan_jax.pictures.figures import image_rows
 from fqgan_jax.sharding.mesh import BatchSlice
-from fqgan_jax.training.from_config import generator_fields, tokenizer_fields
+from fqgan_jax.training.from_config import generator_fields, generator_training, learning_rates, tokenizer_fields
+from fqgan_jax.training.generator_step import generator_step
 from fqgan_jax.training.metrics import Metrics, average
-from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
-from fqgan_jax.training.state import TrainState, create_state, next_state, update, updated_average
+from fqgan_jax.training.state import TrainState, create_state
 from fqgan_jax.training.tasks import Evaluator, Task, tasks
 
 IMAGENET_CLASSES = 1000
@@ -53,8 +50,8 @@ class GeneratorTask(Task):
         sizes = {"num_codebooks": manifest.num_codebooks, "codebook_size": manifest.codebook_size}
         sizes |= {"num_classes": len(manifest.class_names), "grid": manifest.grid}
         self.fields = generator_fields(config, sizes)
-        self.module = build_module("generator", self.fields)
-        self.optimizer = make_optimizer(config.optimizer, config.train.steps)
+        self.training = generator_training(config, self.fields)
+        self.module = self.training.module
         self.tokenizer = self._load_tokenizer(config.sample.tokenizer)
 
     @classmethod
@@ -64,8 +61,8 @@ class GeneratorTask(Task):
         return cls(config, num_shards, manifest)
 
     def learning_rates(self, num_steps: int) -> dict[str, optax.Schedule]:
-        """Of the only optimizer."""
-        return {"learning_rate": learning_rate_schedule(self.config.optimizer, num_steps)}
+        """Returns the learning rate of the only optimizer."""
+        return learning_rates(self.config, num_steps)
 
     def evaluators(self) -> dict[str, Evaluator]:
         """One, of everything that `fqgan evaluate` measures."""
@@ -101,7 +98,7 @@ class GeneratorTask(Task):
         positions = self.module.grid[0] * self.module.grid[1]
         codes = jnp.zeros((1, positions, self.module.num_codebooks), jnp.int32)
         params = self.module.init(key, codes, jnp.zeros(1, jnp.int32))["params"]
-        return create_state(params, self.optimizer, self.config.optimizer.ema_decay)
+        return create_state(params, self.training.tx, with_ema=self.training.ema_decay > 0)
 
     def batches(self, start_step: int, process: BatchSlice) -> Iterator[Batch]:
         """This host's training batches from a step on."""
@@ -123,25 +120,9 @@ class GeneratorTask(Task):
         return {"codes": codes, "label": jnp.zeros(len(codes), jnp.int32)}
 
     def step(self, state: TrainState, frozen: dict, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        """One update; pure, its randomness a function of seed and step."""
-        B, h, w, K = batch["codes"].shape
-        codes = batch["codes"].reshape(B, h * w, K)
-        dropout_key, label_key = jax.random.split(jax.random.fold_in(jax.random.key(self.config.seed), state.step))
-        dropped = jax.random.bernoulli(label_key, self.config.class_dropout, (B,))
-        labels = jnp.where(dropped, self.module.num_classes, batch["label"])
-
-        def loss(params):
-            logits = self.module.apply({"params": params}, codes, labels, train=True, rngs={"dropout": dropout_key})
-            per_codebook = next_code_loss(logits, codes)
-            return jnp.mean(per_codebook), per_codebook
-
-        (total, per_codebook), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-        norm = optax.tree.norm(gradients)
-        params, optimizer_state = update(state.params, gradients, self.optimizer, state.optimizer)
-        ema = updated_average(state.ema, params, self.config.optimizer.ema_decay)
-        new = state.replace(params=params, optimizer=optimizer_state, ema=ema)
-        metrics = {"loss": average(total), "next_code": average(per_codebook), "gradient_norm": average(norm)}
-        return next_state(jnp.isfinite(total) & jnp.isfinite(norm), state, new), metrics
+        """Makes one update; pure. See `generator_step`."""
+        state, values = generator_step(state, batch, training=self.training)
+        return state, {name: average(value) for name, value in values.items()}
 
     def evaluate(self, params: PyTree, mesh: Mesh) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """gFID and its kin of `sample.count` samples; and a picture of others, a row for each of eight classes."""

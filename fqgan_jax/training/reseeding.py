@@ -1,25 +1,38 @@
-"""Gives dead codebook entries a new place: at latents of the batch."""
+"""Moves codebook entries that are no longer used to latents of the batch."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key, PyTree
-
-from fqgan_jax.models.quantizers import QuantizerOutput
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 
 def reseed(
-    key: Key[Array, ""], params: PyTree, idle: Int[Array, "K N"], quantized: QuantizerOutput, after: int
+    key: Key[Array, ""],
+    params: PyTree,
+    idle: Int[Array, "K N"],
+    *,
+    codes: Int[Array, "B h w K"],
+    latents: Float[Array, "B h w K d"],
+    after: int,
 ) -> tuple[PyTree, Int[Array, "K N"]]:
     """Moves entries that no token has used for `after` steps to random latents of this batch (Dhariwal et al. 2020).
 
-    Returns the parameters with the new codebooks, and per entry the steps since it was last used.
+    Args:
+      key: of the random choice.
+      params: of the tokenizer.
+      idle: per entry, the steps since it was last used.
+      codes: of this batch.
+      latents: of this batch, as they are compared with the entries.
+      after: steps without use after which an entry moves.
+
+    Returns:
+      The parameters with the new codebooks, and the new `idle`.
     """
     K, N = idle.shape
-    used = jnp.zeros((K, N), bool).at[jnp.arange(K), quantized.codes.reshape(-1, K)].set(True)
+    used = jnp.zeros((K, N), bool).at[jnp.arange(K), codes.reshape(-1, K)].set(True)
     idle = jnp.where(used, 0, idle + 1)
-    latents = quantized.latents.reshape(-1, *quantized.latents.shape[-2:])
-    chosen = jax.random.randint(key, (K, N), 0, len(latents))
-    replacements = latents[chosen, jnp.arange(K)[:, None]]
+    tokens = latents.reshape(-1, *latents.shape[-2:])
+    chosen = jax.random.randint(key, (K, N), 0, len(tokens))
+    replacements = tokens[chosen, jnp.arange(K)[:, None]]
     dead = idle >= after
     codebooks = jnp.where(dead[..., None], replacements, params["quantizer"]["codebooks"])
     params = params | {"quantizer": params["quantizer"] | {"codebooks": codebooks}}

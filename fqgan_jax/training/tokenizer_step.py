@@ -1,168 +1,236 @@
-"""The tokenizer's training step: one forward pass, both players' updates (paper section 3.5). Pure."""
+"""The tokenizer's training step (paper section 3.5). Pure.
 
+One forward pass, one gradient of all losses with respect to its outputs, one backward pass:
+
+    images ── encoder, heads ──▶ latents ── quantizer ──▶ quantized ── decoder ──▶ reconstruction ─▶ discriminator
+                                    │                      │  │  codes                │                    │
+                                    │ codebook             │  └─ feature heads        │ reconstruction     │ adversarial
+                                    │ commitment           │         │ feature        │ perceptual         │
+                                    │ entropy              │ disentanglement          │                    │
+                                    ▼                      ▼         ▼                ▼                    ▼
+    params ◀─────────────────── cotangents of latents, entries, quantized, predictions, reconstruction
+
+    1. `jax.vjp` of `_forward` gives the outputs (`TokenizerOutputs`) and their pull-back to the parameters.
+    2. `losses.objective` weighs every row of `losses.tokenizer`; its gradient gives a cotangent for each output.
+    3. `adversarial_step` adds the generator's adversarial cotangent of the reconstruction and updates the discriminator
+       from the same reconstruction.
+    4. The cotangents are pulled back once, and the optimizer makes its update.
+"""
+
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
-import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from fqgan_jax.losses.tokenizer_losses import l2_loss
+from fqgan_jax import losses
 from fqgan_jax.models.fqgan import FQGAN
-from fqgan_jax.models.quantizers import QuantizerOutput
-from fqgan_jax.training.adversarial import adaptive_weight, discriminator_step, judge, onset
-from fqgan_jax.training.objective import Terms, feature_terms, quantization_terms, weighted_sum
+from fqgan_jax.training.adversarial import AdversarialTraining, LastLayer, adversarial_step
 from fqgan_jax.training.reseeding import reseed
-from fqgan_jax.training.state import TrainState, next_state, update, updated_average
+from fqgan_jax.training.state import TrainState, apply_gradients, next_state, updated_ema
 
 Images = Float[Array, "B H W 3"]
 
 
-class Players(NamedTuple):
-    """The networks and their optimizers.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenizerTraining:
+    """Everything constant that a step depends on.
 
     Attributes:
-      tokenizer, discriminator: modules; the latter may be None.
-      optimizer, discriminator_optimizer: of their parameters.
-      perceptual: `perceptual(params, reconstruction, images) -> [B]`, or None.
+      module: the tokenizer.
+      tx: its optimizer.
+      loss_weights: weights of the rows of `losses.tokenizer`, by name.
+      loss_options: the other fields of the config's `loss` section.
+      perceptual_distance: `(params, reconstruction, images) -> [B]`; None if the perceptual loss has no weight.
+      adversarial: the discriminator's side; None trains without one.
+      ema_decay: of the moving average of the parameters; 0 keeps none.
+      accumulate: parts in which a batch passes through the networks; the result does not depend on it.
+      reseed_after: steps after which unused codebook entries move to latents of the batch; 0 never moves them.
+      seed: of the re-seeding.
     """
 
-    tokenizer: FQGAN
-    optimizer: optax.GradientTransformation
-    discriminator: nn.Module | None = None
-    discriminator_optimizer: optax.GradientTransformation | None = None
-    perceptual: Callable | None = None
+    module: FQGAN
+    tx: optax.GradientTransformation
+    loss_weights: Mapping[str, float]
+    loss_options: Mapping[str, Any]
+    perceptual_distance: Callable[[PyTree, Images, Images], Float[Array, " B"]] | None = None
+    adversarial: AdversarialTraining | None = None
+    ema_decay: float = 0.0
+    accumulate: int = 1
+    reseed_after: int = 0
+    seed: int = 0
 
 
-class ForwardPass(NamedTuple):
-    """What the tokenizer's forward pass leaves beside reconstruction and loss."""
+@flax.struct.dataclass
+class TokenizerBatch:
+    """Images in [-1, 1] and, per sub-codebook, its teacher's features of them (None without a teacher)."""
 
-    terms: Terms
-    quantized: QuantizerOutput
+    images: Images
+    targets: Sequence[Float[Array, "B W"] | None]
+
+
+@flax.struct.dataclass
+class TokenizerOutputs:
+    """What the forward pass produces and losses may depend on; see `QuantizerOutput` for the quantizer's part.
+
+    Attributes:
+      predictions: per sub-codebook, the predicted feature of its teacher; None without a teacher.
+    """
+
+    reconstruction: Images
+    latents: Float[Array, "B h w K d"]
+    entries: Float[Array, "B h w K d"]
+    quantized: Float[Array, "B h w K d"]
+    token_entropy: Float[Array, " K"] | None
+    mean_probability: Float[Array, "K N"] | None
+    predictions: tuple[Float[Array, "B W"] | None, ...]
+
+    def by_name(self) -> dict[str, Any]:
+        """The fields as keywords for the losses."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+@flax.struct.dataclass
+class Constants:
+    """What the forward pass leaves beside its outputs; no loss sends a gradient through it."""
+
+    codes: Int[Array, "B h w K"]
     decoder_features: Float[Array, "B H W C"]
 
 
+def tokenizer_step(
+    state: TrainState, frozen: Mapping[str, PyTree], batch: TokenizerBatch, *, training: TokenizerTraining
+) -> tuple[TrainState, dict[str, Array]]:
+    """Updates the tokenizer and its discriminator; both gradients see the same state and the same reconstruction.
+
+    Args:
+      state: before the step.
+      frozen: parameters of frozen networks; "perceptual" if the perceptual loss has a weight.
+      batch: images and targets.
+      training: networks, optimizers, weights.
+
+    Returns:
+      The new state; and by name every loss, unweighted, the gradient norms and the codes [B, h, w, K].
+    """
+    outputs, pull_back, constants = jax.vjp(
+        partial(_forward, training=training, images=batch.images), state.params, has_aux=True
+    )
+    objective = partial(_objective, training=training, frozen=frozen, batch=batch, codes=constants.codes)
+    (total, metrics), cotangents = jax.value_and_grad(objective, has_aux=True)(outputs)
+
+    adversary = state.adversary
+    if training.adversarial is not None:
+        played = adversarial_step(
+            adversary,
+            batch.images,
+            outputs.reconstruction,
+            training=training.adversarial,
+            step=state.step,
+            other_cotangent=cotangents.reconstruction,
+            last_layer=_last_layer(training.module, state.params, constants.decoder_features),
+        )
+        adversary, total, metrics = played.adversary, total + played.loss, metrics | played.metrics
+        cotangents = cotangents.replace(reconstruction=cotangents.reconstruction + played.cotangent)
+
+    (grads,) = pull_back(cotangents)
+    params, opt_state = apply_gradients(state.params, grads, state.opt_state, tx=training.tx)
+    idle = state.idle
+    if training.reseed_after:
+        key = jax.random.fold_in(jax.random.key(training.seed), state.step)
+        params, idle = reseed(
+            key, params, idle, codes=constants.codes, latents=outputs.latents, after=training.reseed_after
+        )
+    ema = updated_ema(state.ema, params, decay=training.ema_decay)
+    new = state.replace(params=params, opt_state=opt_state, ema=ema, adversary=adversary, idle=idle)
+
+    norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(total + norm + metrics.get("discriminator_gradient_norm", 0.0))
+    metrics = metrics | {"loss": total, "gradient_norm": norm, "codes": constants.codes}
+    return next_state(state, new, finite=finite), metrics
+
+
+def _forward(params: PyTree, *, training: TokenizerTraining, images: Images) -> tuple[TokenizerOutputs, Constants]:
+    """The tokenizer's forward pass; the networks see a part of the batch at a time, the quantizer all of it."""
+
+    def apply(method: str, *inputs: Array) -> Any:
+        return training.module.apply({"params": params}, *inputs, method=method)
+
+    def decode(quantized: Array) -> tuple[Images, Array, tuple]:
+        features = apply("decoder_features", quantized)
+        return apply("to_pixels", features), features, apply("predict_features", quantized)
+
+    latents = in_parts(partial(apply, "latents"), training.accumulate)(images)
+    found = apply("quantize", latents)
+    reconstruction, features, predictions = in_parts(decode, training.accumulate)(found.quantized)
+    outputs = TokenizerOutputs(
+        reconstruction=reconstruction,
+        latents=found.latents,
+        entries=found.entries,
+        quantized=found.quantized,
+        token_entropy=found.token_entropy,
+        mean_probability=found.mean_probability,
+        predictions=predictions,
+    )
+    return outputs, Constants(codes=found.codes, decoder_features=features)
+
+
+def _objective(
+    outputs: TokenizerOutputs,
+    *,
+    training: TokenizerTraining,
+    frozen: Mapping[str, PyTree],
+    batch: TokenizerBatch,
+    codes: Int[Array, "B h w K"],
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """Everything but the adversarial loss; values per sub-codebook are summed."""
+    distance = None
+    if training.perceptual_distance is not None:
+        distance = in_parts(partial(training.perceptual_distance, frozen["perceptual"]), training.accumulate)
+    return losses.objective(
+        losses.tokenizer,
+        training.loss_weights,
+        over_codebooks=jnp.sum,
+        options=training.loss_options,
+        images=batch.images,
+        targets=batch.targets,
+        codes=codes,
+        perceptual_distance=distance,
+        **outputs.by_name(),
+    )
+
+
+def _last_layer(module: FQGAN, params: PyTree, features: Float[Array, "B H W C"]) -> LastLayer:
+    """The decoder's last convolution as a function of its kernel, on its fixed input."""
+    last = params["decoder"]["conv_out"]
+
+    def to_pixels(kernel: Array) -> Images:
+        decoder = {"conv_out": {"kernel": kernel, "bias": last["bias"]}}
+        return module.apply({"params": {"decoder": decoder}}, features, method="to_pixels")
+
+    return LastLayer(to_pixels=to_pixels, kernel=last["kernel"])
+
+
 def in_parts(function: Callable, parts: int) -> Callable:
-    """The same function of a batch, computed a part at a time, forward and backward.
+    """Returns the same function of a batch, computed one part at a time, forward and backward.
 
     Exact for functions of each example on its own. Every part takes an equal share of each device's examples.
     """
     if parts == 1:
         return function
-    cut = lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
-    join = lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
 
-    def mapped(*arguments):
-        outputs = jax.lax.map(jax.checkpoint(lambda part: function(*part)), jax.tree.map(cut, arguments))
+    def split(x: Array) -> Array:
+        return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+    def join(x: Array) -> Array:
+        return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
+
+    def mapped(*inputs: Array) -> Any:
+        outputs = jax.lax.map(jax.checkpoint(lambda part: function(*part)), jax.tree.map(split, inputs))
         return jax.tree.map(join, outputs)
 
     return mapped
-
-
-def tokenizer_step(
-    state: TrainState,
-    frozen: Mapping[str, PyTree],
-    images: Images,
-    targets: Sequence[Float[Array, "B W"] | None],
-    players: Players,
-    config: Any,
-) -> tuple[TrainState, dict[str, Array]]:
-    """One update of the tokenizer and of its discriminator; both gradients see the same state and reconstruction.
-
-    Args:
-      state: see `TrainState`; its step counts from 0.
-      frozen: parameters of frozen networks: "perceptual".
-      images: in [-1, 1].
-      targets: the teachers' features per sub-codebook.
-      players: networks and optimizers.
-      config: the fields `loss`, `adversarial`, `optimizer.ema_decay`, `train.accumulate`, `reseed_after`, `seed` of a
-        tokenizer config.
-
-    Returns the new state and every term by name, unweighted, with codes [B, h, w, K].
-    """
-    weights, adversarial = config.loss, config.adversarial
-    parts = config.train.accumulate
-    (reconstruction, other), pull_back, forward = jax.vjp(
-        lambda params: _forward(players.tokenizer, params, images, targets, weights, parts), state.params, has_aux=True
-    )
-    pixel_loss, terms, pixel_bar = _pixel_losses(players, frozen, reconstruction, images, weights, parts)
-    total, metrics, adversary = pixel_loss + other, terms | forward.terms, state.adversary
-    if adversary is not None:
-        discriminate = lambda params, x: players.discriminator.apply({"params": params}, x)
-        judged = judge(discriminate, adversary.params, reconstruction, adversarial.loss)
-        strength = adversarial.weight * onset(state.step + 1, adversarial.start, adversarial.ramp)
-        balance = jnp.float32(1)
-        if adversarial.adaptive:
-            to_pixels, kernel = _last_convolution(players.tokenizer, state.params, forward.decoder_features)
-            balance = adaptive_weight(to_pixels, kernel, pixel_bar, judged.cotangents, adversarial.adaptive_largest)
-        total = total + strength * balance * judged.loss
-        pixel_bar = pixel_bar + strength * balance * judged.cotangents
-        adversary, theirs = discriminator_step(
-            discriminate, adversary, images, judged, strength, players.discriminator_optimizer, adversarial
-        )
-        metrics |= {"adversarial": judged.loss, "adaptive_weight": balance, **theirs}
-    (gradients,) = pull_back((pixel_bar, jnp.float32(1)))
-    norm = optax.tree.norm(gradients)
-
-    params, optimizer_state = update(state.params, gradients, players.optimizer, state.optimizer)
-    idle = state.idle
-    if idle is not None:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        params, idle = reseed(key, params, idle, forward.quantized, config.reseed_after)
-    new = state.replace(
-        params=params,
-        optimizer=optimizer_state,
-        ema=updated_average(state.ema, params, config.optimizer.ema_decay),
-        adversary=adversary,
-        idle=idle,
-    )
-    norms = norm + metrics.get("discriminator_gradient_norm", 0)
-    finite = jnp.isfinite(total) & jnp.isfinite(norms)
-    metrics |= {"loss": total, "gradient_norm": norm, "codes": forward.quantized.codes}
-    return next_state(finite, state, new), metrics
-
-
-def _forward(
-    tokenizer: FQGAN, params: PyTree, images: Images, targets: Sequence, weights: Mapping[str, float], parts: int
-) -> tuple[tuple[Images, Float[Array, ""]], ForwardPass]:
-    """Reconstruction, and the weighted sum of all that is no loss on it; only these two carry gradients."""
-    apply = lambda method, *arguments: tokenizer.apply({"params": params}, *arguments, method=method)
-
-    def decode(quantized):
-        features = apply("decoder_features", quantized)
-        return apply("to_pixels", features), features, apply("predict_features", quantized)
-
-    latents = in_parts(lambda x: apply("latents", x), parts)(images)
-    quantized = apply("quantize", latents)
-    reconstruction, features, predicted = in_parts(decode, parts)(quantized.quantized)
-    terms = quantization_terms(quantized) | feature_terms(predicted, targets, weights.feature_group)
-    return (reconstruction, weighted_sum(terms, weights)), ForwardPass(terms, quantized, features)
-
-
-def _pixel_losses(
-    players: Players, frozen: Mapping, reconstruction: Images, images: Images, weights: Mapping[str, float], parts: int
-) -> tuple[Float[Array, ""], Terms, Images]:
-    """Weighted L2 and perceptual loss, the terms, and the gradient with respect to the reconstruction."""
-
-    def loss(reconstruction):
-        terms = {"reconstruction": l2_loss(reconstruction, images)}
-        if players.perceptual is not None:
-            distance = in_parts(lambda *pair: players.perceptual(frozen["perceptual"], *pair), parts)
-            terms["perceptual"] = jnp.mean(distance(reconstruction, images))
-        return weighted_sum(terms, weights), terms
-
-    (value, terms), cotangents = jax.value_and_grad(loss, has_aux=True)(reconstruction)
-    return value, terms, cotangents
-
-
-def _last_convolution(tokenizer: FQGAN, params: PyTree, features: Float[Array, "B H W C"]) -> tuple[Callable, Array]:
-    """The decoder's last convolution as a function of its kernel, and that kernel."""
-    last = params["decoder"]["conv_out"]
-
-    def to_pixels(kernel):
-        decoder = {"conv_out": {"kernel": kernel, "bias": last["bias"]}}
-        return tokenizer.apply({"params": {"decoder": decoder}}, features, method="to_pixels")
-
-    return to_pixels, last["kernel"]

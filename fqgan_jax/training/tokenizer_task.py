@@ -26,19 +26,16 @@ from fqgan_jax.evaluation.metrics.codebooks import CodeUsage
 from fqgan_jax.evaluation.networks import EvaluationNetworks, load_networks
 from fqgan_jax.evaluation.reference import Reference, reference_of
 from fqgan_jax.evaluation.tokenizer import measure_tokenizer, reconstructions
-from fqgan_jax.losses.tokenizer_losses import perceptual_loss
-from fqgan_jax.models.fields import build_module
 from fqgan_jax.pictures.figures import image_rows
 from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
 from fqgan_jax.pretrained.weights import check_fetched, known_weights
 from fqgan_jax.sharding.mesh import BatchSlice
-from fqgan_jax.training.from_config import build_discriminator, check_batch_parts, tokenizer_fields
+from fqgan_jax.training.from_config import check_batch_parts, learning_rates, tokenizer_fields, tokenizer_training
 from fqgan_jax.training.metrics import Metrics, average
-from fqgan_jax.training.optimizers import learning_rate_schedule, make_optimizer
 from fqgan_jax.training.state import Adversary, TrainState, create_state
 from fqgan_jax.training.tasks import Evaluator, Task, tasks
-from fqgan_jax.training.tokenizer_step import Players, in_parts, tokenizer_step
+from fqgan_jax.training.tokenizer_step import TokenizerBatch, in_parts, tokenizer_step
 
 
 @tasks("tokenizer")
@@ -58,15 +55,8 @@ class TokenizerTask(Task):
         names = dict.fromkeys(name for name in config.teachers if name in DEVICE_TEACHERS and self.features is None)
         self.teachers = {name: DEVICE_TEACHERS[name].with_dtype(config.frozen_dtype) for name in names}
         self.lpips = LPIPS(jnp.dtype(config.frozen_dtype)) if config.loss.perceptual else None
-        self.players = Players(
-            # `chunk_tokens` is a device's share; distances exist on all of them at a time.
-            build_module("tokenizer", self.fields | {"chunk_tokens": config.model.chunk_tokens * num_devices}),
-            make_optimizer(config.optimizer, config.train.steps),
-            build_discriminator(config),
-            make_optimizer(config.adversarial.optimizer, config.train.steps),
-            self.lpips and partial(perceptual_loss, self.lpips),
-        )
-        self.module = self.players.tokenizer
+        self.training = tokenizer_training(config, self.fields, num_devices=num_devices, lpips=self.lpips)
+        self.module = self.training.module
         self._originals: Reference | None = None  # of the validation images, once it is known
 
     def _open_features(self) -> FeatureCache:
@@ -102,12 +92,8 @@ class TokenizerTask(Task):
         return open_source(data.source, split, data.validation_fraction, data.data_dir or None)
 
     def learning_rates(self, num_steps: int) -> dict[str, optax.Schedule]:
-        """Of both players."""
-        config = self.config
-        return {
-            "learning_rate": learning_rate_schedule(config.optimizer, num_steps),
-            "discriminator_learning_rate": learning_rate_schedule(config.adversarial.optimizer, num_steps),
-        }
+        """Returns the learning rates of the tokenizer and, if there is one, of the discriminator."""
+        return learning_rates(self.config, num_steps)
 
     def evaluators(self) -> dict[str, Evaluator]:
         """One, of everything that `fqgan evaluate` measures."""
@@ -136,16 +122,22 @@ class TokenizerTask(Task):
         )
 
     def init(self, key: jax.Array) -> TrainState:
-        """A fresh state."""
-        config, images = self.config, jnp.zeros((1, self.config.data.image_size, self.config.data.image_size, 3))
-        params = self.module.init(key, images)["params"]
+        """Returns the state before the first step."""
+        training, side = self.training, self.config.data.image_size
+        images = jnp.zeros((1, side, side, 3))
         adversary = None
-        if self.players.discriminator is not None:
-            theirs = self.players.discriminator.init(jax.random.fold_in(key, 1), images)["params"]
-            adversary = Adversary(theirs, self.players.discriminator_optimizer.init(theirs), jnp.zeros(2))
+        if training.adversarial is not None:
+            params = training.adversarial.module.init(jax.random.fold_in(key, 1), images)["params"]
+            opt_state = training.adversarial.tx.init(params)
+            adversary = Adversary(params=params, opt_state=opt_state, average_logits=jnp.zeros(2))
         shape = (self.module.num_codebooks, self.module.codebook_size)
-        idle = jnp.zeros(shape, jnp.int32) if config.reseed_after else None
-        return create_state(params, self.players.optimizer, config.optimizer.ema_decay, adversary, idle)
+        return create_state(
+            self.module.init(key, images)["params"],
+            training.tx,
+            with_ema=training.ema_decay > 0,
+            adversary=adversary,
+            idle=jnp.zeros(shape, jnp.int32) if training.reseed_after else None,
+        )
 
     def random_batch(self, key: jax.Array) -> dict[str, jax.Array]:
         """A global batch of noise, as `batches` would give it."""
@@ -170,16 +162,21 @@ class TokenizerTask(Task):
         return image_batches(self.train_source, *sizes, self.skipped, functions, *workers, data.full_decode)
 
     def step(self, state: TrainState, frozen: PyTree, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        """One update; pure."""
+        """Makes one update; pure. See `tokenizer_step`."""
         images = to_float(batch["image"])
-        features = {
-            name: in_parts(partial(teacher.features, frozen["teachers"][name]), self.config.train.accumulate)(images)
-            for name, teacher in self.teachers.items()
-        }
-        targets = [name and features.get(name, batch.get(f"feature/{name}")) for name in self.config.teachers]
-        state, values = tokenizer_step(state, frozen, images, targets, self.players, self.config)
+        step_batch = TokenizerBatch(images=images, targets=self._targets(frozen, batch, images))
+        state, values = tokenizer_step(state, frozen, step_batch, training=self.training)
         codes = CodeUsage.from_codes(values.pop("codes"), self.module.codebook_size)
         return state, {name: average(value) for name, value in values.items()} | {"codes": codes}
+
+    def _targets(self, frozen: PyTree, batch: dict[str, jax.Array], images: jax.Array) -> list[jax.Array | None]:
+        """Per sub-codebook, its teacher's features: of a network that runs here, or as the batch brings them."""
+        features = {
+            name: in_parts(partial(teacher.features, frozen["teachers"][name]), self.training.accumulate)(images)
+            for name, teacher in self.teachers.items()
+        }
+        features |= {key.removeprefix("feature/"): value for key, value in batch.items() if key.startswith("feature/")}
+        return [features.get(name) for name in self.config.teachers]
 
     def evaluate(self, params: PyTree, mesh: Mesh) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """What `fqgan evaluate` measures, on validation images; and a picture: originals above reconstructions."""

@@ -40,14 +40,15 @@ def test_non_saturating_losses_are_cross_entropies():
 
 def test_lecam():
     expected = np.mean(np.maximum(REAL + 0.2, 0) ** 2) + np.mean(np.maximum(0.3 - FAKE, 0) ** 2)
-    np.testing.assert_allclose(
-        lecam_regularization(REAL, FAKE, jnp.float32(0.3), jnp.float32(-0.2)), expected, rtol=1e-5
-    )
+    np.testing.assert_allclose(lecam_regularization(REAL, FAKE, jnp.array([0.3, -0.2])), expected, rtol=1e-5)
 
 
 def test_r1_of_a_network_whose_gradient_is_known():
     """Logits a . x^2 have the gradient 2 a x."""
     images, a = RNG.standard_normal((2, 4, 4, 3)), RNG.standard_normal((4, 4, 3))
-    discriminate = lambda x: jnp.sum(a * x**2, axis=(1, 2, 3))
+
+    def discriminate(x):
+        return jnp.sum(a * x**2, axis=(1, 2, 3))
+
     expected = 0.5 * np.mean(np.sum((2 * a * images) ** 2, axis=(1, 2, 3)))
     np.testing.assert_allclose(jax.jit(lambda x: r1_penalty(discriminate, x))(images), expected, rtol=1e-5)

@@ -117,7 +117,7 @@ def test_computing_again_changes_neither_loss_nor_gradients(remat):
     def loss(params, module):
         dropout = {"dropout": jax.random.key(5)}
         logits = module.apply({"params": params}, codes, labels, train=True, rngs=dropout)
-        return jnp.mean(next_code_loss(logits, codes))
+        return jnp.mean(next_code_loss(logits=logits, codes=codes))
 
     step = jax.jit(jax.value_and_grad(loss), static_argnums=1)
     (expected, gradients), (value, again) = (step(params, each) for each in (module, module.clone(remat=remat)))

@@ -64,7 +64,7 @@ def test_teacher_forced(golden):
     module, params, numbers = golden
     logits = jax.jit(module.apply)({"params": params}, numbers["tokens"], numbers["labels"])
     assert golden_data.relative_error(logits, numbers["logits"]) < TOLERANCE
-    loss = next_code_loss(logits, numbers["tokens"]).mean()
+    loss = next_code_loss(logits=logits, codes=numbers["tokens"]).mean()
     assert golden_data.relative_error(loss, numbers["loss"]) < TOLERANCE
 
 

@@ -49,11 +49,12 @@ def _forward(module: FQGAN, images):
     output = module(images)
     quantized = output.quantizer
     losses = {
-        "codebook_loss": codebook_loss(quantized.entries, quantized.latents),
-        "commitment_loss": 0.25 * commitment_loss(quantized.entries, quantized.latents),
-        "entropy_loss": 0.03 * entropy_loss(quantized.token_entropy, quantized.mean_probability),
+        "codebook_loss": codebook_loss(entries=quantized.entries, latents=quantized.latents),
+        "commitment_loss": 0.25 * commitment_loss(entries=quantized.entries, latents=quantized.latents),
+        "entropy_loss": 0.03
+        * entropy_loss(token_entropy=quantized.token_entropy, mean_probability=quantized.mean_probability),
     }
-    after = 0.1 * disentanglement_loss(quantized.quantized), output.features, output.reconstruction
+    after = 0.1 * disentanglement_loss(quantized=quantized.quantized), output.features, output.reconstruction
     return latents, quantized.codes, losses, after
 
 
@@ -61,7 +62,7 @@ def _forward_from_codes(module: FQGAN, codes):
     """What follows the codes in `_forward`, for codes that differ where two entries are equally near."""
     quantized = module.quantizer.decode(codes)
     features = tuple(predict and predict(quantized[..., k, :]) for k, predict in enumerate(module.feature_predictors))
-    return 0.1 * disentanglement_loss(quantized), features, module.decode_quantized(quantized)
+    return 0.1 * disentanglement_loss(quantized=quantized), features, module.decode_quantized(quantized)
 
 
 @pytest.fixture(scope="module", params=["dual_f16", "triple_f16", "dual_f8", "triple_f8"])

@@ -48,7 +48,7 @@ def test_memory_of_both_players():
     step = make_step(config)
     state, parts = step.arguments[0], plan_module.argument_bytes(step)
     assert parts["parameters"] == tree_bytes(state.params) + tree_bytes(state.adversary.params)
-    assert parts["optimizer"] == tree_bytes(state.optimizer) + tree_bytes(state.adversary.optimizer)
+    assert parts["optimizer"] == tree_bytes(state.opt_state) + tree_bytes(state.adversary.opt_state)
 
 
 def test_memory_of_a_split_state():

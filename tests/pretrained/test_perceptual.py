@@ -23,20 +23,26 @@ def pair():
 
 def test_lpips_of_the_golden_pair(params, pair):
     fake, real = pair
-    distance = perceptual_loss(LPIPS(), params, fake, real)
+    distance = LPIPS().apply({"params": params}, fake, real)
     assert golden_data.relative_error(distance, golden_data.arrays("losses")["lpips"]) < 1e-4
 
 
 def test_bfloat16_stays_close_and_returns_float32(params, pair):
-    distance = perceptual_loss(LPIPS(jnp.bfloat16), params, *pair)
+    distance = LPIPS(dtype=jnp.bfloat16).apply({"params": params}, *pair)
     assert distance.dtype == jnp.float32
     assert 0 < golden_data.relative_error(distance, golden_data.arrays("losses")["lpips"]) < 0.02
 
 
 @pytest.fixture(scope="module")
 def value_and_gradients():
-    """Jitted (params, fake, real) -> summed loss and its gradients at both sides, compiled once."""
-    loss = lambda params, fake, real: jnp.sum(perceptual_loss(LPIPS(), params, fake, real))
+    """Jitted (params, fake, real) -> loss of the pair, summed, and its gradients at both sides, compiled once."""
+
+    def loss(params, fake, real):
+        def distance(a, b):
+            return LPIPS().apply({"params": params}, a, b)
+
+        return len(real) * perceptual_loss(reconstruction=fake, images=real, perceptual_distance=distance)
+
     return jax.jit(jax.value_and_grad(loss, (1, 2)))
 
 

@@ -82,7 +82,7 @@ def test_the_state_is_split_from_the_first_moment(code_cache, tmp_path):
     mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
     state, _ = _start(task, 0, mesh, Checkpoints(tmp_path, 1))
     split = 0
-    for tree in (state.params, state.ema, state.optimizer[1][0].mu, state.optimizer[1][0].nu):
+    for tree in (state.params, state.ema, state.opt_state[1][0].mu, state.opt_state[1][0].nu):
         for name, leaf in flatten_dict(tree, sep="/").items():
             spec = partition(name, leaf.shape, dict(mesh.shape))
             parts = math.prod(mesh.shape[axis] for axis in spec if axis)

@@ -33,9 +33,9 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return _recipe().golden_weight(name, tuple(shape), seed())
 
 
-def image(shape: tuple[int, int, int, int], offset: int = 0) -> np.ndarray:
-    """The set's images (B, H, W, 3) in [-1, 1], float32, of seed + offset."""
-    return _recipe().golden_image(shape, seed() + offset)
+def image(shape: tuple[int, int, int, int], offset: int = 0, *, of_seed: int | None = None) -> np.ndarray:
+    """Images (B, H, W, 3) in [-1, 1], float32, of the set's seed plus an offset, or of a seed that a file names."""
+    return _recipe().golden_image(shape, seed() + offset if of_seed is None else of_seed)
 
 
 def numbers(name: str):

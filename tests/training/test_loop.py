@@ -47,7 +47,7 @@ def test_generator_with_moving_average_resumes_exactly(tmp_path, code_cache):
     whole = train(config, tmp_path / "whole")
     train(config, tmp_path / "parts", stop_after=3)
     resumed = train(config, tmp_path / "parts")
-    assert_identical((whole.params, whole.ema, whole.optimizer), (resumed.params, resumed.ema, resumed.optimizer))
+    assert_identical((whole.params, whole.ema, whole.opt_state), (resumed.params, resumed.ema, resumed.opt_state))
     assert_identical(load_inference_params(tmp_path / "parts")[0], whole.ema)
     assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (whole.params, whole.ema)), strict=True))
 

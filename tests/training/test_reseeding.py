@@ -19,11 +19,12 @@ def test_reseeding():
     assert 0 < used.sum() < used.size
 
     whole, idle = {"quantizer": params, "other": jnp.ones(3)}, jnp.zeros((K, N), jnp.int32)
+    batch = {"codes": output.codes, "latents": output.latents}
     for step in range(1, after):
-        whole, idle = reseed(jax.random.key(step), whole, idle, output, after)
+        whole, idle = reseed(jax.random.key(step), whole, idle, **batch, after=after)
         np.testing.assert_array_equal(whole["quantizer"]["codebooks"], params["codebooks"])
         np.testing.assert_array_equal(idle, np.where(used, 0, step))
-    whole, idle = reseed(jax.random.key(after), whole, idle, output, after)
+    whole, idle = reseed(jax.random.key(after), whole, idle, **batch, after=after)
     moved = np.asarray(whole["quantizer"]["codebooks"])
     np.testing.assert_array_equal(moved[used], np.asarray(params["codebooks"])[used])
     candidates = np.asarray(output.latents).reshape(-1, K, d)

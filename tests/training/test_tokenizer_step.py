@@ -1,5 +1,7 @@
 """The whole objective on a tiny tokenizer: invariants of the step."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
@@ -35,7 +37,8 @@ def make_task(*overrides):
     task = tokenizer_task.TokenizerTask(tiny_tokenizer_config(*WHOLE, *overrides), jax.device_count())
     # Plain gradient descent: Adam would amplify rounding.
     sgd = optax.sgd(1e-2)
-    task.players = task.players._replace(optimizer=sgd, discriminator_optimizer=sgd)
+    adversarial = dataclasses.replace(task.training.adversarial, tx=sgd)
+    task.training = dataclasses.replace(task.training, tx=sgd, adversarial=adversarial)
     return task
 
 
@@ -106,8 +109,8 @@ def test_what_is_not_finite_changes_nothing_and_is_counted(task, reference):
     assert (int(after.step), int(after.skipped)) == (4, 2)
     jax.tree.map(
         np.testing.assert_array_equal,
-        (after.params, after.optimizer, after.adversary),
-        (state.params, state.optimizer, state.adversary),
+        (after.params, after.opt_state, after.adversary),
+        (state.params, state.opt_state, state.adversary),
     )
     recovered, _ = step(after, frozen, batch)
     assert (int(recovered.step), int(recovered.skipped)) == (5, 0)

@@ -1,0 +1,66 @@
+"""The tables of losses, and the objective: the weighted sum of their rows."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fqgan_jax.config import Registry
+
+Terms = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loss:
+    """One row.
+
+    Attributes:
+      function: takes what the forward pass produced as keywords and ignores the keywords it does not need. Returns a
+        scalar, or one value per sub-codebook; None if the loss does not apply to the model.
+      always: compute and log the loss even if its weight is 0.
+      options: other fields of the config's `loss` section that the function takes as keywords.
+    """
+
+    function: Callable[..., Array | None]
+    always: bool = False
+    options: tuple[str, ...] = ()
+
+
+def _row(function: Callable, **attributes) -> Loss:
+    return Loss(function=function, **attributes)
+
+
+tokenizer: Registry[Loss] = Registry("tokenizer loss", _row)
+generator: Registry[Loss] = Registry("generator loss", _row)
+
+
+def objective(
+    rows: Mapping[str, Loss],
+    weights: Mapping[str, float],
+    *,
+    over_codebooks: Callable[[Array], Array],
+    options: Mapping[str, Any],
+    **produced: Any,
+) -> tuple[Float[Array, ""], Terms]:
+    """Returns the weighted sum of all losses, and every loss by name, unweighted.
+
+    Args:
+      rows: `losses.tokenizer` or `losses.generator`.
+      weights: of the rows by name; a row without one has weight 0.
+      over_codebooks: `jnp.sum` or `jnp.mean`: what becomes of a loss that has one value per sub-codebook.
+      options: the fields that rows name as their options.
+      **produced: what the forward pass produced, by name; see `TokenizerOutputs` and `generator_step`.
+    """
+    terms: Terms = {}
+    total = jnp.float32(0)
+    for name, row in rows.items():
+        weight = weights.get(name, 0.0)
+        if not weight and not row.always:
+            continue
+        term = row.function(**produced, **{option: options[option] for option in row.options})
+        if term is not None:
+            terms[name] = term
+            total = total + weight * over_codebooks(term)
+    return total, terms

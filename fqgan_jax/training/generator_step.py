@@ -1,0 +1,77 @@
+"""The generator's training step (paper section 3.4). Pure.
+
+codes, labels ── some labels become the null class ──▶ FAR ──▶ logits ── losses.generator ──▶ loss ──▶ grads
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from fqgan_jax import losses
+from fqgan_jax.models.far import FAR
+from fqgan_jax.training.state import TrainState, apply_gradients, next_state, updated_ema
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GeneratorTraining:
+    """Everything constant that a step depends on.
+
+    Attributes:
+      module: the generator.
+      tx: its optimizer.
+      loss_weights: weights of the rows of `losses.generator`, by name.
+      class_dropout: share of labels that the null class replaces.
+      ema_decay: of the moving average of the parameters; 0 keeps none.
+      seed: of the dropout.
+    """
+
+    module: FAR
+    tx: optax.GradientTransformation
+    loss_weights: Mapping[str, float]
+    class_dropout: float = 0.1
+    ema_decay: float = 0.0
+    seed: int = 0
+
+
+def generator_step(
+    state: TrainState, batch: Mapping[str, Array], *, training: GeneratorTraining
+) -> tuple[TrainState, dict[str, Array]]:
+    """Updates the generator.
+
+    Args:
+      state: before the step; the dropout is a function of the seed and of `state.step`.
+      batch: "codes" [B, h, w, K] and "label" [B].
+      training: network, optimizer, weights.
+
+    Returns:
+      The new state; and by name every loss, unweighted, the total and the gradient norm.
+    """
+    module = training.module
+    B, h, w, K = batch["codes"].shape
+    codes = batch["codes"].reshape(B, h * w, K)
+    dropout_key, label_key = jax.random.split(jax.random.fold_in(jax.random.key(training.seed), state.step))
+    dropped = jax.random.bernoulli(label_key, training.class_dropout, (B,))
+    labels = jnp.where(dropped, module.num_classes, batch["label"])
+
+    def objective(params: PyTree) -> tuple[Float[Array, ""], dict[str, Array]]:
+        logits = module.apply({"params": params}, codes, labels, train=True, rngs={"dropout": dropout_key})
+        return losses.objective(
+            losses.generator,
+            training.loss_weights,
+            over_codebooks=jnp.mean,
+            options={},
+            logits=logits,
+            codes=codes,
+        )
+
+    (total, metrics), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+    params, opt_state = apply_gradients(state.params, grads, state.opt_state, tx=training.tx)
+    ema = updated_ema(state.ema, params, decay=training.ema_decay)
+    norm = optax.tree.norm(grads)
+    new = state.replace(params=params, opt_state=opt_state, ema=ema)
+    metrics = metrics | {"loss": total, "gradient_norm": norm}
+    return next_state(state, new, finite=jnp.isfinite(total + norm)), metrics
