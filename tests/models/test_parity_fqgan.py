@@ -14,7 +14,7 @@ from fqgan_jax.losses.tokenizer_losses import (
     commitment_loss,
     disentanglement_loss,
     entropy_loss,
-    info_nce_loss,
+    info_nce,
 )
 from fqgan_jax.models.fqgan import FQGAN
 
@@ -118,7 +118,7 @@ class TestTokenizer:
         assert golden_data.relative_error(golden_pass.reconstruction, expected) < TOLERANCE
 
 
-def test_info_nce_loss():
+def test_info_nce():
     golden = golden_data.arrays("losses")
-    loss = info_nce_loss(golden["infonce_predicted"], golden["infonce_teacher"])
+    loss = info_nce(golden["infonce_predicted"], golden["infonce_teacher"])
     assert golden_data.relative_error(loss, golden["infonce"]) < TOLERANCE
