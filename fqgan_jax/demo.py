@@ -75,7 +75,7 @@ def _picture_reconstructions(tokenizer: api.Tokenizer, data: str, path: Path, co
     """Two double rows of held-out crops, evenly spread over the classes."""
     source, wanted = open_source(data, "validation"), 2 * columns
     chosen = np.unique(np.linspace(0, len(source) - 1, wanted).astype(int))
-    batches = evaluation_batches(source, tokenizer.image_size, len(source), Skipped())
+    batches = evaluation_batches(source, image_size=tokenizer.image_size, batch_size=len(source), skipped=Skipped())
     images = to_float(next(batches)["image"][chosen])
     decoded = np.asarray(tokenizer.decode(tokenizer.encode(images)))
     rows = {}

@@ -46,13 +46,13 @@ def trained_tokenizer(tmp_path_factory):
 def code_cache(trained_tokenizer, image_folder, tmp_path_factory):
     """Code cache of the image folder."""
     from fqgan_jax.api import load_tokenizer
-    from fqgan_jax.caches.records import Pace
+    from fqgan_jax.caches.records import PassSettings
     from fqgan_jax.caches.tokenize import tokenize
     from fqgan_jax.data.sources import open_source
 
     folder = tmp_path_factory.mktemp("codes") / "cache"
-    pace = Pace(batch_size=20, images_per_shard=9)
-    tokenize(load_tokenizer(trained_tokenizer), open_source(str(image_folder), "train"), folder, pace=pace)
+    settings = PassSettings(batch_size_per_device=20, images_per_shard=9)
+    tokenize(load_tokenizer(trained_tokenizer), open_source(str(image_folder), "train"), folder, settings=settings)
     return folder
 
 

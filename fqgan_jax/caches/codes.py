@@ -13,10 +13,9 @@ import numpy as np
 from jaxtyping import Int
 
 from fqgan_jax.caches.records import Example, open_records, places_of, read_manifest
-from fqgan_jax.data.loader import Batch, train_batches
+from fqgan_jax.data.stream import Batch, Stream, train_batches
 from fqgan_jax.data.transforms import Place
 from fqgan_jax.errors import UserError
-from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 
 MANIFEST = "codes.json"
 LABEL_BYTES = 4
@@ -95,13 +94,11 @@ class CodeCache:
         return places_of(self._records[index], LABEL_BYTES, self.manifest.crops)
 
 
-def code_batches(
-    cache: CodeCache, batch_size: int, seed: int, start_step: int, num_threads: int, process: BatchSlice = WHOLE_BATCH
-) -> Iterator[Batch]:
+def code_batches(cache: CodeCache, stream: Stream) -> Iterator[Batch]:
     """Training batches: "codes" int32 [B, h, w, K] of one crop of each image at random, "label" int32 [B]."""
 
     def prepare(element: tuple[int, np.ndarray], rng: np.random.Generator) -> Batch:
         label, codes = element
         return {"codes": codes[rng.integers(len(codes))].astype(np.int32), "label": np.int32(label)}
 
-    return train_batches(cache, prepare, batch_size, seed, start_step, num_threads, process)
+    return train_batches(cache, prepare, stream)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from fqgan_jax.caches.records import CachePass, Crops, Pace, described, random_crops, write_cache
+from fqgan_jax.caches.records import CachePass, Crops, PassSettings, described, random_crops, write_cache
 from fqgan_jax.caches.teacher_features import MANIFEST, encode_features
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.shards import ShardFolder
@@ -23,13 +23,13 @@ def extract_features(
     teachers: Sequence[str],
     source: Source,
     out: Path,
+    *,
     augmentations: int,
     image_size: int,
-    pace: Pace | None = None,
-    *,
     seed: int = 0,
     full_decode: bool = False,
-    name: str = "",
+    settings: PassSettings | None = None,
+    source_name: str = "",
     split: str = "train",
 ) -> tuple[dict, Skipped]:
     """Writes the features of every image's augmentations, or goes on where an earlier call stopped.
@@ -40,7 +40,8 @@ def extract_features(
       teachers: names in `teachers.registry`.
       image_size: side of the crops.
       full_decode: as `data.full_decode` of a config.
-      name, split: of the source, for the manifest.
+      settings: batch size, threads and shard size of the pass.
+      source_name, split: of the source, for the manifest.
 
     Raises:
       UserError: an unknown teacher, weights that are missing, a folder that is finished or holds something else, or
@@ -69,7 +70,7 @@ def extract_features(
         return {teacher: network.features(params[teacher], images) for teacher, network in networks.items()}
 
     weights = known_weights(teachers)
-    settings = described(source, name, split) | {
+    recorded = described(source, source_name, split) | {
         "class_names": list(source.class_names),
         "image_size": image_size,
         "augmentations": augmentations,
@@ -78,5 +79,5 @@ def extract_features(
         "teachers": {each: {"width": known[each].width, "weights": weights.get(each)} for each in teachers},
     }
     encode = partial(encode_features, teachers)
-    work = CachePass(source, read, augmentations, image_size, features, params, encode, settings)
-    return write_cache(work, ShardFolder(out, MANIFEST, "fqgan features"), pace or Pace())
+    work = CachePass(source, read, augmentations, image_size, features, params, encode, recorded)
+    return write_cache(work, ShardFolder(out, MANIFEST, "fqgan features"), settings or PassSettings())

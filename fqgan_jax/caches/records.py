@@ -4,6 +4,7 @@ Threads read and crop. Every device always gets the same crops of a shard togeth
 that the bytes do not depend on them. On several hosts each writes shards of its own; the first one the manifest.
 """
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -73,16 +74,17 @@ class CachePass(NamedTuple):
     settings: dict
 
 
-class Pace(NamedTuple):
-    """How the work is cut.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PassSettings:
+    """How the pass over a source is divided.
 
     Attributes:
-      batch_size: crops at a time on each device; at least those of one image.
-      num_threads: that read images.
-      images_per_shard: in one file.
+      batch_size_per_device: crops in a batch on each device; at least those of one image.
+      num_threads: threads that read images.
+      images_per_shard: images in one file; work on an unfinished file is repeated after a stop.
     """
 
-    batch_size: int = 64
+    batch_size_per_device: int = 64
     num_threads: int = 2
     images_per_shard: int = IMAGES_PER_SHARD
 
@@ -103,15 +105,15 @@ def described(source: Source, name: str, split: str) -> dict:
     return {"source": name, "split": split, "images": len(source), "source_fingerprint": fingerprint(source)}
 
 
-def write_cache(work: CachePass, folder: ShardFolder, pace: Pace) -> tuple[dict, Skipped]:
+def write_cache(work: CachePass, folder: ShardFolder, settings: PassSettings) -> tuple[dict, Skipped]:
     """Writes the records of every image, or those that an earlier call left; returns manifest and skipped images.
 
     Raises:
       UserError: the folder is finished or of another plan, not one image can be read, or the system refuses.
     """
     source, process, count = work.source, jax.process_index(), jax.process_count()
-    plan = hash_of(work.settings, pace.images_per_shard)
-    parts = parts_of(folder.manifest.removesuffix(".json"), len(source), pace.images_per_shard)
+    plan = hash_of(work.settings, settings.images_per_shard)
+    parts = parts_of(folder.manifest.removesuffix(".json"), len(source), settings.images_per_shard)
     skipped = Skipped()
     with folder.locked(process):
         if folder.is_finished and not folder.has_traces:
@@ -127,7 +129,7 @@ def write_cache(work: CachePass, folder: ShardFolder, pace: Pace) -> tuple[dict,
             images = lambda of: sum(part.stop - part.start for part in of)
             title = folder.command.removeprefix("fqgan ")
             with tqdm(total=images(mine), initial=images(mine) - images(left), desc=title, unit="image") as progress:
-                computed = _computed(work, left, pace)
+                computed = _computed(work, left, settings)
                 for part in left:
                     folder.write(part, partial(_write_records, work, part, computed, skipped, progress))
             sync_global_devices("shards written")
@@ -139,12 +141,14 @@ def write_cache(work: CachePass, folder: ShardFolder, pace: Pace) -> tuple[dict,
     return manifest, skipped
 
 
-def _computed(work: CachePass, parts: Sequence[Part], pace: Pace) -> Iterator[tuple[list[Example], PyTree]]:
+def _computed(work: CachePass, parts: Sequence[Part], settings: PassSettings) -> Iterator[tuple[list[Example], PyTree]]:
     """Examples with their rows, some of a shard at a time and in order."""
     # This host's devices alone: hosts do not wait for each other.
     mesh = make_mesh({"data": -1, "fsdp": 1}, jax.local_devices())
-    images = max(1, pace.batch_size // work.crops) * mesh.size
-    examples = _examples(work, [index for part in parts for index in range(part.start, part.stop)], pace.num_threads)
+    images = max(1, settings.batch_size_per_device // work.crops) * mesh.size
+    examples = _examples(
+        work, [index for part in parts for index in range(part.start, part.stop)], settings.num_threads
+    )
 
     def batches() -> Iterator:
         for part in parts:

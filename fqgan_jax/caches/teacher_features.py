@@ -15,12 +15,12 @@ from PIL import Image
 
 from fqgan_jax.caches.records import Example, open_records, places_of, read_manifest
 from fqgan_jax.data.images import UnreadableImage
-from fqgan_jax.data.loader import Batch, noting_skipped, train_batches
+from fqgan_jax.data.loader import noting_skipped
 from fqgan_jax.data.skipping import Skipped, read_or_next
 from fqgan_jax.data.sources import Source, fingerprint
+from fqgan_jax.data.stream import Batch, Stream, train_batches
 from fqgan_jax.data.transforms import Place, crop_at, largest_side
 from fqgan_jax.errors import UserError
-from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 
 MANIFEST = "features.json"
 LABEL_BYTES = 4
@@ -135,14 +135,10 @@ class DescribedImages:
 def feature_batches(
     source: Source,
     cache: FeatureCache,
+    stream: Stream,
+    *,
     teachers: Sequence[str],
-    batch_size: int,
-    seed: int,
-    start_step: int,
     skipped: Skipped,
-    num_threads: int = 2,
-    process: BatchSlice = WHOLE_BATCH,
-    num_workers: int = 0,
 ) -> Iterator[Batch]:
     """Training batches as `image_batches` gives them: one of each image's stored augmentations, and its features.
 
@@ -159,6 +155,4 @@ def feature_batches(
         example |= {"asked": np.int64(index), "served": np.int64(served)}
         return example | {f"feature/{name}": record.features[name][r] for name in teachers}
 
-    elements = range(len(source))
-    batches = train_batches(elements, prepare, batch_size, seed, start_step, num_threads, process, num_workers)
-    return noting_skipped(batches, images, skipped)
+    return noting_skipped(train_batches(range(len(source)), prepare, stream), images, skipped)

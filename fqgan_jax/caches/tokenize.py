@@ -8,7 +8,7 @@ from jaxtyping import Array, PyTree
 
 from fqgan_jax.api import Tokenizer
 from fqgan_jax.caches.codes import MANIFEST, CodesManifest
-from fqgan_jax.caches.records import CachePass, Crops, Pace, described, random_crops, write_cache
+from fqgan_jax.caches.records import CachePass, Crops, PassSettings, described, random_crops, write_cache
 from fqgan_jax.data import transforms
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.shards import ShardFolder
@@ -23,20 +23,20 @@ def tokenize(
     tokenizer: Tokenizer,
     source: Source,
     out: Path,
-    crops: str | int = "ten",
-    pace: Pace | None = None,
     *,
+    crops: str | int = "ten",
     seed: int = 0,
-    name: str = "",
+    settings: PassSettings | None = None,
+    source_name: str = "",
     split: str = "train",
 ) -> tuple[dict, Skipped]:
     """Writes the codes of every readable image's crops, or goes on where an earlier call stopped.
 
     Args:
       crops: "ten" (published: see `transforms.ten_crops`), "center", or a number of random crops as in training.
-      pace: how the work is cut.
       seed: of random crops.
-      name, split: of the source, for the manifest.
+      settings: batch size, threads and shard size of the pass.
+      source_name, split: of the source, for the manifest.
 
     Raises:
       UserError: `out` is finished or holds something else, or not one image can be read.
@@ -64,6 +64,6 @@ def tokenize(
     def encode(params: PyTree, batch: Batch) -> dict[str, Array]:
         return {"codes": module.apply({"params": params}, to_float(batch["image"]), method="encode")}
 
-    settings = dataclasses.asdict(manifest) | {"image_size": size} | described(source, name, split)
-    work = CachePass(source, read, count, size, encode, tokenizer.params, manifest.encode, settings)
-    return write_cache(work, ShardFolder(out, MANIFEST, "fqgan tokenize"), pace or Pace())
+    recorded = dataclasses.asdict(manifest) | {"image_size": size} | described(source, source_name, split)
+    work = CachePass(source, read, count, size, encode, tokenizer.params, manifest.encode, recorded)
+    return write_cache(work, ShardFolder(out, MANIFEST, "fqgan tokenize"), settings or PassSettings())

@@ -70,9 +70,11 @@ def _save_batch(source, options) -> None:
     from fqgan_jax.data.loader import image_batches
     from fqgan_jax.data.pixels import to_float
     from fqgan_jax.data.skipping import Skipped
+    from fqgan_jax.data.stream import Stream
     from fqgan_jax.pictures.figures import image_rows, save_picture
 
-    batches = image_batches(source, options.image_size, options.batch_size, options.seed, 0, Skipped())
+    stream = Stream(batch_size=options.batch_size, seed=options.seed)
+    batches = image_batches(source, stream, image_size=options.image_size, skipped=Skipped())
     crops = to_float(next(batches)["image"])
     rows = [crops[start : start + COLUMNS] for start in range(0, len(crops), COLUMNS)]
     try:

@@ -42,15 +42,33 @@ def add_arguments(parser) -> None:
 
 def run(options) -> None:
     from fqgan_jax.caches.extract_features import extract_features
-    from fqgan_jax.caches.records import Pace
+    from fqgan_jax.caches.records import PassSettings
     from fqgan_jax.data.sources import open_source
 
-    source = open_source(options.data, options.split, options.validation_fraction, options.data_dir)
-    pace = Pace(options.batch_size, options.workers, options.images_per_shard)
-    choices = {"seed": options.seed, "full_decode": options.full_decode, "name": options.data, "split": options.split}
-    sizes = (options.augmentations, options.image_size)
+    source = open_source(
+        options.data,
+        options.split,
+        validation_fraction=options.validation_fraction,
+        data_dir=options.data_dir,
+    )
+    settings = PassSettings(
+        batch_size_per_device=options.batch_size,
+        num_threads=options.workers,
+        images_per_shard=options.images_per_shard,
+    )
     with stoppable():
-        manifest, skipped = extract_features(options.teacher, source, options.out, *sizes, pace, **choices)
+        manifest, skipped = extract_features(
+            options.teacher,
+            source,
+            options.out,
+            augmentations=options.augmentations,
+            image_size=options.image_size,
+            seed=options.seed,
+            full_decode=options.full_decode,
+            settings=settings,
+            source_name=options.data,
+            split=options.split,
+        )
     if skipped.reasons:
         print(skipped.report())
     described = manifest["images"] - len(skipped.reasons)

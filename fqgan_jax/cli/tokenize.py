@@ -41,17 +41,33 @@ def add_arguments(parser) -> None:
 
 def run(options) -> None:
     from fqgan_jax.api import load_tokenizer
-    from fqgan_jax.caches.records import Pace
+    from fqgan_jax.caches.records import PassSettings
     from fqgan_jax.caches.tokenize import tokenize
     from fqgan_jax.data.sources import open_source
 
     tokenizer = load_tokenizer(options.checkpoint)
-    source = open_source(options.data, options.split, options.validation_fraction, options.data_dir)
-    crops = options.random_crops or options.crops or "ten"
-    pace = Pace(options.batch_size, options.workers, options.images_per_shard)
-    where = {"seed": options.seed, "name": options.data, "split": options.split}
+    source = open_source(
+        options.data,
+        options.split,
+        validation_fraction=options.validation_fraction,
+        data_dir=options.data_dir,
+    )
+    settings = PassSettings(
+        batch_size_per_device=options.batch_size,
+        num_threads=options.workers,
+        images_per_shard=options.images_per_shard,
+    )
     with stoppable():
-        manifest, skipped = tokenize(tokenizer, source, options.out, crops, pace, **where)
+        manifest, skipped = tokenize(
+            tokenizer,
+            source,
+            options.out,
+            crops=options.random_crops or options.crops or "ten",
+            seed=options.seed,
+            settings=settings,
+            source_name=options.data,
+            split=options.split,
+        )
     if skipped.reasons:
         print(skipped.report())
     print(f"{manifest['count']} images, {manifest['crops']} crop(s) each -> {options.out}")

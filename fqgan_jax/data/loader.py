@@ -1,121 +1,27 @@
-"""Batches of images for training and evaluation.
+"""Batches of images for training and evaluation, and their transfer to devices."""
 
-Training element i of the infinite shuffled order is a function of (seed, i); global batch s holds elements
-s*B ... s*B + B - 1, and each host reads its slice of them. So a batch depends on seed and step alone.
-"""
-
-import logging
-import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 
 import grain
 import jax
 import numpy as np
-from absl import flags
-from jax.sharding import NamedSharding
+from jax.sharding import Sharding
 
 from fqgan_jax.data import transforms
 from fqgan_jax.data.images import UnreadableImage
 from fqgan_jax.data.skipping import Skipped, read_or_next, unreadable
 from fqgan_jax.data.sources import Source
-from fqgan_jax.errors import UserError
-from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
-
-log = logging.getLogger(__name__)
-
-Batch = dict[str, np.ndarray]
-ENDLESS = 2**48  # examples: the longest run
-LARGEST_DEATHS = 3  # of worker processes at the same batch
-
-
-def train_batches(
-    elements: Sequence,
-    prepare: Callable[[object, np.random.Generator], Batch],
-    batch_size: int,
-    seed: int,
-    start_step: int,
-    num_threads: int,
-    process: BatchSlice = WHOLE_BATCH,
-    num_workers: int = 0,
-) -> Iterator[Batch]:
-    """Endless batches from `start_step` on: this host's slice of each global batch.
-
-    Args:
-      elements: what is shuffled, anew every epoch.
-      prepare: makes an example of an element with a random generator of its own.
-      batch_size: of the global batch, over all hosts.
-      process: the slice that this host reads.
-      num_workers: processes that prepare, each with `num_threads`; 0: the threads of this one do.
-    """
-    index, count = process.index, process.count
-    example = lambda place, rng: prepare(elements[shuffled(place, len(elements), seed)], rng)
-    dataset = grain.MapDataset.range(ENDLESS).seed(seed).random_map(example).batch(batch_size // count)
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
-    from_step = lambda step: dataset[step * count + index :: count].to_iter_dataset(options)
-    if not num_workers:
-        return iter(from_step(start_step))
-    if not flags.FLAGS.is_parsed():  # grain's worker processes read absl's flags, which no command here parses
-        flags.FLAGS.mark_as_parsed()
-    # Batches that the workers hold ready at the end lie in shared memory, which is freed with a needless warning.
-    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
-    workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
-    return _restarting(lambda step: iter(from_step(step).mp_prefetch(workers)), start_step)
-
-
-def shuffled(place: int, count: int, seed: int) -> int:
-    """The element at a place of the endless order, in which every epoch is a permutation of `count` elements."""
-    epoch, offset = divmod(place, count)
-    return int(_permutation(count, seed, epoch)[offset])
-
-
-@lru_cache(maxsize=4)  # the epochs that threads read at the same time
-def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    # grain's own shuffle computes one place at a time, which takes up to a millisecond where elements are few.
-    return np.random.default_rng([seed, epoch]).permutation(count).astype(np.uint32)
-
-
-def _restarting(start: Callable[[int], Iterator[Batch]], step: int) -> Iterator[Batch]:
-    """Batches from worker processes: where one dies, all begin anew at the batch that is missing.
-
-    Raises:
-      UserError: one died again and again at the same batch.
-    """
-    batches, deaths = start(step), 0
-    try:
-        while True:
-            try:
-                batch = next(batches)
-            except RuntimeError as error:
-                if "terminated unexpectedly" not in str(error):
-                    raise
-                deaths += 1
-                if deaths > LARGEST_DEATHS:
-                    raise UserError(
-                        f"A data worker process died {deaths} times at batch {step}, perhaps for want of memory: "
-                        "lower data.num_workers, or read in threads (data.num_workers=0)."
-                    ) from error
-                log.warning("A data worker process died at batch %d; the workers are started again.", step)
-                batches.close()
-                batches = start(step)
-            else:
-                deaths, step = 0, step + 1
-                yield batch
-    finally:
-        batches.close()
+from fqgan_jax.data.stream import Batch, Stream, train_batches
 
 
 def image_batches(
     source: Source,
+    stream: Stream,
+    *,
     image_size: int,
-    batch_size: int,
-    seed: int,
-    start_step: int,
     skipped: Skipped,
     feature_functions: Sequence[tuple[str, Callable]] = (),
-    num_threads: int = 2,
-    process: BatchSlice = WHOLE_BATCH,
-    num_workers: int = 0,
     full_decode: bool = False,
 ) -> Iterator[Batch]:
     """Training batches: "image" uint8 [B, size, size, 3], "label" int32 [B], and per teacher "feature/NAME" [B, W].
@@ -135,9 +41,7 @@ def image_batches(
         example["served"] = np.int64(served)
         return example | {f"feature/{name}": function(crop) for name, function in feature_functions}
 
-    elements = range(len(source))
-    batches = train_batches(elements, prepare, batch_size, seed, start_step, num_threads, process, num_workers)
-    return noting_skipped(batches, source, skipped)
+    return noting_skipped(train_batches(range(len(source)), prepare, stream), source, skipped)
 
 
 def noting_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
@@ -154,7 +58,13 @@ def noting_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -
 
 
 def evaluation_batches(
-    source: Source, image_size: int, batch_size: int, skipped: Skipped, limit: int | None = None
+    source: Source,
+    *,
+    image_size: int,
+    batch_size: int,
+    skipped: Skipped,
+    limit: int | None = None,
+    num_threads: int = 8,
 ) -> Iterator[Batch]:
     """Every image once, fully decoded, centre-cropped, in order; "mask" is 0 where the last batch is filled up."""
 
@@ -166,7 +76,7 @@ def evaluation_batches(
         return {"image": crop, "label": np.int32(source.label(index)), "mask": np.float32(1)}
 
     count = min(len(source), limit or len(source))
-    options = grain.ReadOptions(num_threads=16, prefetch_buffer_size=64)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4 * num_threads)
     pending: list[Batch] = []
     for index, read in enumerate(grain.MapDataset.range(count).map(example).to_iter_dataset(options)):
         if isinstance(read, str):
@@ -185,12 +95,11 @@ def _stack(examples: Sequence[Batch]) -> Batch:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 
-def to_devices(batches: Iterator[Batch], sharding: NamedSharding, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+def to_devices(batches: Iterator[Batch], sharding: Sharding, *, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
     """Global arrays sharded over devices, made of each host's slices, transferred `ahead` batches before use."""
-    put = lambda batch: jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
-    queue = []
+    queue = deque()
     for batch in batches:
-        queue.append(put(batch))
+        queue.append(jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch))
         if len(queue) > ahead:
-            yield queue.pop(0)
+            yield queue.popleft()
     yield from queue

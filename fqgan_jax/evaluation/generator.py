@@ -11,8 +11,8 @@ from jaxtyping import Array, Int, PyTree
 
 from fqgan_jax.api import Generator, Tokenizer
 from fqgan_jax.checkpoints import fingerprint
-from fqgan_jax.data.loader import Batch
 from fqgan_jax.data.pixels import to_uint8
+from fqgan_jax.data.stream import Batch
 from fqgan_jax.evaluation.features import FeatureNetwork, FeatureSet, Measured
 from fqgan_jax.evaluation.metrics.codebooks import code_statistics
 from fqgan_jax.evaluation.networks import EvaluationNetworks, feature_results

@@ -11,10 +11,11 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from fqgan_jax.data.images import UnreadableImage
-from fqgan_jax.data.loader import Batch, evaluation_batches
+from fqgan_jax.data.loader import evaluation_batches
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source, open_source
 from fqgan_jax.data.sources.splits import EmptySplit
+from fqgan_jax.data.stream import Batch
 from fqgan_jax.errors import UserError
 
 
@@ -54,6 +55,7 @@ class ImageSet:
       size: side of the centre crops.
       limit: number of images, from the first on; None: all.
       skipped: those that could not be read.
+      num_threads: threads that read images.
     """
 
     name: str
@@ -62,13 +64,21 @@ class ImageSet:
     size: int
     limit: int | None
     skipped: Skipped
+    num_threads: int = 8
 
     def __len__(self) -> int:
         return min(len(self.source), self.limit or len(self.source))
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Every image once, "mask" 0 where the last batch is filled up."""
-        return evaluation_batches(self.source, self.size, batch_size, self.skipped, self.limit)
+        return evaluation_batches(
+            self.source,
+            image_size=self.size,
+            batch_size=batch_size,
+            skipped=self.skipped,
+            limit=self.limit,
+            num_threads=self.num_threads,
+        )
 
     def protocol(self, counted: int) -> dict:
         """How the images came about."""
@@ -90,6 +100,7 @@ def open_images(
     size: int | None = None,
     limit: int | None = None,
     data_dir: str | None = None,
+    num_threads: int = 8,
 ) -> ImageSet:
     """Opens an `.npz` (`arr_0`, uint8, as it is), a folder of images or any other source, to be cropped to `size`.
 
@@ -106,7 +117,7 @@ def open_images(
         source, split = _open_split(name, split, data_dir)
     if isinstance(source, ArrayImages):
         size = source.images.shape[1]
-    return ImageSet(name, split, source, size or _common_size(source, name), limit, Skipped())
+    return ImageSet(name, split, source, size or _common_size(source, name), limit, Skipped(), num_threads)
 
 
 def _open_split(name: str, split: str | None, data_dir: str | None) -> tuple[Source, str]:
@@ -115,9 +126,9 @@ def _open_split(name: str, split: str | None, data_dir: str | None) -> tuple[Sou
         return open_source(name, split, data_dir=data_dir), split
     try:
         # Nothing is kept aside, so only a source with a split of its own has validation images.
-        own = open_source(name, "validation", 0, data_dir)
+        own = open_source(name, "validation", validation_fraction=0, data_dir=data_dir)
     except EmptySplit:
-        return open_source(name, "train", 0, data_dir), "all"
+        return open_source(name, "train", validation_fraction=0, data_dir=data_dir), "all"
     if split == "all":
         raise UserError(f"{name} has a train and a validation split: choose one with --split.")
     return own, "validation"

@@ -43,6 +43,7 @@ def open_reference(
     batch_size: int,
     split: str | None = None,
     data_dir: str | None = None,
+    num_threads: int = 8,
 ) -> Reference:
     """Reads stored statistics (`mu`, `sigma`, and maybe `mu_s`, `sigma_s`), or takes features of images.
 
@@ -54,7 +55,7 @@ def open_reference(
     stored = read_arrays(Path(name)) if name.endswith(".npz") else {}
     images = None
     if not stored or "arr_0" in stored:
-        images = open_images(name, split=split, size=size, data_dir=data_dir)
+        images = open_images(name, split=split, size=size, data_dir=data_dir, num_threads=num_threads)
         features = features_of(images, network, batch_size=batch_size, title="reference")
         protocol = images.protocol(len(features))
     if "mu" not in stored:

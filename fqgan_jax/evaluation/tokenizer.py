@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from fqgan_jax.api import Tokenizer
-from fqgan_jax.data.loader import Batch
 from fqgan_jax.data.pixels import to_float, to_uint8
+from fqgan_jax.data.stream import Batch
 from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation.features import FeatureSet, Measured
 from fqgan_jax.evaluation.image_set import ImageSet

@@ -12,6 +12,7 @@ from PIL import Image
 from fqgan_jax.data.loader import image_batches
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source
+from fqgan_jax.data.stream import Stream
 from fqgan_jax.data.transforms import random_side, resize_shorter_side
 from fqgan_jax.errors import import_extra
 
@@ -33,9 +34,13 @@ def bench_loader(source: Source, data, steps: int, torch_workers: int = 2, round
     """
     others = (FLOATS, BYTES) if find_spec("torch") else ()
     rates: dict[str, list[float]] = {name: [] for name in (OURS, *others)}
-    reading = {"num_threads": data.num_threads, "num_workers": data.num_workers, "full_decode": data.full_decode}
     for seed in range(rounds):
-        ours = image_batches(source, data.image_size, data.batch_size, seed, 0, Skipped(), **reading)
+        stream = Stream(
+            batch_size=data.batch_size, seed=seed, num_threads=data.num_threads, num_workers=data.num_workers
+        )
+        ours = image_batches(
+            source, stream, image_size=data.image_size, skipped=Skipped(), full_decode=data.full_decode
+        )
         rates[OURS].append(_rate(ours, data.batch_size, steps))
         del ours  # ends its threads and processes
         for kind in others:

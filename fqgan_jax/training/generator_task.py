@@ -16,14 +16,14 @@ from fqgan_jax import api
 from fqgan_jax.caches.codes import CodeCache, CodesManifest, code_batches
 from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.config import generator_defaults
-from fqgan_jax.data.loader import Batch
+from fqgan_jax.data.stream import Batch, Stream
 from fqgan_jax.errors import UserError, check
 from fqgan_jax.evaluation.generator import draw_samples, measure_generator
 from fqgan_jax.evaluation.networks import EvaluationNetworks, load_networks
 from fqgan_jax.evaluation.reference import Reference, open_reference
 from fqgan_jax.models.sampling import sampling_options
 from fqgan_jax.pictures.figures import image_rows
-from fqgan_jax.sharding.mesh import BatchSlice
+from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 from fqgan_jax.training.from_config import generator_fields, generator_training, learning_rates, tokenizer_fields
 from fqgan_jax.training.generator_step import generator_step
 from fqgan_jax.training.metrics import Metrics, average
@@ -101,10 +101,16 @@ class GeneratorTask(Task):
         params = self.module.init(key, codes, jnp.zeros(1, jnp.int32))["params"]
         return create_state(params, self.training.tx, with_ema=self.training.ema_decay > 0)
 
-    def batches(self, start_step: int, process: BatchSlice) -> Iterator[Batch]:
+    def batches(self, start_step: int, batch_slice: BatchSlice = WHOLE_BATCH) -> Iterator[Batch]:
         """This host's training batches from a step on."""
-        data = self.config.data
-        return code_batches(self.cache, data.batch_size, self.config.seed, start_step, data.num_threads, process)
+        stream = Stream(
+            batch_size=self.config.data.batch_size,
+            seed=self.config.seed,
+            start_step=start_step,
+            batch_slice=batch_slice,
+            num_threads=self.config.data.num_threads,
+        )
+        return code_batches(self.cache, stream)
 
     def frozen(self) -> dict:
         """No frozen network takes part."""
@@ -164,7 +170,14 @@ class GeneratorTask(Task):
         name, network = self.config.sample.reference, self._measuring.inception
         if not name or network is None:
             return None
-        return open_reference(name, network, size=self.tokenizer.image_size, batch_size=self.config.data.batch_size)
+        data = self.config.data
+        return open_reference(
+            name,
+            network,
+            size=self.tokenizer.image_size,
+            batch_size=data.batch_size,
+            num_threads=data.num_threads,
+        )
 
 
 def imagenet_manifest(tokenizer_config) -> CodesManifest:

@@ -26,8 +26,8 @@ from ml_collections import ConfigDict
 
 from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.config import Registry, task_defaults
-from fqgan_jax.data.loader import Batch
 from fqgan_jax.data.skipping import Skipped
+from fqgan_jax.data.stream import Batch
 from fqgan_jax.sharding.mesh import BatchSlice
 from fqgan_jax.training.metrics import Metrics
 from fqgan_jax.training.state import TrainState

@@ -16,10 +16,11 @@ from tqdm import tqdm
 from fqgan_jax.caches.teacher_features import FeatureCache, feature_batches
 from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.config import tokenizer_defaults
-from fqgan_jax.data.loader import Batch, image_batches
+from fqgan_jax.data.loader import image_batches
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.skipping import largest_skipped
 from fqgan_jax.data.sources import Source, open_source
+from fqgan_jax.data.stream import Batch, Stream
 from fqgan_jax.evaluation.features import features_of
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.metrics.codebooks import CodeUsage
@@ -30,7 +31,7 @@ from fqgan_jax.pictures.figures import image_rows
 from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
 from fqgan_jax.pretrained.weights import check_fetched, known_weights
-from fqgan_jax.sharding.mesh import BatchSlice
+from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 from fqgan_jax.training.from_config import check_batch_parts, learning_rates, tokenizer_fields, tokenizer_training
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.state import Adversary, TrainState, create_state
@@ -89,7 +90,9 @@ class TokenizerTask(Task):
 
     def _open(self, split: str) -> Source:
         data = self.config.data
-        return open_source(data.source, split, data.validation_fraction, data.data_dir or None)
+        return open_source(
+            data.source, split, validation_fraction=data.validation_fraction, data_dir=data.data_dir or None
+        )
 
     def learning_rates(self, num_steps: int) -> dict[str, optax.Schedule]:
         """Returns the learning rates of the tokenizer and, if there is one, of the discriminator."""
@@ -147,19 +150,30 @@ class TokenizerTask(Task):
         given = {name: width for name, width in widths if name and name not in self.teachers}
         return batch | {f"feature/{name}": jnp.ones((count, width)) for name, width in sorted(given.items())}
 
-    def batches(self, start_step: int, process: BatchSlice) -> Iterator[Batch]:
+    def batches(self, start_step: int, batch_slice: BatchSlice = WHOLE_BATCH) -> Iterator[Batch]:
         """This host's training batches from a step on."""
-        data, seed = self.config.data, self.config.seed
+        data = self.config.data
         self.skipped.limit = largest_skipped(len(self.train_source), data.largest_skipped_fraction)
-        workers = (data.num_threads, process, data.num_workers)
+        stream = Stream(
+            batch_size=data.batch_size,
+            seed=self.config.seed,
+            start_step=start_step,
+            batch_slice=batch_slice,
+            num_threads=data.num_threads,
+            num_workers=data.num_workers,
+        )
         if self.features is not None:
-            names = sorted(set(filter(None, self.config.teachers)))
-            place = (names, data.batch_size, seed, start_step, self.skipped)
-            return feature_batches(self.train_source, self.features, *place, *workers)
+            teachers = sorted(set(filter(None, self.config.teachers)))
+            return feature_batches(self.train_source, self.features, stream, teachers=teachers, skipped=self.skipped)
         teachers = sorted({teacher for teacher in self.config.teachers if teacher in HOST_TEACHERS})
-        functions = [(teacher, HOST_TEACHERS[teacher].features) for teacher in teachers]
-        sizes = (data.image_size, data.batch_size, seed, start_step)
-        return image_batches(self.train_source, *sizes, self.skipped, functions, *workers, data.full_decode)
+        return image_batches(
+            self.train_source,
+            stream,
+            image_size=data.image_size,
+            skipped=self.skipped,
+            feature_functions=[(teacher, HOST_TEACHERS[teacher].features) for teacher in teachers],
+            full_decode=data.full_decode,
+        )
 
     def step(self, state: TrainState, frozen: PyTree, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         """Makes one update; pure. See `tokenizer_step`."""
@@ -182,7 +196,9 @@ class TokenizerTask(Task):
         """What `fqgan evaluate` measures, on validation images; and a picture: originals above reconstructions."""
         data, source = self.config.data, self.validation_source
         limit = self.config.train.evaluate_count or None
-        images = ImageSet(data.source, "validation", source, data.image_size, limit, self.skipped)
+        images = ImageSet(
+            data.source, "validation", source, data.image_size, limit, self.skipped, num_threads=data.num_threads
+        )
         shown = reconstructions(self.module, params, dataclasses.replace(images, limit=8), mesh=mesh)
         network, size = self._measuring.inception, data.batch_size
         if network and self._originals is None:

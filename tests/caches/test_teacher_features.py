@@ -159,7 +159,7 @@ def test_cached_features_are_those_of_the_online_teacher_on_the_same_crops(teach
     task = make_task(images, folder)
     assert task.frozen() == {"teachers": {}}
     apply, params = jax.jit(teacher.features), teacher.load()
-    batches = list(itertools.islice(task.batches(0, (0, 1)), 4))
+    batches = list(itertools.islice(task.batches(0), 4))
     for batch in batches:
         assert batch.keys() == task.random_batch(jax.random.key(0)).keys()
         online = np.asarray(apply(params, to_float(batch["image"])))
@@ -169,14 +169,14 @@ def test_cached_features_are_those_of_the_online_teacher_on_the_same_crops(teach
         np.testing.assert_array_equal(batch["label"] == 0, batch["image"][..., 2].mean((1, 2)) > 130)
     assert list(task.skipped.reasons) == [str(images / DAMAGED)]
     # A batch is a function of seed and step, and visits take one augmentation or another.
-    again = next(make_task(images, folder).batches(2, (0, 1)))
+    again = next(make_task(images, folder).batches(2))
     np.testing.assert_array_equal(again["image"], batches[2]["image"])
     assert len(np.unique(np.concatenate([batch["image"] for batch in batches]), axis=0)) > 24
 
 
 @pytest.mark.slow
 def test_worker_processes_read_the_cache(teacher, images, folder):
-    expected, found = (next(make_task(images, folder, f"data.num_workers={n}").batches(0, (0, 1))) for n in (0, 1))
+    expected, found = (next(make_task(images, folder, f"data.num_workers={n}").batches(0)) for n in (0, 1))
     jax.tree.map(np.testing.assert_array_equal, expected, found)
 
 
@@ -212,7 +212,7 @@ def test_a_teacher_that_is_not_in_the_cache_is_named(images, folder):
 
 def test_other_weights_and_other_images_are_refused(teacher, images, folder, image_folder, monkeypatch):
     with pytest.raises(UserError, match=r"describes the 24 images of .* others than the 22 of data.source"):
-        make_task(images, folder, "data.validation_fraction=0.1").batches(0, (0, 1))
+        make_task(images, folder, "data.validation_fraction=0.1").batches(0)
     monkeypatch.setattr("fqgan_jax.training.tokenizer_task.known_weights", lambda names: {"dinov2-small": "f" * 64})
     with pytest.raises(UserError, match="other weights of dinov2-small"):
         make_task(images, folder)

@@ -7,7 +7,7 @@ from support.tiny_models import IMAGE_SIZE, tiny_tokenizer
 
 from fqgan_jax.caches import records as cache
 from fqgan_jax.caches.codes import CodeCache
-from fqgan_jax.caches.records import Pace
+from fqgan_jax.caches.records import PassSettings
 from fqgan_jax.caches.tokenize import tokenize
 from fqgan_jax.cli.main import main
 from fqgan_jax.data.sources import open_source
@@ -15,7 +15,7 @@ from fqgan_jax.data.transforms import crop_at, largest_side, random_crop
 from fqgan_jax.errors import UserError
 from fqgan_jax.sharding.mesh import make_mesh
 
-PACE = Pace(batch_size=4, num_threads=2, images_per_shard=10)
+SETTINGS = PassSettings(batch_size_per_device=4, num_threads=2, images_per_shard=10)
 R, SEED = 2, 3
 
 
@@ -25,8 +25,8 @@ def tokenizer():
 
 
 def write(tokenizer, image_folder, out, **fields):
-    source = open_source(str(image_folder), "train", 0)
-    return tokenize(tokenizer, source, out, **({"crops": R, "seed": SEED, "pace": PACE} | fields))
+    source = open_source(str(image_folder), "train", validation_fraction=0)
+    return tokenize(tokenizer, source, out, **({"crops": R, "seed": SEED, "settings": SETTINGS} | fields))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def folder(tokenizer, image_folder, tmp_path_factory):
 
 
 def test_label_crops_and_codes_of_random_crops_stay_together(tokenizer, image_folder, folder):
-    codes, source = CodeCache(folder), open_source(str(image_folder), "train", 0)
+    codes, source = CodeCache(folder), open_source(str(image_folder), "train", validation_fraction=0)
     assert len(codes) == len(source)
     assert codes.manifest.dtype == np.uint16
     drawn = []
@@ -71,18 +71,18 @@ def test_another_tokenizer_does_not_go_on(tokenizer, image_folder, tmp_path, mon
         return crop_at(*arguments)
 
     monkeypatch.setattr(cache, "crop_at", failing)
-    pace = PACE._replace(images_per_shard=1, num_threads=1, batch_size=2)
+    settings = PassSettings(batch_size_per_device=2, num_threads=1, images_per_shard=1)
     monkeypatch.setattr(cache, "make_mesh", lambda axes, devices: make_mesh(axes, devices[:1]))
     with pytest.raises(ZeroDivisionError):
-        write(tokenizer, image_folder, out, pace=pace)
+        write(tokenizer, image_folder, out, settings=settings)
     monkeypatch.undo()
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
     assert before
     other = tiny_tokenizer(2)
     other.params["quantizer"]["codebooks"] = jnp.zeros_like(other.params["quantizer"]["codebooks"])
     with pytest.raises(UserError, match="with other settings"):
-        write(other, image_folder, out, pace=pace)
-    write(tokenizer, image_folder, out, pace=pace)
+        write(other, image_folder, out, settings=settings)
+    write(tokenizer, image_folder, out, settings=settings)
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
     assert before.items() <= after.items()
     assert len(after) == 24

@@ -15,7 +15,7 @@ from fqgan_jax.cli.main import main
 from fqgan_jax.data.loader import evaluation_batches, image_batches
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import open_source
-from fqgan_jax.sharding.mesh import BatchSlice
+from fqgan_jax.data.stream import Stream
 from fqgan_jax.training.loop import train
 
 DAMAGED = ("empty.jpg", "text.jpg", "truncated.jpg", "truncated.png")
@@ -95,17 +95,18 @@ def test_data_lists_every_damaged_file_and_draws_a_batch(bad_folder, tmp_path, c
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_training_loader_serves_the_readable(bad_folder, workers):
-    source, skipped = open_source(str(bad_folder), "train", 0), Skipped()
-    stream = image_batches(source, 32, 8, 0, 0, skipped, (), 2, BatchSlice(), workers)
-    for batch in itertools.islice(stream, 4):  # two epochs
+    source, skipped = open_source(str(bad_folder), "train", validation_fraction=0), Skipped()
+    stream = Stream(batch_size=8, num_workers=workers)
+    batches = image_batches(source, stream, image_size=32, skipped=skipped)
+    for batch in itertools.islice(batches, 4):  # two epochs
         assert batch["image"].shape == (8, 32, 32, 3)
         assert batch["image"].dtype == np.uint8
     assert {name.rsplit("/", 1)[-1] for name in skipped.reasons} == set(DAMAGED)
 
 
 def test_evaluation_sees_the_readable_once(bad_folder):
-    source, skipped = open_source(str(bad_folder), "train", 0), Skipped()
-    batches = list(evaluation_batches(source, 32, 5, skipped))
+    source, skipped = open_source(str(bad_folder), "train", validation_fraction=0), Skipped()
+    batches = list(evaluation_batches(source, image_size=32, batch_size=5, skipped=skipped))
     assert sum(batch["mask"].sum() for batch in batches) == len(ODD) + len(SOUND)
     assert len(skipped.reasons) == len(DAMAGED)
 
@@ -134,9 +135,9 @@ def test_features_describe_the_readable(bad_folder, tmp_path, capsys):
     line = skipped_line(capsys.readouterr().out)
     assert line.startswith("Skipped 4 unreadable image(s)")
     assert all(f"odd/{name}" in line for name in DAMAGED)
-    source, cache = open_source(str(bad_folder), "train", 0), FeatureCache(tmp_path / "features")
-    stream = feature_batches(source, cache, ["hog"], 8, 0, 0, Skipped())
-    for batch in itertools.islice(stream, 2):
+    source, cache = open_source(str(bad_folder), "train", validation_fraction=0), FeatureCache(tmp_path / "features")
+    batches = feature_batches(source, cache, Stream(batch_size=8), teachers=["hog"], skipped=Skipped())
+    for batch in itertools.islice(batches, 2):
         assert batch["image"].shape == (8, 32, 32, 3)
         assert np.isfinite(batch["feature/hog"]).all()
 

@@ -14,16 +14,22 @@ from fqgan_jax.caches.codes import CodeCache, code_batches
 from fqgan_jax.data.loader import evaluation_batches, image_batches
 from fqgan_jax.data.skipping import Skipped, largest_skipped
 from fqgan_jax.data.sources.folder import ImageFolder
+from fqgan_jax.data.stream import Stream
 from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained.hog import hog_features
-from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
+from fqgan_jax.sharding.mesh import BatchSlice
 
 
-def batches(folder, start, count, process=WHOLE_BATCH, threads=2, seed=3, workers=0):
-    source = ImageFolder(folder, "train", 0)
-    teachers = [("hog", hog_features)]
-    stream = image_batches(source, 16, 8, seed, start, Skipped(), teachers, threads, process, workers)
-    return [next(stream) for _ in range(count)]
+def serve(source, stream, skipped=None, **fields):
+    """16x16 batches of a source."""
+    return image_batches(source, stream, image_size=16, skipped=skipped or Skipped(), **fields)
+
+
+def batches(folder, start, count, **fields):
+    """`count` batches of eight with HOG features from step `start` on; `fields` are those of `Stream`."""
+    stream = Stream(**({"batch_size": 8, "seed": 3, "start_step": start} | fields))
+    served = serve(ImageFolder(folder, "train", 0), stream, feature_functions=[("hog", hog_features)])
+    return list(itertools.islice(served, count))
 
 
 def assert_same(first, second):
@@ -35,22 +41,22 @@ def assert_same(first, second):
 def test_a_batch_is_a_function_of_seed_and_step(image_folder):
     whole = batches(image_folder, 0, 7)
     for step in (2, 6):
-        assert_same(batches(image_folder, step, 1, threads=1)[0], whole[step])
+        assert_same(batches(image_folder, step, 1, num_threads=1)[0], whole[step])
     assert np.any(batches(image_folder, 0, 1, seed=4)[0]["image"] != whole[0]["image"])
 
 
 @pytest.mark.slow
 def test_worker_processes_give_the_batches_of_threads(image_folder):
     whole = batches(image_folder, 1, 5)
-    for found, expected in zip(batches(image_folder, 1, 5, workers=2), whole, strict=True):
+    for found, expected in zip(batches(image_folder, 1, 5, num_workers=2), whole, strict=True):
         assert_same(found, expected)
 
 
 @pytest.mark.slow
 def test_a_killed_worker_process_is_replaced(image_folder):
     expected = batches(image_folder, 0, 12)
-    source = ImageFolder(image_folder, "train", 0)
-    stream = image_batches(source, 16, 8, 3, 0, Skipped(), [("hog", hog_features)], 2, WHOLE_BATCH, 1)
+    stream = Stream(batch_size=8, seed=3, num_workers=1)
+    stream = serve(ImageFolder(image_folder, "train", 0), stream, feature_functions=[("hog", hog_features)])
     found = [next(stream)]
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGKILL)
@@ -66,7 +72,7 @@ def test_unreadable_images_are_replaced_named_and_counted(image_folder, tmp_path
     for path in damaged:
         path.write_bytes(path.read_bytes()[:300])
     source, skipped = ImageFolder(tmp_path / "data", "train", 0), Skipped()
-    stream = image_batches(source, 16, 8, 0, 0, skipped, (), 2, WHOLE_BATCH, workers)
+    stream = serve(source, Stream(batch_size=8, num_workers=workers), skipped)
     for _ in range(3):  # an epoch
         batch = next(stream)
         assert set(batch) == {"image", "label"}
@@ -81,7 +87,7 @@ def test_too_many_unreadable_images_end_the_run(image_folder, tmp_path):
     for i in range(3):
         (tmp_path / "data" / "red" / f"{i:02d}.png").write_bytes(b"")
     source = ImageFolder(tmp_path / "data", "train", 0)
-    stream = image_batches(source, 16, 8, 0, 0, Skipped(limit=2), (), 2)
+    stream = serve(source, Stream(batch_size=8), Skipped(limit=2))
     with pytest.raises(UserError, match=r"Skipped 3 unreadable .* more than the 2 allowed by data.largest_skipped"):
         list(itertools.islice(stream, 3))
 
@@ -105,7 +111,9 @@ def test_full_decoding_is_exact(tmp_path):
 
     def crops(folder, full_decode):
         source = ImageFolder(tmp_path / folder, "train", 0)
-        return next(image_batches(source, 32, 4, 0, 0, Skipped(), full_decode=full_decode))["image"]
+        stream = Stream(batch_size=4)
+        served = image_batches(source, stream, image_size=32, skipped=Skipped(), full_decode=full_decode)
+        return next(served)["image"]
 
     exact = crops("png", False)
     np.testing.assert_array_equal(crops("jpg", True), exact)
@@ -116,7 +124,7 @@ def test_full_decoding_is_exact(tmp_path):
 def test_hosts_read_slices_of_the_global_batch(image_folder):
     whole = batches(image_folder, 1, 2)
     for step in range(2):
-        parts = [batches(image_folder, 1, 2, BatchSlice(index=host, count=4))[step] for host in range(4)]
+        parts = [batches(image_folder, 1, 2, batch_slice=BatchSlice(index=host, count=4))[step] for host in range(4)]
         assert_same({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, whole[step])
 
 
@@ -134,7 +142,7 @@ def test_a_feature_describes_its_own_crop(image_folder):
 @pytest.mark.parametrize("batch_size", [1, 5, 24, 100])
 def test_evaluation_sees_every_image_once(image_folder, batch_size):
     source = ImageFolder(image_folder, "train", 0)
-    seen = list(evaluation_batches(source, 16, batch_size, Skipped()))
+    seen = list(evaluation_batches(source, image_size=16, batch_size=batch_size, skipped=Skipped()))
     assert {len(batch["image"]) for batch in seen} == {batch_size}
     assert sum(batch["mask"].sum() for batch in seen) == 24
 
@@ -151,7 +159,7 @@ def test_code_cache_keeps_labels_crops_and_codes_together(code_cache, trained_to
         label, codes = cache[index]
         assert label == source.label(index)
         np.testing.assert_array_equal(codes, tokenizer.encode(ten_crops(source.read(index), 16)))
-    batch = next(code_batches(cache, 8, 0, 0, 1))
+    batch = next(code_batches(cache, Stream(batch_size=8)))
     everything = [codes for _, codes in (cache[i] for i in range(len(cache)))]
     for label, codes in zip(batch["label"], batch["codes"], strict=True):
         holders = [i for i, crops in enumerate(everything) if (crops == codes).all((1, 2, 3)).any()]

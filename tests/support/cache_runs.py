@@ -7,26 +7,26 @@ from pathlib import Path
 import jax
 
 from fqgan_jax.caches.extract_features import extract_features
-from fqgan_jax.caches.records import Pace
+from fqgan_jax.caches.records import PassSettings
 from fqgan_jax.caches.tokenize import tokenize
 from fqgan_jax.data.sources import open_source
 from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS
 from support import dino_files, tiny_models
 
-PACE = Pace(batch_size=2, num_threads=2, images_per_shard=4)
+SETTINGS = PassSettings(batch_size_per_device=2, num_threads=2, images_per_shard=4)
 
 
 def write(kind: str, images: Path, out: Path, weights: Path) -> None:
     """Writes a cache of "codes" or "features"; exits with 2 where the folder is complete already."""
     os.environ["FQGAN_CACHE"] = str(weights)
-    source = open_source(str(images), "train", 0)
+    source = open_source(str(images), "train", validation_fraction=0)
     try:
         if kind == "codes":
-            tokenize(tiny_models.tiny_tokenizer(2), source, out, 2, PACE)
+            tokenize(tiny_models.tiny_tokenizer(2), source, out, crops=2, settings=SETTINGS)
         else:
             DEVICE_TEACHERS["dinov2-small"] = dino_files.small_teacher()
-            extract_features(["dinov2-small", "hog"], source, out, 2, 16, PACE)
+            extract_features(["dinov2-small", "hog"], source, out, augmentations=2, image_size=16, settings=SETTINGS)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -15,7 +15,7 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.interop.published import import_discriminator
 from fqgan_jax.models.discriminators import PatchDiscriminator
 from fqgan_jax.sharding import rules
-from fqgan_jax.sharding.mesh import BatchSlice, batch_sharding, make_mesh, replicated
+from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training import loop, metrics
 from fqgan_jax.training.checkpointing import Checkpoints
@@ -76,7 +76,7 @@ def losses(task, axes, devices, steps=3):
     state = jax.jit(task.init, out_shardings=sharding)(key)
     whole, frozen = replicated(mesh), jax.device_put(task.frozen(), replicated(mesh))
     step = jax.jit(task.step, in_shardings=(sharding, whole, batch_sharding(mesh)), out_shardings=(sharding, whole))
-    stream, rows = task.batches(0, BatchSlice()), []
+    stream, rows = task.batches(0), []
     for _ in range(steps):
         state, collected = step(state, frozen, jax.device_put(next(stream), batch_sharding(mesh)))
         values = metrics.compute(collected)
@@ -144,7 +144,7 @@ def test_one_batch_is_learned(kind, request):
         task = GeneratorTask(
             tiny_generator_config(*steps, codes, "model.dropout=0.0", "class_dropout=0.0"), jax.device_count()
         )
-    state, batch = jax.jit(task.init)(jax.random.key(0)), next(task.batches(0, BatchSlice()))
+    state, batch = jax.jit(task.init)(jax.random.key(0)), next(task.batches(0))
     step, history = jax.jit(task.step), []
     for _ in range(120):
         state, collected = step(state, task.frozen(), batch)
@@ -166,7 +166,7 @@ def test_one_batch_is_learned(kind, request):
 )
 def test_many_codebooks_train(fields):
     task = TokenizerTask(tiny_tokenizer_config(*fields, "optimizer.learning_rate=1e-3"), jax.device_count())
-    state, batch = jax.jit(task.init)(jax.random.key(0)), next(task.batches(0, BatchSlice()))
+    state, batch = jax.jit(task.init)(jax.random.key(0)), next(task.batches(0))
     step, history = jax.jit(task.step), []
     for _ in range(20):
         state, collected = step(state, {}, batch)

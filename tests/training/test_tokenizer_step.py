@@ -10,7 +10,7 @@ from support import golden_vgg
 from support.tiny_configs import tiny_tokenizer_config
 
 from fqgan_jax.pretrained.lpips import import_lpips
-from fqgan_jax.sharding.mesh import BatchSlice, batch_sharding, make_mesh, replicated
+from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training import tokenizer_task
 from fqgan_jax.training.metrics import compute
@@ -55,7 +55,7 @@ def run(task, steps=2, axes=None, devices=None):
     # Drawn on one device: all runs start from the same numbers.
     state = jax.device_put(jax.jit(task.init)(jax.random.key(0)), sharding)
     step = jax.jit(task.step, in_shardings=(sharding, whole, batch_sharding(mesh)), out_shardings=(sharding, whole))
-    frozen, stream, rows = jax.device_put(task.frozen(), whole), task.batches(0, BatchSlice()), []
+    frozen, stream, rows = jax.device_put(task.frozen(), whole), task.batches(0), []
     for _ in range(steps):
         state, collected = step(state, frozen, jax.device_put(next(stream), batch_sharding(mesh)))
         rows.append(compute(collected))
@@ -102,7 +102,7 @@ def test_every_term_is_named(reference):
 
 
 def test_what_is_not_finite_changes_nothing_and_is_counted(task, reference):
-    step, frozen, batch = jax.jit(task.step), task.frozen(), next(task.batches(0, BatchSlice()))
+    step, frozen, batch = jax.jit(task.step), task.frozen(), next(task.batches(0))
     state = reference[1]
     poisoned = jax.tree.map(lambda x: x * np.nan, frozen)
     after, _ = step(step(state, poisoned, batch)[0], poisoned, batch)

@@ -60,9 +60,9 @@ def prepare(name: str, folder: Path, settings: Settings, pool: Pool, data_dir: s
 
 
 def _open_splits(name: str, fraction: float, data_dir: str | None) -> dict[str, Source]:
-    sources = {"train": open_source(name, "train", fraction, data_dir)}
+    sources = {"train": open_source(name, "train", validation_fraction=fraction, data_dir=data_dir)}
     try:
-        sources["validation"] = open_source(name, "validation", fraction, data_dir)
+        sources["validation"] = open_source(name, "validation", validation_fraction=fraction, data_dir=data_dir)
     except EmptySplit:  # nothing is kept aside: the folder has one split
         return sources
     if sources["train"].class_names != sources["validation"].class_names:

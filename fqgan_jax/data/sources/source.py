@@ -37,7 +37,7 @@ class Source(Protocol):
     def read(self, index: int, shortest_side: int | None = None) -> Image.Image: ...
 
 
-def open_source(name: str, split: str, validation_fraction: float = 0.05, data_dir: str | None = None) -> Source:
+def open_source(name: str, split: str, *, validation_fraction: float = 0.05, data_dir: str | None = None) -> Source:
     """Opens one split, "train" or "validation", of a source.
 
     Args:

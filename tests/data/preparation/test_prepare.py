@@ -26,6 +26,7 @@ from fqgan_jax.data.preparation.verify import verify
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import open_source
 from fqgan_jax.data.sources.folder import ImageFolder
+from fqgan_jax.data.stream import Stream
 from fqgan_jax.errors import UserError
 
 
@@ -59,7 +60,8 @@ def test_records_hold_the_files_of_the_source(image_folder, prepared, split):
 
 def test_training_sees_the_batches_of_the_folder(image_folder, prepared):
     folder, records = ImageFolder(image_folder, "train", 0.25), open_source(str(prepared), "train")
-    streams = [image_batches(source, 16, 8, 0, 0, Skipped()) for source in (folder, records)]
+    stream = Stream(batch_size=8)
+    streams = [image_batches(source, stream, image_size=16, skipped=Skipped()) for source in (folder, records)]
     for one, other in itertools.islice(zip(*streams, strict=True), 3):
         np.testing.assert_array_equal(one["image"], other["image"])
         np.testing.assert_array_equal(one["label"], other["label"])

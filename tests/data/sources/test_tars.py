@@ -57,17 +57,17 @@ def test_numbered_classes_take_their_names_from_the_file(tmp_path):
 
 def test_named_classes_and_folders(tmp_path):
     write_tar(tmp_path / "a" / "0.tar", examples(0, 4, lambda i: ["wasp", "bee"][i % 2]))
-    source = open_source(str(tmp_path / "a"), "train", 0)
+    source = open_source(str(tmp_path / "a"), "train", validation_fraction=0)
     assert source.class_names == ("bee", "wasp")
     assert [source.class_names[source.label(i)] for i in range(4)] == ["wasp", "bee"] * 2
     write_tar(tmp_path / "b.tar", {"red/1.png": png(1), "blue/1.png": png(2), "./notes.txt": b"no image"})
-    source = open_source(str(tmp_path / "b.tar"), "train", 0)
+    source = open_source(str(tmp_path / "b.tar"), "train", validation_fraction=0)
     assert [source.class_names[source.label(i)] for i in range(2)] == ["red", "blue"]
 
 
 def test_a_share_is_kept_aside_without_a_split(tmp_path):
     write_tar(tmp_path / "train" / "0.tar", examples(0, 20, lambda i: i % 2))
-    splits = [open_source(str(tmp_path / "train"), split, 0.2) for split in ("train", "validation")]
+    splits = [open_source(str(tmp_path / "train"), split, validation_fraction=0.2) for split in ("train", "validation")]
     assert sorted(reds(splits[0]) + reds(splits[1])) == list(range(20))
     assert sorted(splits[1].label(i) for i in range(len(splits[1]))) == [0, 0, 1, 1]
 

@@ -71,7 +71,10 @@ def test_images_labels_and_class_names(data_dir, split, count):
 
 
 def test_the_newest_version_and_the_validation_split(data_dir):
-    train, validation = (open_source("tfds:tiny", split, 0.3, str(data_dir)) for split in ("train", "validation"))
+    train, validation = (
+        open_source("tfds:tiny", split, validation_fraction=0.3, data_dir=str(data_dir))
+        for split in ("train", "validation")
+    )
     assert (len(train), len(validation)) == (7, 3)  # 1.10.0 has no other split than train
     found = [np.asarray(source.read(i)) for source in (train, validation) for i in range(len(source))]
     for i in range(10):
