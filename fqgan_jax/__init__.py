@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fqgan_jax.api import Generator, Tokenizer, load_generator, load_tokenizer
+    from fqgan_jax.api import Generator, Tokenizer, load_generator, load_model, load_tokenizer
 
-__all__ = ["Generator", "Tokenizer", "load_generator", "load_tokenizer"]
+__all__ = ["Generator", "Tokenizer", "load_generator", "load_model", "load_tokenizer"]
 
 
 def __getattr__(name: str):

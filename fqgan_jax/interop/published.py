@@ -5,10 +5,11 @@
     params = import_tokenizer(state, module)  # module.apply({"params": params}, images)
     state = export_tokenizer(params, module)
 
-`load_published` does this for a file.
+`import_published` does this for a file; a row of `published_kinds` says how, for each kind of model.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fqgan_jax.interop.checkpoint_files import read_checkpoint_file
+from fqgan_jax.checkpoints import ModelDescription
+from fqgan_jax.config import Registry
+from fqgan_jax.errors import UserError
+from fqgan_jax.interop.checkpoint_files import CheckpointFile
 from fqgan_jax.interop.correspondence import (
     Entry,
     check_tensors,
     correspondence,
+    first_names,
     gather,
     parameter_shapes,
     scatter,
@@ -54,8 +59,10 @@ __all__ = [
     "far_entries",
     "import_discriminator",
     "import_far",
+    "import_published",
     "import_tokenizer",
-    "load_published",
+    "published_kind",
+    "published_kinds",
     "tokenizer_config",
     "tokenizer_entries",
 ]
@@ -133,23 +140,77 @@ def export_discriminator(params: Mapping, module: nn.Module, image_size: int) ->
     return tensors | discriminator_buffers(tensors)
 
 
-def load_published(path: Path, kind: str, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict]:
-    """The description (as in `model.json`) and the parameters of a checkpoint file.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PublishedKind:
+    """How models of one kind stand in published files.
 
-    What the shapes do not tell comes from `overrides`, from the description where our own export left one, or is as
-    published. Raises UserError where the file is damaged or its tensors are not those of a model of this kind.
+    Attributes:
+      infer_fields: gives the module's fields from the tensors' shapes; its keywords are what shapes do not tell.
+      import_params: gives the parameters of a module from published tensors.
+      export_params: the inverse of `import_params`.
+      tensor: the name of a tensor that every file of this kind holds and no file of another kind.
     """
-    tensors, description = read_checkpoint_file(path)
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    infer, load = {
-        "tokenizer": (tokenizer_config, import_tokenizer),
-        "generator": (far_config, import_far),
-    }[kind]
-    written = description.get("fields", {}) if description.get("kind") == kind else {}
-    known = {"dtype": "float32"} | written | overrides
-    fields = infer(shapes, **{name: known[name] for name in infer.__kwdefaults__ if name in known}) | known
-    description = {"class_names": (), "tokenizer": ""} | description | {"fields": fields}
-    return description, load(tensors, build_module(kind, fields))
+
+    infer_fields: Callable[..., dict[str, Any]]
+    import_params: Callable[[Mapping[str, np.ndarray], nn.Module], dict]
+    export_params: Callable[[Mapping, nn.Module], dict[str, np.ndarray]]
+    tensor: str
+
+
+published_kinds: Registry[PublishedKind] = Registry("published kind of model")
+published_kinds.add(
+    "tokenizer",
+    PublishedKind(
+        infer_fields=tokenizer_config,
+        import_params=import_tokenizer,
+        export_params=export_tokenizer,
+        tensor="encoder.conv_in.weight",
+    ),
+)
+published_kinds.add(
+    "generator",
+    PublishedKind(
+        infer_fields=far_config, import_params=import_far, export_params=export_far, tensor="tok_embeddings_1.weight"
+    ),
+)
+
+
+def published_kind(file: CheckpointFile, path: Path) -> str:
+    """Returns the kind of model in a checkpoint file: what our own export wrote, or what its tensors' names tell.
+
+    Raises:
+      UserError: the tensors are of no kind of model that is known.
+    """
+    if "kind" in file.description:
+        return file.description["kind"]
+    for kind, row in published_kinds.items():
+        if row.tensor in file.tensors:
+            return kind
+    raise UserError(
+        f"{path} holds no model that is known ({', '.join(published_kinds)}); its tensors: "
+        f"{first_names(list(file.tensors))}."
+    )
+
+
+def import_published(
+    file: CheckpointFile, kind: str, overrides: Mapping[str, Any]
+) -> tuple[ModelDescription, dict[str, Any]]:
+    """Returns the description and the parameters of a model of this kind in a checkpoint file.
+
+    What the shapes do not tell comes from `overrides`, from the description if our own export left one, or is as
+    published.
+
+    Raises:
+      UserError: the tensors are not those of a model of this kind.
+    """
+    row = published_kinds[kind]
+    shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
+    written = file.description if file.description.get("kind") == kind else {"kind": kind}
+    known = {"dtype": "float32", **written.get("fields", {}), **overrides}
+    keywords = {name: known[name] for name in row.infer_fields.__kwdefaults__ if name in known}
+    fields = row.infer_fields(shapes, **keywords) | known
+    description = ModelDescription.from_json({**written, "fields": fields})
+    return description, row.import_params(file.tensors, build_module(kind, fields))
 
 
 def _usage_buffers(module: FQGAN) -> list[str]:

@@ -1,0 +1,100 @@
+"""Loads trained models from work folders, native export folders and published checkpoint files."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from fqgan_jax.api.generator import Generator
+from fqgan_jax.api.model import Model, wrappers
+from fqgan_jax.api.tokenizer import Tokenizer
+from fqgan_jax.checkpoints import (
+    CheckpointName,
+    is_export_folder,
+    load_inference_params,
+    read_description,
+    read_export,
+)
+from fqgan_jax.errors import UserError
+from fqgan_jax.interop.checkpoint_files import is_checkpoint_file, read_checkpoint_file
+from fqgan_jax.interop.published import import_published, published_kind
+
+
+def load_tokenizer(path: str | Path, **overrides) -> Tokenizer:
+    """Loads a tokenizer from a work folder, a native export folder or a published checkpoint file.
+
+    Args:
+      path: a work folder of `fqgan train` (its newest checkpoint; `WORKDIR@best`, `WORKDIR@5000` for another), an
+        export folder, or a `.safetensors` or PyTorch file with the published names; sizes are read from the tensors'
+        shapes, its moving average is preferred.
+      **overrides: the module fields in `Tokenizer.overrides`. A file takes the published value for each that is not
+        given: the square grid of the learned positions, 8 adapter_heads, 8 feature_heads, normalized codes, 32
+        norm_groups, float32.
+
+    Raises:
+      UserError: no tokenizer there, a damaged file, tensors that do not fit.
+    """
+    return _load(Path(path), "tokenizer", overrides)
+
+
+def load_generator(path: str | Path, **overrides) -> Generator:
+    """Loads a generator from a work folder, a native export folder or a published checkpoint file.
+
+    Args:
+      path: as in `load_tokenizer`.
+      **overrides: the module fields in `Generator.overrides`. A file takes the published value for each that is not
+        given: grid (16, 16), 16 num_heads at width 1024 and 20 at width 1280, dropout 0.1, float32.
+
+    Raises:
+      UserError: no generator there, a damaged file, tensors that do not fit.
+    """
+    return _load(Path(path), "generator", overrides)
+
+
+def load_model(path: str | Path, **overrides) -> Model:
+    """Loads whichever model a path holds.
+
+    Args:
+      path: as in `load_tokenizer`.
+      **overrides: as in `load_tokenizer` and `load_generator`.
+
+    Returns:
+      A `Tokenizer`, a `Generator`, or the wrapper of another kind of model that a plugin has added.
+
+    Raises:
+      UserError: no model there, or one of a kind that nothing has added.
+    """
+    return _load(Path(path), None, overrides)
+
+
+def _load(path: Path, kind: str | None, overrides: dict) -> Model:
+    """Loads a model, which must be of this kind unless it is None."""
+    folder = CheckpointName.parse(path).workdir
+    if not folder.exists():
+        raise UserError(
+            f"There is no checkpoint {path}: give a work folder of fqgan train, an export folder or a checkpoint file."
+        )
+    if is_checkpoint_file(path):
+        file = read_checkpoint_file(path)
+        kind = published_kind(file, path) if kind is None else kind
+        _check_kind(kind, path, overrides)
+        description, params = import_published(file, kind, overrides)
+    else:
+        description = read_description(folder)
+        if kind not in (None, description.kind):
+            raise UserError(f"{folder} holds a {description.kind}, but a {kind} is needed here.")
+        _check_kind(description.kind, folder, overrides)
+        description = dataclasses.replace(description, fields={**description.fields, **overrides})
+        params = read_export(path) if is_export_folder(path) else load_inference_params(path)[0]
+    return wrappers[description.kind].from_description(description, jax.tree.map(jnp.asarray, params))
+
+
+def _check_kind(kind: str, path: Path, overrides: Iterable[str]) -> None:
+    """Raises `UserError` if no row has this kind, or its models are not loaded with one of these overrides."""
+    wrappers.check(kind, f"The kind of model in {path}")
+    known = wrappers[kind].overrides
+    for name in overrides:
+        if name not in known:
+            raise UserError(f"A {kind} is not loaded with {name!r}: only {', '.join(known)} can be given.")

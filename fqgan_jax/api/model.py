@@ -1,0 +1,71 @@
+"""What the wrappers of trained models share, and the table of them."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Self
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, PyTree
+
+from fqgan_jax.checkpoints import CheckpointName, ModelDescription, write_export
+from fqgan_jax.config import Registry
+from fqgan_jax.errors import UserError
+from fqgan_jax.models.fields import build_module, module_fields
+
+# A row is the wrapper of a kind of model, a subclass of `Model`; `models.fields.model_kinds` has its module.
+wrappers: Registry[type["Model"]] = Registry("kind of model")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained module and its parameters.
+
+    Attributes:
+      module: the network.
+      params: its parameters.
+      class_names: names of the classes it was trained on, by label; empty if they are not known.
+      kind: the name of the wrapper's row in `wrappers`.
+      overrides: module fields that can be changed when a model is loaded: what the shapes of tensors do not tell, and
+        what does not touch the parameters.
+    """
+
+    module: nn.Module
+    params: PyTree
+    class_names: Sequence[str] = dataclasses.field(default=(), kw_only=True)
+
+    kind: ClassVar[str]
+    overrides: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def from_description(cls, description: ModelDescription, params: PyTree) -> Self:
+        """Builds the module of a description and wraps it."""
+        module = build_module(description.kind, description.fields)
+        return cls(module, params, class_names=description.class_names)
+
+    @property
+    def description(self) -> ModelDescription:
+        """What `model.json` says of the model; the inverse of `from_description`."""
+        return ModelDescription(kind=self.kind, fields=module_fields(self.module), class_names=tuple(self.class_names))
+
+    def save(self, folder: str | Path) -> None:
+        """Writes a native export folder; one that exists is overwritten.
+
+        Raises:
+          UserError: the folder cannot be made, or is the work folder of a run.
+        """
+        folder = Path(folder)
+        if CheckpointName(workdir=folder).is_of_a_run:
+            raise UserError(f"{folder} is the work folder of a run: save the {self.kind} to another folder.")
+        try:
+            write_export(folder, self.description, self.params)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written: {error.strerror}. Save to another folder.") from error
+
+
+@partial(jax.jit, static_argnames=("module", "method"))
+def apply_method(module: nn.Module, params: PyTree, *inputs: Array, method: str) -> Array:
+    """Calls a method of a module with these parameters, compiled."""
+    return module.apply({"params": params}, *inputs, method=method)
