@@ -11,7 +11,7 @@ from fqgan_jax.api.inputs import Codes, Images, checked_codes, checked_images
 from fqgan_jax.api.model import Model, apply_method, wrappers
 from fqgan_jax.checkpoints import fingerprint
 from fqgan_jax.errors import check
-from fqgan_jax.models.fields import downsampling, module_fields
+from fqgan_jax.models.fields import downsampling, identifying_fields
 from fqgan_jax.models.fqgan import FQGAN
 
 
@@ -63,7 +63,7 @@ class Tokenizer(Model):
     @cached_property
     def fingerprint(self) -> str:
         """A hash of sizes and parameters; code caches record it."""
-        return fingerprint(module_fields(self.module), self.params)
+        return fingerprint(identifying_fields(self.module), self.params)
 
     def _apply(self, method: str, inputs: Array) -> Array:
         return apply_method(self.module, self.params, inputs, method=method)

@@ -94,9 +94,8 @@ def read_export(folder: Path) -> PyTree:
 
 
 def fingerprint(fields: dict, params: PyTree) -> str:
-    """A hash of a model: what it computes and every parameter's bytes."""
-    computed = {name: value for name, value in fields.items() if name not in ("remat", "chunk_tokens")}
-    digest = hashlib.sha256(json.dumps(computed, sort_keys=True).encode())
+    """Hashes a model: the fields that say what it computes (see `identifying_fields`), and every parameter's bytes."""
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for name, leaf in sorted(flatten_dict(params, sep="/").items()):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(leaf).data)

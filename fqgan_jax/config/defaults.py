@@ -14,6 +14,7 @@ def tokenizer_defaults() -> ConfigDict:
     model.codebook_size = 16384  # N, entries per sub-codebook
     model.code_dim = 8  # d
     model.factorization = "adapters"  # "adapters": a head per sub-codebook; "split": channels split K ways
+    model.quantizer = "vq"  # nearest entry of a learned codebook; a file of yours can add others
     model.base_width = 128  # channels of the first level
     model.multipliers = (1, 1, 2, 2, 4)  # width of each level; len - 1 halvings
     model.num_blocks = 2  # residual blocks a level (one more in the decoder)

@@ -36,7 +36,7 @@ def tokenizer_models(module: FQGAN, params: PyTree, batch_size: int) -> dict[str
     def encode(images: Float[Array, "B H W 3"]) -> tuple[Int[Array, "B h w K"], Float[Array, "B h w K d"]]:
         tokenizer = module.bind({"params": params})
         latents = tokenizer.latents(images)
-        return tokenizer.quantizer.encode(latents), latents
+        return tokenizer.latents_to_codes(latents), latents
 
     def decode(codes: Int[Array, "B h w K"]) -> Float[Array, "B H W 3"]:
         return jnp.clip(module.apply({"params": params}, codes, method="decode"), -1, 1)
@@ -77,9 +77,9 @@ def check_models(
     def expected(params: PyTree, images: Array, onnx_codes: Array):
         tokenizer = module.bind({"params": params})
         latents = tokenizer.latents(images)
-        quantized = tokenizer.quantizer(latents)
+        quantized = tokenizer.quantize(latents)
         distance = lambda entries: jnp.sum((quantized.latents - entries) ** 2, -1)
-        farther = jnp.max(distance(tokenizer.quantizer.decode(onnx_codes)) - distance(quantized.entries))
+        farther = jnp.max(distance(tokenizer.codes_to_entries(onnx_codes)) - distance(quantized.entries))
         farther = farther / jnp.max(jnp.sum(quantized.latents**2, -1))
         return latents, quantized.codes, jnp.clip(tokenizer.decode(quantized.codes), -1, 1), farther
 

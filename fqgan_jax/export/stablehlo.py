@@ -38,7 +38,7 @@ def tokenizer_programs(module: FQGAN, params: PyTree) -> dict[str, export.Export
     def encode(params: FlatParams, images: Float[Array, "b H W 3"]) -> Int[Array, "b h w K"]:
         tokenizer = module.bind(_nested(params))
         # Nearest entries image by image: how many tokens fit at a time cannot depend on a batch not known yet.
-        return jax.lax.map(lambda z: tokenizer.quantizer.encode(z[None])[0], tokenizer.latents(images))
+        return jax.lax.map(lambda z: tokenizer.latents_to_codes(z[None])[0], tokenizer.latents(images))
 
     def decode(params: FlatParams, codes: Int[Array, "b h w K"]) -> Float[Array, "b H W 3"]:
         return jnp.clip(module.apply(_nested(params), codes, method="decode"), -1, 1)
@@ -64,7 +64,7 @@ def generator_programs(module: FAR, params: PyTree) -> dict[str, export.Exported
         temperature: Float[Array, " K"],
     ) -> Int[Array, "b h w K"]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(labels.shape[0]))
-        options = SamplingOptions(guidance, temperature, top_k=None, top_p=None)
+        options = SamplingOptions(guidance=guidance, temperature=temperature, top_k=None, top_p=None)
         return sample_codes(module, _nested(params)["params"], keys=keys, labels=labels, options=options)
 
     key = jax.eval_shape(lambda: jax.random.key(0))

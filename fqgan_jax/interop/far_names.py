@@ -6,7 +6,7 @@ from typing import Any
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.correspondence import Layout, Rule, Shape, count, layer, shape_of, within
-from fqgan_jax.models.far import swiglu_width
+from fqgan_jax.models.causal_layers import swiglu_width
 
 _MODEL = "a FAR generator"
 

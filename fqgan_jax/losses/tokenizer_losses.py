@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fqgan_jax.losses import rows
-from fqgan_jax.models.quantizers import l2_normalize
+from fqgan_jax.models.distances import l2_normalize
 
 
 @rows.tokenizer("reconstruction", always=True)

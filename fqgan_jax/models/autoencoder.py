@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from fqgan_jax.models.blocks import Dtype, GroupNorm, ResidualBlock, SpatialAttention, rematerialized
 
 
-class Middle(nn.Module):
+class Middle(nn.Module, kw_only=True):
     """Residual block, attention, residual block at the lowest resolution."""
 
     width: int
@@ -19,14 +19,16 @@ class Middle(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w {self.width}"]:
-        block, attention = (rematerialized(part, self.remat != "none") for part in (ResidualBlock, SpatialAttention))
-        x = block(self.width, self.groups, self.dtype, name="block1")(x)
-        x = attention(self.groups, self.dtype, name="attention")(x)
-        return block(self.width, self.groups, self.dtype, name="block2")(x)
+        """Applies the three parts to a feature map."""
+        block = rematerialized(ResidualBlock, enabled=self.remat != "none")
+        attention = rematerialized(SpatialAttention, enabled=self.remat != "none")
+        x = block(width=self.width, groups=self.groups, dtype=self.dtype, name="block1")(x)
+        x = attention(groups=self.groups, dtype=self.dtype, name="attention")(x)
+        return block(width=self.width, groups=self.groups, dtype=self.dtype, name="block2")(x)
 
 
-class Level(nn.Module):
-    """Residual blocks at one resolution, each followed by attention where `attention` is set."""
+class Level(nn.Module, kw_only=True):
+    """Residual blocks at one resolution, each followed by attention if `attention` is set."""
 
     width: int
     num_blocks: int
@@ -37,23 +39,26 @@ class Level(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w {self.width}"]:
-        block, attention = (rematerialized(part, self.remat != "none") for part in (ResidualBlock, SpatialAttention))
+        """Applies the blocks to a feature map."""
+        block = rematerialized(ResidualBlock, enabled=self.remat != "none")
+        attention = rematerialized(SpatialAttention, enabled=self.remat != "none")
         for i in range(self.num_blocks):
-            x = block(self.width, self.groups, self.dtype, name=f"block{i}")(x)
+            x = block(width=self.width, groups=self.groups, dtype=self.dtype, name=f"block{i}")(x)
             if self.attention:
-                x = attention(self.groups, self.dtype, name=f"attention{i}")(x)
+                x = attention(groups=self.groups, dtype=self.dtype, name=f"attention{i}")(x)
         return x
 
 
-class Encoder(nn.Module):
-    """Images to feature maps, each level but the last halving the resolution.
+class Encoder(nn.Module, kw_only=True):
+    """Images to feature maps; every level but the last halves the resolution.
 
     Attributes:
       base_width: width of the first level.
-      multipliers: width of each level over `base_width`; `len(multipliers) - 1` halvings.
-      num_blocks: residual blocks a level.
+      multipliers: width of each level, as a multiple of `base_width`; `len(multipliers) - 1` halvings.
+      num_blocks: residual blocks of each level.
       groups: of the group normalization.
-      remat: what the backward pass computes again: "none", "blocks" or "full" (levels, and blocks within them).
+      remat: what the backward pass recomputes: "none", "blocks" or "full" (levels, and blocks within them).
+      dtype: of the computation.
     """
 
     base_width: int = 128
@@ -65,24 +70,34 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w c"]:
+        """Encodes images in [-1, 1]."""
+        level = rematerialized(Level, enabled=self.remat == "full")
+        middle = rematerialized(Middle, enabled=self.remat == "full")
         last = len(self.multipliers) - 1
-        level, middle = (rematerialized(part, self.remat == "full") for part in (Level, Middle))
         x = nn.Conv(self.base_width, (3, 3), dtype=self.dtype, name="conv_in")(images)
         for i, multiplier in enumerate(self.multipliers):
             width = self.base_width * multiplier
-            x = level(width, self.num_blocks, i == last, self.groups, self.remat, self.dtype, name=f"level{i}")(x)
+            x = level(
+                width=width,
+                num_blocks=self.num_blocks,
+                attention=i == last,
+                groups=self.groups,
+                remat=self.remat,
+                dtype=self.dtype,
+                name=f"level{i}",
+            )(x)
             if i < last:
                 # One row below and one column to the right: the published models pad unevenly.
                 padding = ((0, 1), (0, 1))
                 x = nn.Conv(width, (3, 3), strides=2, padding=padding, dtype=self.dtype, name=f"down{i}")(x)
-        return middle(width, self.groups, self.remat, self.dtype, name="middle")(x)
+        return middle(width=width, groups=self.groups, remat=self.remat, dtype=self.dtype, name="middle")(x)
 
 
-class Decoder(nn.Module):
-    """Feature maps to images in [-1, 1] (not clipped), in two parts; mirrors `Encoder` with one more block a level.
+class Decoder(nn.Module, kw_only=True):
+    """Feature maps to images in [-1, 1] (not clipped), in two parts; mirrors `Encoder` with one more block per level.
 
-    The last convolution stands apart, because the adaptive adversarial weight looks at its gradient. Level names count
-    from the lowest resolution, the order in which they run.
+    The last convolution is a method of its own, because the adaptive adversarial weight uses its gradient. Levels are
+    numbered from the lowest resolution, the order in which they run. Attributes are those of `Encoder`.
     """
 
     base_width: int = 128
@@ -93,22 +108,32 @@ class Decoder(nn.Module):
     dtype: Dtype = jnp.float32
 
     def setup(self):
+        """Builds the last convolution."""
         self.conv_out = nn.Conv(3, (3, 3), dtype=self.dtype)
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B H W C"]:
-        """Everything before the last convolution."""
+        """Computes everything before the last convolution."""
+        level = rematerialized(Level, enabled=self.remat == "full")
+        middle = rematerialized(Middle, enabled=self.remat == "full")
         widths = [self.base_width * multiplier for multiplier in reversed(self.multipliers)]
         x = nn.Conv(widths[0], (3, 3), dtype=self.dtype, name="conv_in")(x)
-        level, middle = (rematerialized(part, self.remat == "full") for part in (Level, Middle))
-        x = middle(widths[0], self.groups, self.remat, self.dtype, name="middle")(x)
+        x = middle(width=widths[0], groups=self.groups, remat=self.remat, dtype=self.dtype, name="middle")(x)
         for i, width in enumerate(widths):
             if i > 0:
                 x = x.repeat(2, axis=1).repeat(2, axis=2)
                 x = nn.Conv(widths[i - 1], (3, 3), dtype=self.dtype, name=f"up{i - 1}")(x)
-            x = level(width, self.num_blocks + 1, i == 0, self.groups, self.remat, self.dtype, name=f"level{i}")(x)
-        return nn.swish(GroupNorm(self.groups, self.dtype, name="norm_out")(x))
+            x = level(
+                width=width,
+                num_blocks=self.num_blocks + 1,
+                attention=i == 0,
+                groups=self.groups,
+                remat=self.remat,
+                dtype=self.dtype,
+                name=f"level{i}",
+            )(x)
+        return nn.swish(GroupNorm(groups=self.groups, dtype=self.dtype, name="norm_out")(x))
 
     def to_pixels(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W 3"]:
-        """The last convolution, float32 out."""
+        """Applies the last convolution; returns float32."""
         return self.conv_out(x).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Building blocks shared by the tokenizer's networks."""
+"""Building blocks that the tokenizer's networks share."""
 
 import math
 
@@ -12,15 +12,18 @@ from fqgan_jax.sharding.mesh import keep_batch_sharded
 Dtype = jnp.dtype
 
 
-def rematerialized(module: type[nn.Module], wanted: bool) -> type[nn.Module]:
-    """The module class, whose inner values the backward pass computes again instead of keeping them, where wanted."""
-    return nn.remat(module) if wanted else module
+def rematerialized(module_class: type[nn.Module], *, enabled: bool) -> type[nn.Module]:
+    """Returns the module class, with activations that the backward pass recomputes instead of storing if `enabled`."""
+    return nn.remat(module_class) if enabled else module_class
 
 
-class GroupNorm(nn.Module):
-    """Group normalization, statistics in float32; fewer groups where they do not divide the width.
+class GroupNorm(nn.Module, kw_only=True):
+    """Group normalization with statistics in float32.
 
-    Groups of one channel forget an image's brightness and colour: give narrow models fewer groups.
+    Groups of one channel discard an image's brightness and colour: give narrow models fewer groups.
+
+    Attributes:
+      groups: number of groups; the greatest common divisor of it and the width is used.
     """
 
     groups: int = 32
@@ -28,12 +31,13 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w c"]:
+        """Normalizes each group of channels over all positions of an image."""
         groups = math.gcd(self.groups, x.shape[-1])
         return nn.GroupNorm(groups, epsilon=1e-6, dtype=self.dtype, name="norm")(x)
 
 
-class ResidualBlock(nn.Module):
-    """GroupNorm, swish, 3x3 convolution, twice, on a skip connection (1x1 where the width changes)."""
+class ResidualBlock(nn.Module, kw_only=True):
+    """GroupNorm, swish and 3x3 convolution, twice, beside a skip connection (1x1 convolution if the width changes)."""
 
     width: int
     groups: int = 32
@@ -41,35 +45,37 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w {self.width}"]:
-        y = nn.swish(GroupNorm(self.groups, self.dtype, name="norm1")(x))
+        """Applies the block to a feature map."""
+        y = nn.swish(GroupNorm(groups=self.groups, dtype=self.dtype, name="norm1")(x))
         y = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv1")(y)
-        y = nn.swish(GroupNorm(self.groups, self.dtype, name="norm2")(y))
+        y = nn.swish(GroupNorm(groups=self.groups, dtype=self.dtype, name="norm2")(y))
         y = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv2")(y)
         if x.shape[-1] != self.width:
             x = nn.Conv(self.width, (1, 1), dtype=self.dtype, name="shortcut")(x)
         return x + y
 
 
-class SpatialAttention(nn.Module):
-    """Residual self-attention over all positions of a map, one head of full width."""
+class SpatialAttention(nn.Module, kw_only=True):
+    """Residual self-attention over all positions of a feature map, with one head of full width."""
 
     groups: int = 32
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w c"]:
+        """Applies attention to a feature map."""
         B, h, w, c = x.shape
-        y = GroupNorm(self.groups, self.dtype, name="norm")(x).reshape(B, h * w, 1, c)
+        y = GroupNorm(groups=self.groups, dtype=self.dtype, name="norm")(x).reshape(B, h * w, 1, c)
         query, key, value = (nn.Dense(c, dtype=self.dtype, name=name)(y) for name in ("query", "key", "value"))
         y = jax.nn.dot_product_attention(query, key, value)
         return x + nn.Dense(c, dtype=self.dtype, name="out")(y).reshape(B, h, w, c)
 
 
-class PatchConv(nn.Module):
-    """3x3 convolution computed as one matrix product over 3x3 patches.
+class PatchConv(nn.Module, kw_only=True):
+    """3x3 convolution, computed as one matrix product over 3x3 patches.
 
     Under `nn.vmap` with stacked kernels `nn.Conv` becomes a grouped convolution, which runs several times slower;
-    a batched matrix product does not. Parameters have `nn.Conv`'s shapes.
+    a batched matrix product does not. The parameters have the shapes of `nn.Conv`.
     """
 
     width: int
@@ -77,6 +83,7 @@ class PatchConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w {self.width}"]:
+        """Convolves a feature map, padded with zeros."""
         h, w, c = x.shape[1:]
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, c, self.width))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.width,))
@@ -86,14 +93,15 @@ class PatchConv(nn.Module):
         return jnp.concatenate(shifts, axis=-1) @ kernel.reshape(9 * c, self.width) + bias
 
 
-class TransformerBlock(nn.Module):
-    """Pre-norm transformer block with an MLP four times as wide and exact GELU; LayerNorm eps 1e-5."""
+class TransformerBlock(nn.Module, kw_only=True):
+    """Pre-norm transformer block: LayerNorm eps 1e-5, biases, an MLP four times as wide with exact GELU."""
 
     num_heads: int
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Applies the block to a sequence; every position attends to every other."""
         B, T, D = x.shape
         y = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm1")(x)
         qkv = nn.Dense(3 * D, dtype=self.dtype, name="qkv")(y)
@@ -105,8 +113,14 @@ class TransformerBlock(nn.Module):
         return x + nn.Dense(D, dtype=self.dtype, name="mlp_out")(y)
 
 
-class Transformer(nn.Module):
-    """`depth` transformer blocks with parameters stacked over depth, compiled once."""
+class Transformer(nn.Module, kw_only=True):
+    """`depth` transformer blocks whose parameters are stacked over depth, compiled once.
+
+    Attributes:
+      depth: number of blocks; with 0 the input is returned.
+      num_heads: attention heads of each block.
+      remat: "none"; or anything else, which makes the backward pass recompute the blocks.
+    """
 
     depth: int
     num_heads: int
@@ -115,7 +129,8 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        if not self.depth:
+        """Applies all blocks to a sequence."""
+        if self.depth == 0:
             return x
         # Inside a scan nothing is merged with the forward pass anyway.
         block = TransformerBlock if self.remat == "none" else nn.remat(TransformerBlock, prevent_cse=False)
@@ -125,14 +140,14 @@ class Transformer(nn.Module):
             split_rngs={"params": True},
             length=self.depth,
         )
-        x, _ = stack(block(self.num_heads, self.dtype, name="blocks"), keep_batch_sharded(x), None)
+        x, _ = stack(block(num_heads=self.num_heads, dtype=self.dtype, name="blocks"), keep_batch_sharded(x), None)
         return keep_batch_sharded(x)
 
 
 def resize_positions(
     positions: Float[Array, "T D"], learned: tuple[int, int], grid: tuple[int, int]
 ) -> Float[Array, "T2 D"]:
-    """Learned positions of a `learned` grid, interpolated (bicubic) to `grid`; untouched where the grids agree."""
+    """Interpolates (bicubic) the positions learned for the grid `learned` to `grid`; no change if they are equal."""
     if learned == grid:
         return positions
     table = positions.reshape(*learned, -1)

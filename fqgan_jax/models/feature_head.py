@@ -1,4 +1,4 @@
-"""Predicts a teacher's global feature from the codes of one semantic sub-codebook (paper section 3.2)."""
+"""Prediction of a teacher's global feature from the codes of one semantic sub-codebook (paper section 3.2)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -7,12 +7,16 @@ from jaxtyping import Array, Float
 from fqgan_jax.models.blocks import Dtype, Transformer, resize_positions
 
 
-class FeatureHead(nn.Module):
+class FeatureHead(nn.Module, kw_only=True):
     """Quantized latents to one feature vector, read from a learned class token.
 
     Attributes:
-      grid: the grid for which positions are learned; other grids interpolate them (beyond the paper).
-      width: the teacher's feature width, also the transformer's.
+      grid: (h, w) for which positions are learned; other grids interpolate them (beyond the paper).
+      width: width of the teacher's feature and of the transformer.
+      depth: transformer blocks.
+      num_heads: attention heads of each block.
+      remat: "none"; or anything else, which makes the backward pass recompute the blocks.
+      dtype: of the computation.
     """
 
     grid: tuple[int, int]
@@ -24,6 +28,7 @@ class FeatureHead(nn.Module):
 
     @nn.compact
     def __call__(self, quantized: Float[Array, "B h w d"]) -> Float[Array, "B {self.width}"]:
+        """Predicts the feature, float32."""
         B, h, w, d = quantized.shape
         x = nn.relu(nn.Dense(self.width, dtype=self.dtype, name="expand1")(quantized.reshape(B, h * w, d)))
         x = nn.Dense(self.width, dtype=self.dtype, name="expand2")(x)
@@ -34,5 +39,7 @@ class FeatureHead(nn.Module):
         class_token = jnp.broadcast_to(class_token + positions[:1], (B, 1, self.width)).astype(self.dtype)
         x = jnp.concatenate([class_token, x + grid_positions.astype(self.dtype)], axis=1)
         x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_in")(x)
-        x = Transformer(self.depth, self.num_heads, self.remat, self.dtype, name="transformer")(x)
+        x = Transformer(
+            depth=self.depth, num_heads=self.num_heads, remat=self.remat, dtype=self.dtype, name="transformer"
+        )(x)
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_out")(x)[:, 0].astype(jnp.float32)

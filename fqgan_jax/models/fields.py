@@ -1,7 +1,11 @@
-"""A model's fields: the plain dict, which JSON can hold, that is saved beside its parameters."""
+"""A model's fields: the plain dict, which JSON can hold, that is saved beside its parameters.
+
+`model_kinds` is the table of module classes by the kind that `model.json` names. A class of your own
+joins the table under the decorator `@model_kinds("name")`.
+"""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -10,24 +14,38 @@ import jax.numpy as jnp
 from fqgan_jax.config.registry import Registry, nearest
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.far import FAR
+from fqgan_jax.models.field_history import is_unset
 from fqgan_jax.models.fqgan import FQGAN
 
-# A row is the module class of a kind of model; `model.json` names the kind.
 model_kinds: Registry[type[nn.Module]] = Registry("kind of model")
 model_kinds("tokenizer")(FQGAN)
 model_kinds("generator")(FAR)
 
+# Fields that change how a module computes, but not what.
+_WITHOUT_EFFECT = ("remat", "chunk_tokens")
 
-def downsampling(multipliers) -> int:
-    """f, from the number of levels."""
+
+def downsampling(multipliers: Sequence[int]) -> int:
+    """Returns f, from the multipliers of the levels."""
     return 2 ** (len(multipliers) - 1)
 
 
-def module_fields(module: nn.Module) -> dict:
-    """The fields that describe a module, for JSON; the inverse of `build_module`."""
-    skipped = ("parent", "name")
-    fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.name not in skipped}
-    return fields | {"dtype": jnp.dtype(fields["dtype"]).name}
+def module_fields(module: nn.Module) -> dict[str, Any]:
+    """Returns the fields that describe a module, for JSON; the inverse of `build_module`."""
+    return {field.name: _to_json(getattr(module, field.name)) for field in _fields(type(module))}
+
+
+def identifying_fields(module: nn.Module) -> dict[str, Any]:
+    """Returns the fields that say what a module computes; a model's fingerprint is a hash of them and its parameters.
+
+    Fields that were added after the first version count only if they differ from their default, so that the
+    fingerprints of existing models stay.
+    """
+    return {
+        field.name: _to_json(getattr(module, field.name))
+        for field in _fields(type(module))
+        if field.name not in _WITHOUT_EFFECT and not is_unset(module, field)
+    }
 
 
 def build_module(kind: str, fields: Mapping[str, Any]) -> nn.Module:
@@ -37,12 +55,37 @@ def build_module(kind: str, fields: Mapping[str, Any]) -> nn.Module:
       UserError: no such kind, or a field that this kind of model does not have.
     """
     module_class = model_kinds[kind]
-    known = {field.name for field in dataclasses.fields(module_class)}
+    known = [field.name for field in _fields(module_class)]
     for name in fields:
         if name not in known:
             raise UserError(
-                f"A {kind} has no field {name!r}{nearest(name, sorted(known - {'parent', 'name'}))} "
-                "A newer version of fqgan_jax may have written this description: update it."
+                f"A {kind} has no field {name!r}{nearest(name, known)} "
+                "If a newer version of fqgan_jax wrote this model, update fqgan_jax."
             )
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return module_class(**(values | {"dtype": jnp.dtype(values["dtype"])}))
+    if "dtype" in values:
+        values["dtype"] = jnp.dtype(values["dtype"])
+    return module_class(**values)
+
+
+def model_kind(module: nn.Module) -> str:
+    """Returns the kind of model that a module is.
+
+    Raises:
+      UserError: its class is no row of `model_kinds`.
+    """
+    for kind, module_class in model_kinds.items():
+        if type(module) is module_class:
+            return kind
+    raise UserError(
+        f"{type(module).__name__} is no kind of model: add it with the decorator @model_kinds(NAME) of "
+        "fqgan_jax.models.fields."
+    )
+
+
+def _fields(module_class: type[nn.Module]) -> Iterator[dataclasses.Field]:
+    return (field for field in dataclasses.fields(module_class) if field.name not in ("parent", "name"))
+
+
+def _to_json(value: Any) -> Any:
+    return jnp.dtype(value).name if isinstance(value, type | jnp.dtype) else value

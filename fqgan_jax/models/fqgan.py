@@ -1,4 +1,4 @@
-"""The factorized tokenizer, for any number of sub-codebooks (paper section 3)."""
+"""FQGAN, the factorized tokenizer, for any number of sub-codebooks (paper section 3)."""
 
 from collections.abc import Sequence
 
@@ -10,35 +10,45 @@ from jaxtyping import Array, Float, Int
 from fqgan_jax.models.autoencoder import Decoder, Encoder
 from fqgan_jax.models.blocks import Dtype
 from fqgan_jax.models.feature_head import FeatureHead
-from fqgan_jax.models.heads import AdapterHeads, SplitHead
-from fqgan_jax.models.quantizers import FactorizedQuantizer, QuantizerOutput
+from fqgan_jax.models.field_history import added_later
+from fqgan_jax.models.heads import HeadSizes, heads
+from fqgan_jax.models.quantizers import QuantizerOutput, QuantizerSizes, quantizers
 
 
 @flax.struct.dataclass
 class FQGANOutput:
-    """One training pass: images in [-1, 1], the quantizer's output, the feature each head predicts."""
+    """Result of one training pass.
+
+    Attributes:
+      reconstruction: about [-1, 1], not clipped.
+      quantizer: the quantizer's output.
+      features: per sub-codebook the predicted feature of its teacher, None if it has no teacher.
+    """
 
     reconstruction: Float[Array, "B H W 3"]
     quantizer: QuantizerOutput
     features: tuple[Float[Array, "B W"] | None, ...]
 
 
-class FQGAN(nn.Module):
-    """Images in [-1, 1] to `[h, w, K]` codes and back.
+class FQGAN(nn.Module, kw_only=True):
+    """Images in [-1, 1] to codes [h, w, K] and back.
 
     Attributes:
-      num_codebooks, codebook_size, code_dim: K, N and d.
+      num_codebooks: K.
+      codebook_size: N.
+      code_dim: d.
       grid: (h, w) of the training images, for which positions are learned.
-      base_width, multipliers, num_blocks: the encoder's and decoder's levels.
+      base_width, multipliers, num_blocks: the levels of encoder and decoder, see `Encoder`.
       norm_groups: of the group normalization.
-      z_channels: width between the encoder's heads and the latents, and into the decoder.
-      factorization: "adapters" (a head per sub-codebook, the paper) or "split" (channels split K ways).
+      z_channels: width between the heads and the latents, and into the decoder.
+      factorization: row of `heads`: "adapters" (one head per sub-codebook, the paper) or "split" (channels split).
       adapter_depth, adapter_heads: transformer of each adapter.
-      feature_widths: per sub-codebook the width of the teacher's feature it predicts, or None.
+      feature_widths: per sub-codebook the width of the teacher's feature that it predicts, or None.
       feature_depth, feature_heads: transformer of each feature head.
-      normalized, temperature, chunk_tokens: see `FactorizedQuantizer`.
-      remat: what the backward pass computes again: "none", "blocks" or "full" (levels, and blocks within them).
+      normalized, temperature, chunk_tokens: see `QuantizerSizes`.
+      remat: what the backward pass recomputes: "none", "blocks" or "full" (levels, and blocks within them).
       dtype: of the computation; parameters, normalization statistics, distances and images stay float32.
+      quantizer: row of `quantizers`: "vq" (nearest entry of a learned codebook, the paper).
     """
 
     num_codebooks: int
@@ -61,74 +71,119 @@ class FQGAN(nn.Module):
     chunk_tokens: int = 4096
     remat: str = "none"
     dtype: Dtype = jnp.float32
+    quantizer: str = added_later("vq")
 
     def setup(self):
-        levels = (self.base_width, self.multipliers, self.num_blocks, self.norm_groups, self.remat, self.dtype)
-        self.encoder = Encoder(*levels)
-        if self.factorization == "adapters":
-            self.heads = AdapterHeads(
-                self.num_codebooks,
-                self.grid,
-                self.z_channels,
-                self.code_dim,
-                self.adapter_depth,
-                self.adapter_heads,
-                self.norm_groups,
-                self.remat,
-                self.dtype,
-            )
-        else:
-            self.heads = SplitHead(self.num_codebooks, self.code_dim, self.norm_groups, self.dtype)
-        self.quantizer = FactorizedQuantizer(
-            self.num_codebooks,
-            self.codebook_size,
-            self.code_dim,
-            self.normalized,
-            self.temperature,
-            self.chunk_tokens,
+        """Builds encoder, heads, quantizer, feature heads and decoder."""
+        self.encoder = Encoder(
+            base_width=self.base_width,
+            multipliers=self.multipliers,
+            num_blocks=self.num_blocks,
+            groups=self.norm_groups,
+            remat=self.remat,
+            dtype=self.dtype,
         )
+        self.heads = heads[self.factorization](sizes=self.head_sizes())
+        self._quantizer = quantizers[self.quantizer](sizes=self.quantizer_sizes(), name="quantizer")
         self.feature_predictors = [
-            width and FeatureHead(self.grid, width, self.feature_depth, self.feature_heads, self.remat, self.dtype)
-            for width in self.feature_widths
+            None if width is None else self._feature_head(width) for width in self.feature_widths
         ]
         self.from_codes = nn.Dense(self.z_channels, dtype=self.dtype)
-        self.decoder = Decoder(*levels)
+        self.decoder = Decoder(
+            base_width=self.base_width,
+            multipliers=self.multipliers,
+            num_blocks=self.num_blocks,
+            groups=self.norm_groups,
+            remat=self.remat,
+            dtype=self.dtype,
+        )
+
+    @nn.nowrap
+    def head_sizes(self) -> HeadSizes:
+        """Returns what the heads are built from."""
+        return HeadSizes(
+            num_codebooks=self.num_codebooks,
+            code_dim=self.code_dim,
+            width=self.base_width * self.multipliers[-1],
+            grid=self.grid,
+            z_channels=self.z_channels,
+            adapter_depth=self.adapter_depth,
+            adapter_heads=self.adapter_heads,
+            norm_groups=self.norm_groups,
+            remat=self.remat,
+            dtype=self.dtype,
+        )
+
+    @nn.nowrap
+    def quantizer_sizes(self) -> QuantizerSizes:
+        """Returns what the quantizer is built from."""
+        return QuantizerSizes(
+            num_codebooks=self.num_codebooks,
+            codebook_size=self.codebook_size,
+            code_dim=self.code_dim,
+            normalized=self.normalized,
+            temperature=self.temperature,
+            chunk_tokens=self.chunk_tokens,
+        )
+
+    @nn.nowrap
+    def _feature_head(self, width: int) -> FeatureHead:
+        return FeatureHead(
+            grid=self.grid,
+            width=width,
+            depth=self.feature_depth,
+            num_heads=self.feature_heads,
+            remat=self.remat,
+            dtype=self.dtype,
+        )
 
     def __call__(self, images: Float[Array, "B H W 3"]) -> FQGANOutput:
-        """The whole training pass, whose parts the training step calls one by one."""
+        """Computes the whole training pass, whose parts the training step calls one by one."""
         quantized = self.quantize(self.latents(images))
         reconstruction = self.to_pixels(self.decoder_features(quantized.quantized))
-        return FQGANOutput(reconstruction, quantized, self.predict_features(quantized.quantized))
-
-    def quantize(self, latents: Float[Array, "B h w K d"]) -> QuantizerOutput:
-        """Codes, entries and the statistics of the losses."""
-        return self.quantizer(latents)
-
-    def predict_features(self, quantized: Float[Array, "B h w K d"]) -> tuple[Float[Array, "B W"] | None, ...]:
-        """Per sub-codebook the teacher's feature as its codes tell it, None where it has no teacher."""
-        return tuple(predict and predict(quantized[..., k, :]) for k, predict in enumerate(self.feature_predictors))
-
-    def latents(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w K d"]:
-        """Latents before quantization (and before normalization), float32."""
-        return self.heads(self.encoder(images)).astype(jnp.float32)
+        features = self.predict_features(quantized.quantized)
+        return FQGANOutput(reconstruction=reconstruction, quantizer=quantized, features=features)
 
     def encode(self, images: Float[Array, "B H W 3"]) -> Int[Array, "B h w K"]:
-        """Codes of images in [-1, 1]."""
-        return self.quantizer.encode(self.latents(images))
+        """Encodes images in [-1, 1] to codes."""
+        return self.latents_to_codes(self.latents(images))
 
     def decode(self, codes: Int[Array, "B h w K"]) -> Float[Array, "B H W 3"]:
-        """Images (about [-1, 1], not clipped) of codes."""
-        return self.decode_quantized(self.quantizer.decode(codes))
+        """Decodes codes to images (about [-1, 1], not clipped)."""
+        return self.decode_quantized(self.codes_to_entries(codes))
+
+    def latents(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w K d"]:
+        """Computes the latents before quantization (and before normalization), float32."""
+        return self.heads(self.encoder(images)).astype(jnp.float32)
+
+    def quantize(self, latents: Float[Array, "B h w K d"]) -> QuantizerOutput:
+        """Quantizes latents for training: codes, entries and the statistics of the losses."""
+        return self._quantizer(latents)
+
+    def latents_to_codes(self, latents: Float[Array, "B h w K d"]) -> Int[Array, "B h w K"]:
+        """Quantizes latents to codes alone."""
+        return self._quantizer.encode(latents)
+
+    def codes_to_entries(self, codes: Int[Array, "B h w K"]) -> Float[Array, "B h w K d"]:
+        """Looks up the entries of codes, the quantized latents."""
+        return self._quantizer.decode(codes)
+
+    def predict_features(self, quantized: Float[Array, "B h w K d"]) -> tuple[Float[Array, "B W"] | None, ...]:
+        """Predicts the teacher's feature from each sub-codebook; None for those without a teacher."""
+        return tuple(
+            None if predictor is None else predictor(quantized[..., k, :])
+            for k, predictor in enumerate(self.feature_predictors)
+        )
 
     def decode_quantized(self, quantized: Float[Array, "B h w K d"]) -> Float[Array, "B H W 3"]:
-        """Images of the K quantized latents of each position."""
+        """Decodes the K quantized latents of each position to images."""
         return self.to_pixels(self.decoder_features(quantized))
 
     def decoder_features(self, quantized: Float[Array, "B h w K d"]) -> Float[Array, "B H W C"]:
-        """What enters the decoder's last convolution; quantized latents are joined in sub-codebook order."""
+        """Computes the input of the decoder's last convolution; quantized latents are joined in sub-codebook order."""
         joined = quantized.reshape(*quantized.shape[:-2], -1)
         return self.decoder(self.from_codes(joined))
 
     def to_pixels(self, features: Float[Array, "B H W C"]) -> Float[Array, "B H W 3"]:
-        """The decoder's last convolution."""
+        """Applies the decoder's last convolution."""
         return self.decoder.to_pixels(features)

@@ -1,20 +1,143 @@
-"""From the encoder's features to one latent per sub-codebook: the heads before quantization (paper section 3.2)."""
+"""Heads: the encoder's features to one latent per sub-codebook (paper section 3.2).
+
+`heads` is the table that the config field `model.factorization` chooses from. A head of your own is a subclass of
+`Head` under the decorator `@heads("name")`.
+"""
+
+import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fqgan_jax.config.registry import Registry
+from fqgan_jax.errors import check
 from fqgan_jax.models.blocks import Dtype, GroupNorm, PatchConv, Transformer, resize_positions
 
 
-class Adapter(nn.Module):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadSizes:
+    """What a head is built from.
+
+    Attributes:
+      num_codebooks: K.
+      code_dim: d.
+      width: channels of the encoder's features.
+      grid: (h, w) for which positions are learned; other grids interpolate them (beyond the paper).
+      z_channels: channels before the latents.
+      adapter_depth: transformer blocks of each adapter.
+      adapter_heads: attention heads of each block.
+      norm_groups: of the group normalization.
+      remat: "none"; or anything else, which makes the backward pass recompute the transformer blocks.
+      dtype: of the computation.
+    """
+
+    num_codebooks: int
+    code_dim: int
+    width: int
+    grid: tuple[int, int]
+    z_channels: int = 256
+    adapter_depth: int = 6
+    adapter_heads: int = 8
+    norm_groups: int = 32
+    remat: str = "none"
+    dtype: Dtype = jnp.float32
+
+
+class Head(nn.Module, kw_only=True):
+    """Base class of heads: `__call__` takes features [B, h, w, c] and returns latents [B, h, w, K, d]."""
+
+    sizes: HeadSizes
+
+    @staticmethod
+    def check_sizes(sizes: HeadSizes) -> None:
+        """Raises `UserError` if a head of these sizes cannot work; no size is refused by default."""
+
+
+heads: Registry[type[Head]] = Registry("head")
+
+
+@heads("adapters")
+class AdapterHeads(Head):
+    """One `AdapterHead` per sub-codebook (the paper); parameters are stacked over K and compiled once."""
+
+    @staticmethod
+    def check_sizes(sizes: HeadSizes) -> None:
+        """Raises `UserError` if the adapters' width does not split into attention heads."""
+        check(
+            sizes.width % sizes.adapter_heads == 0,
+            f"The adapters' width {sizes.width} (base_width x last multiplier) is not divisible by "
+            f"model.adapter_heads={sizes.adapter_heads}.",
+        )
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w K d"]:
+        """Computes the latents of all sub-codebooks from the same features."""
+        stacked = nn.vmap(
+            AdapterHead,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=None,
+            out_axes=-2,
+            axis_size=self.sizes.num_codebooks,
+        )
+        return stacked(sizes=self.sizes, name="heads")(features)
+
+
+@heads("split")
+class SplitHead(Head):
+    """One convolution whose channels are split K ways: product quantization, for large K."""
+
+    @staticmethod
+    def check_sizes(sizes: HeadSizes) -> None:
+        """Raises `UserError` unless the channels split into K codes of d."""
+        K, d = sizes.num_codebooks, sizes.code_dim
+        check(
+            K * d == sizes.z_channels,
+            f'model.factorization="split" cuts z_channels={sizes.z_channels} into K={K} codes of d={d}: '
+            f"set model.z_channels={K * d}, or change K or d.",
+        )
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w K d"]:
+        """Computes the latents of all sub-codebooks from the same features."""
+        sizes = self.sizes
+        x = nn.swish(GroupNorm(groups=sizes.norm_groups, dtype=sizes.dtype, name="norm_out")(features))
+        x = nn.Conv(sizes.num_codebooks * sizes.code_dim, (3, 3), dtype=sizes.dtype, name="conv_out")(x)
+        return x.reshape(*x.shape[:-1], sizes.num_codebooks, sizes.code_dim)
+
+
+class AdapterHead(nn.Module, kw_only=True):
+    """Adapter, GroupNorm, swish, 3x3 convolution, 1x1 convolution: the latent of one sub-codebook."""
+
+    sizes: HeadSizes
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w d"]:
+        """Computes the latents of one sub-codebook."""
+        sizes = self.sizes
+        x = Adapter(
+            grid=sizes.grid,
+            depth=sizes.adapter_depth,
+            num_heads=sizes.adapter_heads,
+            remat=sizes.remat,
+            dtype=sizes.dtype,
+            name="adapter",
+        )(features)
+        x = nn.swish(GroupNorm(groups=sizes.norm_groups, dtype=sizes.dtype, name="norm_out")(x))
+        x = PatchConv(width=sizes.z_channels, dtype=sizes.dtype, name="conv_out")(x)
+        return nn.Dense(sizes.code_dim, dtype=sizes.dtype, name="to_latent")(x)
+
+
+class Adapter(nn.Module, kw_only=True):
     """Transformer over the positions of a feature map, with learned positions and a LayerNorm at each end.
 
     Attributes:
-      grid: the grid for which positions are learned; other grids interpolate them (beyond the paper).
+      grid: (h, w) for which positions are learned; other grids interpolate them (beyond the paper).
       depth: transformer blocks.
-      num_heads: attention heads a block.
-      remat: what the backward pass computes again: "none", or the blocks.
+      num_heads: attention heads of each block.
+      remat: "none"; or anything else, which makes the backward pass recompute the blocks.
+      dtype: of the computation.
     """
 
     grid: tuple[int, int]
@@ -25,72 +148,13 @@ class Adapter(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w c"]:
+        """Applies the transformer to a feature map."""
         B, h, w, c = features.shape
         shape = (self.grid[0] * self.grid[1], c)
         positions = self.param("positions", nn.initializers.normal(c**-0.5), shape)
         x = features.reshape(B, h * w, c) + resize_positions(positions, self.grid, (h, w)).astype(self.dtype)
         x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_in")(x)
-        x = Transformer(self.depth, self.num_heads, self.remat, self.dtype, name="transformer")(x)
+        x = Transformer(
+            depth=self.depth, num_heads=self.num_heads, remat=self.remat, dtype=self.dtype, name="transformer"
+        )(x)
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_out")(x).reshape(B, h, w, c)
-
-
-class AdapterHead(nn.Module):
-    """Adapter, GroupNorm, swish, 3x3 convolution, 1x1 convolution: the latent of one sub-codebook."""
-
-    grid: tuple[int, int]
-    z_channels: int
-    code_dim: int
-    depth: int = 6
-    num_heads: int = 8
-    groups: int = 32
-    remat: str = "none"
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w d"]:
-        x = Adapter(self.grid, self.depth, self.num_heads, self.remat, self.dtype, name="adapter")(features)
-        x = nn.swish(GroupNorm(self.groups, self.dtype, name="norm_out")(x))
-        x = PatchConv(self.z_channels, self.dtype, name="conv_out")(x)
-        return nn.Dense(self.code_dim, dtype=self.dtype, name="to_latent")(x)
-
-
-class AdapterHeads(nn.Module):
-    """One `AdapterHead` per sub-codebook, parameters stacked over K and compiled once (`factorization="adapters"`)."""
-
-    num_codebooks: int
-    grid: tuple[int, int]
-    z_channels: int
-    code_dim: int
-    depth: int = 6
-    num_heads: int = 8
-    groups: int = 32
-    remat: str = "none"
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w K d"]:
-        heads = nn.vmap(
-            AdapterHead,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=None,
-            out_axes=-2,
-            axis_size=self.num_codebooks,
-        )
-        sizes = (self.grid, self.z_channels, self.code_dim, self.depth, self.num_heads, self.groups)
-        return heads(*sizes, self.remat, self.dtype, name="heads")(features)
-
-
-class SplitHead(nn.Module):
-    """One convolution whose channels are split K ways: product quantization (`factorization="split"`), for large K."""
-
-    num_codebooks: int
-    code_dim: int
-    groups: int = 32
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w K d"]:
-        x = nn.swish(GroupNorm(self.groups, self.dtype, name="norm_out")(features))
-        x = nn.Conv(self.num_codebooks * self.code_dim, (3, 3), dtype=self.dtype, name="conv_out")(x)
-        return x.reshape(*x.shape[:-1], self.num_codebooks, self.code_dim)

@@ -1,4 +1,4 @@
-"""Drawing codes from FAR: classifier-free guidance, temperature, top-k and top-p, one compiled loop with caches."""
+"""Drawing codes from FAR: classifier-free guidance, temperature, top-k and top-p, in one compiled loop with caches."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,15 +12,15 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.models.far import FAR
 
 
-@flax.struct.dataclass
+@partial(flax.struct.dataclass, kw_only=True)
 class SamplingOptions:
     """How codes are drawn, one value per sub-codebook.
 
     Attributes:
       guidance: scale s of u + s (c - u); None without guidance, which halves the work.
       temperature: logits are divided by it; 0 takes the most probable code.
-      top_k: only the k most probable codes; None or 0: all.
-      top_p: only the most probable codes that together reach this probability; None or 1: all.
+      top_k: only the k most probable codes; 0 or None: all.
+      top_p: only the most probable codes that together reach this probability; 1 or None: all.
     """
 
     guidance: Float[Array, " K"] | None
@@ -37,13 +37,13 @@ def sampling_options(
     top_k: int | Sequence[int] = 0,
     top_p: float | Sequence[float] = 1.0,
 ) -> SamplingOptions:
-    """Options from one value for all sub-codebooks or one for each.
+    """Builds options from one value for all sub-codebooks, or one value each.
 
     Raises:
       UserError: the wrong number of values, or one outside its range.
     """
 
-    def spread(name: str, value, low: float, high: float, neutral: float | None, dtype):
+    def spread(name: str, value: float | Sequence[float], *, high: float = float("inf")) -> list[float]:
         values = [value] * num_codebooks if isinstance(value, int | float) else list(value)
         if len(values) == 1:
             values *= num_codebooks
@@ -51,21 +51,23 @@ def sampling_options(
             raise UserError(
                 f"{name} has {len(values)} values for {num_codebooks} sub-codebooks: give one, or one each."
             )
-        if not all(low <= each <= high for each in values):
-            raise UserError(f"{name} is {value}: it must lie between {low} and {high}.")
-        return None if all(each == neutral for each in values) else jnp.array(values, dtype)
+        if not all(0 <= each <= high for each in values):
+            raise UserError(f"{name} is {value}: it must lie between 0 and {high}.")
+        return values
 
-    infinity = float("inf")
+    scales, temperatures = spread("guidance", guidance), spread("temperature", temperature)
+    counts, masses = spread("top_k", top_k), spread("top_p", top_p, high=1)
+    # What has no effect is left out of the compiled program.
     return SamplingOptions(
-        guidance=spread("guidance", guidance, 0, infinity, 1.0, jnp.float32),
-        temperature=spread("temperature", temperature, 0, infinity, None, jnp.float32),
-        top_k=spread("top_k", top_k, 0, infinity, 0, jnp.int32),
-        top_p=spread("top_p", top_p, 0, 1, 1.0, jnp.float32),
+        guidance=None if all(scale == 1 for scale in scales) else jnp.array(scales, jnp.float32),
+        temperature=jnp.array(temperatures, jnp.float32),
+        top_k=None if all(count == 0 for count in counts) else jnp.array(counts, jnp.int32),
+        top_p=None if all(mass == 1 for mass in masses) else jnp.array(masses, jnp.float32),
     )
 
 
 def keep_top_k(logits: Float[Array, "B N"], top_k: Int[Array, ""]) -> Float[Array, "B N"]:
-    """All but the `top_k` largest logits to -inf (ties with the last one stay; 0 keeps all)."""
+    """Sets all but the `top_k` largest logits to -inf (ties with the last one stay; 0 keeps all)."""
     ranked = jnp.sort(logits, axis=-1, descending=True)
     smallest = ranked[:, jnp.where(top_k == 0, logits.shape[-1], top_k).clip(1, logits.shape[-1]) - 1]
     return jnp.where(logits < smallest[:, None], -jnp.inf, logits)
@@ -81,9 +83,9 @@ def keep_top_p(logits: Float[Array, "B N"], top_p: Float[Array, ""]) -> Float[Ar
 
 
 def draw_codes(
-    keys: Key[Array, " B"], logits: Float[Array, "B N"], options: SamplingOptions, k: Int[Array, ""]
+    keys: Key[Array, " B"], logits: Float[Array, "B N"], *, options: SamplingOptions, k: Int[Array, ""]
 ) -> Int[Array, " B"]:
-    """One code of sub-codebook k per row, each row with its own key."""
+    """Draws one code of sub-codebook k per row, each row with its own key."""
     temperature = options.temperature[k]
     scaled = logits / jnp.where(temperature == 0, 1, temperature)
     if options.top_k is not None:
@@ -92,12 +94,6 @@ def draw_codes(
         scaled = keep_top_p(scaled, options.top_p[k])
     drawn = jax.vmap(jax.random.categorical)(keys, scaled)
     return jnp.where(temperature == 0, jnp.argmax(logits, axis=-1), drawn)
-
-
-def _in_compute_dtype(params: PyTree, dtype: jnp.dtype) -> PyTree:
-    """Weights as the layers use them, converted once and not at every position; scales of norms are used in float32."""
-    convert = lambda path, leaf: leaf if path[-1].key == "scale" else leaf.astype(dtype)
-    return jax.tree.map_with_path(convert, params)
 
 
 @partial(jax.jit, static_argnums=0, static_argnames="with_logits")
@@ -110,12 +106,23 @@ def sample_codes(
     options: SamplingOptions,
     with_logits: bool = False,
 ) -> Int[Array, "B h w K"] | tuple[Int[Array, "B h w K"], Float[Array, "B T K N"]]:
-    """Draws codes for each label; with them, where asked for, the (guided) logits they were drawn from.
+    """Draws codes for each label, in one compiled loop over positions.
 
     A sample depends on its own key and label only, so it is the same in every batch. With guidance, conditional and
     unconditional rows run as one batch (paper section 3.4; Ho & Salimans 2022).
+
+    Args:
+      module: the generator.
+      params: its parameters.
+      keys: one per sample.
+      labels: classes, in [0, C].
+      options: how codes are drawn.
+      with_logits: return the (guided) logits too.
+
+    Returns:
+      The codes; with `with_logits`, also the logits they were drawn from.
     """
-    B = labels.shape[0]  # which may be symbolic, where the loop is exported
+    B = labels.shape[0]  # which is symbolic when the loop is exported
     guided = options.guidance is not None
     rows = jnp.concatenate([labels, jnp.full_like(labels, module.num_classes)]) if guided else labels
     far = module.bind({"params": _in_compute_dtype(params, module.dtype)})
@@ -125,12 +132,11 @@ def sample_codes(
         position_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, t)
 
         def choose(logits, k):
-            logits = guide(logits, k)
             code_keys = jax.vmap(jax.random.fold_in, (0, None))(position_keys, k)
-            codes = draw_codes(code_keys, logits, options, k).astype(jnp.int32)
+            codes = draw_codes(code_keys, guide(logits, k), options=options, k=k).astype(jnp.int32)
             return jnp.concatenate([codes, codes]) if guided else codes
 
-        cache, codes, logits = far.next_position(cache, previous, rows, choose)
+        cache, codes, logits = far.next_position(cache, previous, labels=rows, choose=choose)
         logits = jax.vmap(guide, (1, 0), 1)(logits, jnp.arange(module.num_codebooks)) if with_logits else None
         return (cache, codes), (codes[:B], logits)
 
@@ -145,3 +151,12 @@ def sample_codes(
     _, (codes, logits) = jax.lax.scan(position, start, jnp.arange(h * w))
     codes = codes.swapaxes(0, 1).reshape(B, h, w, module.num_codebooks)
     return (codes, logits.swapaxes(0, 1)) if with_logits else codes
+
+
+def _in_compute_dtype(params: PyTree, dtype: jnp.dtype) -> PyTree:
+    """Converts weights once and not at every position; scales of norms are used in float32."""
+
+    def convert(path, leaf):
+        return leaf if path[-1].key == "scale" else leaf.astype(dtype)
+
+    return jax.tree.map_with_path(convert, params)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.losses.tokenizer_losses import entropy_loss
+from fqgan_jax.models.distances import l2_normalize, soft_assignment, squared_distances
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fields import build_module
-from fqgan_jax.models.quantizers import l2_normalize, soft_assignment, squared_distances
 from fqgan_jax.models.sampling import sample_codes, sampling_options
 from fqgan_jax.performance.chips import chip_of
 from fqgan_jax.performance.flops import count_flops
@@ -129,7 +129,7 @@ def bench_quantizer(
         return jnp.sum(entropy_loss(token_entropy=token_entropy, mean_probability=jnp.mean(p, (0, 1))))
 
     def chunked(x, codebooks):
-        _, entropy, probability = soft_assignment(x, codebooks, 0.01, chunk_tokens)
+        _, entropy, probability = soft_assignment(x, codebooks, temperature=0.01, chunk_tokens=chunk_tokens)
         return jnp.sum(entropy_loss(token_entropy=entropy, mean_probability=probability))
 
     values, results = {}, {}

@@ -14,8 +14,8 @@ from fqgan_jax.api import Generator, Tokenizer
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.evaluation.features import Measured
 from fqgan_jax.evaluation.image_set import ImageSet
+from fqgan_jax.models.distances import l2_normalize
 from fqgan_jax.models.fqgan import FQGAN
-from fqgan_jax.models.quantizers import l2_normalize
 from fqgan_jax.pictures.figures import points, save_curves, save_labelled_rows
 from fqgan_jax.pictures.maps import save_entry_maps, save_image_map
 
@@ -102,7 +102,7 @@ def _decode_parts(
 ) -> Float[Array, "B H W 3"]:
     """Images of the kept sub-codebooks' entries, and of the others' means."""
     tokenizer = module.bind({"params": params})
-    quantized = tokenizer.quantizer.decode(codes)
+    quantized = tokenizer.codes_to_entries(codes)
     mean = jnp.mean(quantized, axis=(0, 1, 2))
     return jnp.clip(tokenizer.decode_quantized(jnp.where(kept[:, None] > 0, quantized, mean)), -1, 1)
 

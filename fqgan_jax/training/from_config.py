@@ -13,8 +13,10 @@ from fqgan_jax.config.registry import nearest
 from fqgan_jax.errors import check, check_choice
 from fqgan_jax.losses.adversarial import adversarial_losses
 from fqgan_jax.losses.rows import Loss
-from fqgan_jax.models.discriminators import PatchDiscriminator, StyleDiscriminator
+from fqgan_jax.models.discriminators import discriminators
 from fqgan_jax.models.fields import build_module, downsampling
+from fqgan_jax.models.heads import heads
+from fqgan_jax.models.quantizers import quantizers
 from fqgan_jax.pretrained.lpips import LPIPS
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
 from fqgan_jax.training.adversarial import AdversarialTraining
@@ -33,7 +35,7 @@ def tokenizer_fields(config) -> dict:
     """
     model, teachers, size = config.model, config.teachers, config.data.image_size
     f = downsampling(model.multipliers)
-    K, d = model.num_codebooks, model.code_dim
+    K = model.num_codebooks
     check(1 <= K <= 64, f"model.num_codebooks is {K}: choose 1 to 64 sub-codebooks.")
     check(
         size % f == 0,
@@ -49,21 +51,9 @@ def tokenizer_fields(config) -> dict:
     for teacher in filter(None, teachers):
         check_choice("teachers", teacher, sorted(known))
     check_reading(config.data)
-    check_choice("model.factorization", model.factorization, ("adapters", "split"))
     check_choice("model.dtype", model.dtype, DTYPES)
     check_choice("frozen_dtype", config.frozen_dtype, DTYPES)
     check_choice("model.remat", model.remat, ("none", "blocks", "full"))
-    check(
-        model.factorization != "split" or K * d == model.z_channels,
-        f'model.factorization="split" cuts z_channels={model.z_channels} into K={K} codes of d={d}: '
-        f"set model.z_channels={K * d}, or change K or d.",
-    )
-    width = model.base_width * model.multipliers[-1]
-    check(
-        model.factorization == "split" or width % model.adapter_heads == 0,
-        f"The adapters' width {width} (base_width x last multiplier) is not divisible by "
-        f"model.adapter_heads={model.adapter_heads}.",
-    )
     widths = tuple(known[teacher].width if teacher else None for teacher in teachers)
     for teacher, feature_width in zip(teachers, widths, strict=True):
         check(
@@ -71,7 +61,12 @@ def tokenizer_fields(config) -> dict:
             f"The feature width {feature_width} of teacher {teacher} is not divisible by "
             f"model.feature_heads={model.feature_heads}.",
         )
-    return dict(model) | {"grid": (size // f, size // f), "feature_widths": widths}
+    fields = dict(model) | {"grid": (size // f, size // f), "feature_widths": widths}
+    module = build_module("tokenizer", fields)
+    quantizers.check(module.quantizer, "model.quantizer")
+    heads.check(module.factorization, "model.factorization")
+    heads[module.factorization].check_sizes(module.head_sizes())
+    return fields
 
 
 def build_discriminator(config) -> nn.Module | None:
@@ -81,19 +76,13 @@ def build_discriminator(config) -> nn.Module | None:
       UserError: a choice that does not exist, or one that the images' size does not allow.
     """
     adversarial, size = config.adversarial, config.data.image_size
-    check_choice("adversarial.discriminator", adversarial.discriminator, ("patch", "style", "none"))
     adversarial_losses.check(adversarial.loss, "adversarial.loss")
     if adversarial.discriminator == "none":
         return None
-    dtype = jnp.dtype(config.model.dtype)
-    if adversarial.discriminator == "patch":
-        check(size >= 32, f'adversarial.discriminator="patch" needs data.image_size of 32 or more, not {size}.')
-        return PatchDiscriminator(adversarial.width, dtype=dtype)
-    check(
-        size >= 8 and size & (size - 1) == 0,
-        f'adversarial.discriminator="style" needs a power of two as data.image_size, not {size}: choose "patch".',
-    )
-    return StyleDiscriminator(8 * adversarial.width, dtype=dtype)
+    discriminators.check(adversarial.discriminator, "adversarial.discriminator")
+    discriminator = discriminators[adversarial.discriminator]
+    discriminator.check_image_size(size)
+    return discriminator.from_width(adversarial.width, dtype=jnp.dtype(config.model.dtype))
 
 
 def generator_fields(config, codes: dict) -> dict:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fqgan_jax.losses.generator_losses import next_code_loss
-from fqgan_jax.models.far import FAR, rotary_table, rotate, swiglu_width
+from fqgan_jax.models.causal_layers import rotary_table, rotate, swiglu_width
+from fqgan_jax.models.far import FAR
 from fqgan_jax.models.sampling import sample_codes, sampling_options
 
 

@@ -51,7 +51,9 @@ def _generate(module: FAR, params, labels, scale, forced):
             code = jnp.where(forced[:, k] < 0, jnp.argmax(guide(logits), axis=-1), forced[:, k])
             return jnp.tile(code, 2)
 
-        cache, codes, logits = module.apply({"params": params}, *carry, both, choose, method="next_position")
+        cache, codes, logits = module.apply(
+            {"params": params}, *carry, labels=both, choose=choose, method="next_position"
+        )
         return (cache, codes), (codes[: len(labels)], guide(logits))
 
     cache = module.apply({"params": params}, len(both), method="backbone_cache")

@@ -60,7 +60,7 @@ def _forward(module: FQGAN, images):
 
 def _forward_from_codes(module: FQGAN, codes):
     """What follows the codes in `_forward`, for codes that differ where two entries are equally near."""
-    quantized = module.quantizer.decode(codes)
+    quantized = module.codes_to_entries(codes)
     features = tuple(predict and predict(quantized[..., k, :]) for k, predict in enumerate(module.feature_predictors))
     return 0.1 * disentanglement_loss(quantized=quantized), features, module.decode_quantized(quantized)
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from fqgan_jax.models import quantizers as q
+from fqgan_jax.models.distances import l2_normalize, nearest_codes, soft_assignment
 
 
 def draw(K, N=24, d=4, B=2, T=12, seed=0):
     keys = jax.random.split(jax.random.key(seed))
-    x = q.l2_normalize(jax.random.normal(keys[0], (B, T, K, d)))
-    return x, q.l2_normalize(jax.random.normal(keys[1], (K, N, d)))
+    x = l2_normalize(jax.random.normal(keys[0], (B, T, K, d)))
+    return x, l2_normalize(jax.random.normal(keys[1], (K, N, d)))
 
 
 @pytest.mark.parametrize("K", [1, 2, 3, 64])
@@ -20,7 +21,7 @@ def test_nearest_codes_equal_brute_force(K, chunk_tokens):
     x, codebooks = draw(K)
     difference = np.asarray(x, np.float64)[..., None, :] - np.asarray(codebooks, np.float64)
     expected = np.argmin(np.sum(difference**2, -1), -1)
-    np.testing.assert_array_equal(q.nearest_codes(x, codebooks, chunk_tokens), expected)
+    np.testing.assert_array_equal(nearest_codes(x, codebooks, chunk_tokens=chunk_tokens), expected)
 
 
 def direct_assignment(x, codebooks, temperature):
@@ -41,7 +42,7 @@ def test_soft_assignment_values_and_gradients_equal_the_direct_formula(chunk_tok
 
         return function
 
-    chunked = lambda x, codebooks: q.soft_assignment(x, codebooks, 0.1, chunk_tokens)
+    chunked = lambda x, codebooks: soft_assignment(x, codebooks, temperature=0.1, chunk_tokens=chunk_tokens)
     direct = lambda x, codebooks: direct_assignment(x, codebooks, 0.1)
     for ours, theirs in zip(chunked(x, codebooks), direct(x, codebooks), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
@@ -51,9 +52,9 @@ def test_soft_assignment_values_and_gradients_equal_the_direct_formula(chunk_tok
 
 
 def apply(latents, normalized=True, codebooks=None):
-    module = q.FactorizedQuantizer(
-        num_codebooks=latents.shape[-2], codebook_size=16, code_dim=latents.shape[-1], normalized=normalized
-    )
+    K, d = latents.shape[-2:]
+    sizes = q.QuantizerSizes(num_codebooks=K, codebook_size=16, code_dim=d, normalized=normalized)
+    module = q.FactorizedQuantizer(sizes=sizes)
     params = module.init(jax.random.key(0), latents)
     if codebooks is not None:
         params = {"params": {"codebooks": codebooks}}
@@ -71,7 +72,7 @@ def test_straight_through_gradient_skips_the_quantizer(normalized):
     weights = jax.random.normal(jax.random.key(3), latents.shape)
     module, params, _ = apply(latents, normalized)
     through = jax.grad(lambda z: jnp.sum(module.apply(params, z).quantized * weights))(latents)
-    without = jax.grad(lambda z: jnp.sum((q.l2_normalize(z) if normalized else z) * weights))(latents)
+    without = jax.grad(lambda z: jnp.sum((l2_normalize(z) if normalized else z) * weights))(latents)
     np.testing.assert_allclose(through, without, rtol=1e-5, atol=1e-6)
 
 
@@ -96,5 +97,5 @@ def test_permuting_sub_codebooks_permutes_codes():
 
 
 def test_zero_latent_has_a_finite_gradient():
-    gradient = jax.grad(lambda x: jnp.sum(q.l2_normalize(x)))(jnp.zeros(4))
+    gradient = jax.grad(lambda x: jnp.sum(l2_normalize(x)))(jnp.zeros(4))
     assert np.all(np.isfinite(gradient))

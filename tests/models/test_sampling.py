@@ -34,9 +34,9 @@ def test_drawn_codes_follow_the_distribution_and_zero_temperature_is_greedy():
     logits = jnp.broadcast_to(jnp.log(jnp.array([0.1, 0.6, 0.3])), (20_000, 3))
     keys = jax.random.split(jax.random.key(0), len(logits))
     options = sampling_options(2, temperature=(1.0, 0.0))
-    drawn = np.bincount(draw_codes(keys, logits, options, 0), minlength=3) / len(logits)
+    drawn = np.bincount(draw_codes(keys, logits, options=options, k=0), minlength=3) / len(logits)
     np.testing.assert_allclose(drawn, [0.1, 0.6, 0.3], atol=0.02)
-    assert np.all(np.asarray(draw_codes(keys, logits, options, 1)) == 1)
+    assert np.all(np.asarray(draw_codes(keys, logits, options=options, k=1)) == 1)
 
 
 def test_samples_do_not_depend_on_the_batch_size():

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fqgan_jax.models.quantizers import FactorizedQuantizer
+from fqgan_jax.models.quantizers import FactorizedQuantizer, QuantizerSizes
 from fqgan_jax.training.reseeding import reseed
 
 
 def test_reseeding():
     K, N, d, after = 2, 16, 4, 3
-    quantizer = FactorizedQuantizer(num_codebooks=K, codebook_size=N, code_dim=d)
+    quantizer = FactorizedQuantizer(sizes=QuantizerSizes(num_codebooks=K, codebook_size=N, code_dim=d))
     latents = jax.random.normal(jax.random.key(0), (2, 2, 2, K, d))
     params = quantizer.init(jax.random.key(1), latents)["params"]
     output = quantizer.apply({"params": params}, latents)

@@ -1,0 +1,187 @@
+"""Causal transformer layers of FAR, for whole sequences and, with a cache, for one position at a time."""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from fqgan_jax.models.blocks import Dtype
+from fqgan_jax.sharding.mesh import keep_batch_sharded
+
+INIT = nn.initializers.normal(0.02)
+
+# What is kept of a block for the backward pass, besides its input: products with weights (not those of attention).
+_KEPT = {"blocks": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+
+
+def rotary_table(grid: tuple[int, int], head_width: int, *, base: float = 10000.0) -> Float[Array, "T1 pairs 2"]:
+    """Computes cosines and sines per position: half the pairs turn with the row, half with the column.
+
+    Row 0 belongs to the class token and is all zeros, cosines too, as in the published checkpoints: there query and
+    key vanish. Row 1 + i is position i, row by row. (Su et al. 2021, in two dimensions.)
+    """
+    frequencies = base ** (-jnp.arange(0, head_width // 2, 2) / (head_width // 2))
+    rows, columns = jnp.meshgrid(jnp.arange(grid[0]), jnp.arange(grid[1]), indexing="ij")
+    angles = jnp.concatenate([rows[..., None] * frequencies, columns[..., None] * frequencies], axis=-1)
+    table = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1).reshape(grid[0] * grid[1], -1, 2)
+    return jnp.concatenate([jnp.zeros_like(table[:1]), table])
+
+
+def rotate(x: Float[Array, "B T H c"], table: Float[Array, "T pairs 2"]) -> Float[Array, "B T H c"]:
+    """Rotates interleaved pairs of channels by the table's angles."""
+    pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
+    cos, sin = table[:, None, :, 0], table[:, None, :, 1]
+    even, odd = pairs[..., 0], pairs[..., 1]
+    rotated = jnp.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
+    return rotated.reshape(x.shape).astype(x.dtype)
+
+
+def swiglu_width(width: int, multiple: int) -> int:
+    """Returns SwiGLU's hidden width: two thirds of four times the width, rounded up to a multiple."""
+    hidden = int(2 * 4 * width / 3)
+    return -(-hidden // multiple) * multiple
+
+
+@flax.struct.dataclass
+class Cache:
+    """Keys and values of past positions, stacked over layers.
+
+    Attributes:
+      keys, values: of all positions there is room for.
+      length: number of positions that are filled.
+    """
+
+    keys: Float[Array, "L B T H c"]
+    values: Float[Array, "L B T H c"]
+    length: Int[Array, ""]
+
+    def put(self, layer: Int[Array, ""], keys: Float[Array, "B 1 H c"], values: Float[Array, "B 1 H c"]) -> "Cache":
+        """Writes a layer's keys and values of the next position, in place."""
+
+        def write(stacked, new):
+            start = (layer, 0, self.length, 0, 0)
+            return jax.lax.dynamic_update_slice(stacked, new[None].astype(stacked.dtype), start)
+
+        return self.replace(keys=write(self.keys, keys), values=write(self.values, values))
+
+
+class FARBlock(nn.Module, kw_only=True):
+    """x + Attention(RMSNorm x), then x + SwiGLU(RMSNorm x); causal, rotary positions, no biases.
+
+    Attributes:
+      num_heads: attention heads.
+      swiglu_multiple: the hidden width of SwiGLU is rounded up to it.
+      dropout: rate on the outputs of attention and MLP.
+      train: whether dropout acts.
+      dtype: of the computation.
+    """
+
+    num_heads: int
+    swiglu_multiple: int
+    dropout: float
+    train: bool
+    dtype: Dtype = jnp.float32
+
+    def setup(self):
+        """Builds the dropout that both outputs share."""
+        self.drop = nn.Dropout(self.dropout, deterministic=not self.train)
+
+    @nn.compact
+    def __call__(
+        self, carry: tuple[Float[Array, "B T D"], Cache | None], layer: Int[Array, ""], table: Array
+    ) -> tuple[tuple[Float[Array, "B T D"], Cache | None], None]:
+        """Applies one layer of a scan over layers.
+
+        Args:
+          carry: the sequence and None; or the one position that follows the cache, and the cache.
+          layer: index of this layer.
+          table: rotations of the sequence's positions, rows of `rotary_table`.
+        """
+        x, cache = carry
+        B, T, D = x.shape
+        qkv = self._dense(3 * D, "qkv")(self._norm("attention_norm")(x))
+        qkv = qkv.reshape(B, T, 3, self.num_heads, D // self.num_heads)
+        query, key, value = rotate(qkv[:, :, 0], table), rotate(qkv[:, :, 1], table), qkv[:, :, 2]
+        if cache is None:
+            y = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+        else:
+            # All layers' caches are carried: passed layer by layer, each would be copied at every position.
+            cache = cache.put(layer, key, value)
+            keys, values = (stacked[layer].astype(query.dtype) for stacked in (cache.keys, cache.values))
+            past: Bool[Array, "1 1 1 T"] = (jnp.arange(keys.shape[1]) <= cache.length)[None, None, None]
+            y = jax.nn.dot_product_attention(query, keys, values, mask=past)
+        x = x + self.drop(self._dense(D, "out")(y.reshape(B, T, D)))
+        y = self._norm("mlp_norm")(x)
+        hidden = swiglu_width(D, self.swiglu_multiple)
+        y = nn.swish(self._dense(hidden, "gate")(y)) * self._dense(hidden, "up")(y)
+        return (x + self.drop(self._dense(D, "down")(y)), cache), None
+
+    @nn.nowrap
+    def _dense(self, width: int, name: str) -> nn.Dense:
+        return nn.Dense(width, use_bias=False, kernel_init=INIT, dtype=self.dtype, name=name)
+
+    @nn.nowrap
+    def _norm(self, name: str) -> nn.RMSNorm:
+        return nn.RMSNorm(epsilon=1e-5, dtype=self.dtype, name=name)
+
+
+class FARLayers(nn.Module, kw_only=True):
+    """Blocks whose parameters are stacked over depth, compiled once.
+
+    Attributes:
+      depth: number of blocks.
+      num_heads, swiglu_multiple, dropout: see `FARBlock`.
+      remat: see `FAR`.
+      dtype: of the computation.
+    """
+
+    depth: int
+    num_heads: int
+    swiglu_multiple: int
+    dropout: float
+    remat: str = "none"
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        table: Float[Array, "T pairs 2"],
+        *,
+        cache: Cache | None = None,
+        train: bool = False,
+    ) -> tuple[Float[Array, "B T D"], Cache | None]:
+        """Applies all layers to a whole sequence; or, with a cache, to the one position that follows it.
+
+        Returns:
+          The outputs, and the cache with the new position (None without a cache).
+        """
+        block = FARBlock
+        if self.remat != "none" and cache is None:
+            # Inside a scan nothing is merged with the forward pass anyway.
+            block = nn.remat(FARBlock, prevent_cse=False, policy=_KEPT[self.remat])
+        stack = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(0, nn.broadcast),
+            length=self.depth,
+        )
+        blocks = stack(
+            num_heads=self.num_heads,
+            swiglu_multiple=self.swiglu_multiple,
+            dropout=self.dropout,
+            train=train,
+            dtype=self.dtype,
+            name="blocks",
+        )
+        (x, cache), _ = blocks((keep_batch_sharded(x), cache), jnp.arange(self.depth), table)
+        if cache is not None:
+            cache = cache.replace(length=cache.length + 1)
+        return keep_batch_sharded(x), cache
+
+    def empty_cache(self, batch_size: int, length: int, width: int) -> Cache:
+        """Returns a cache with room for `length` positions, in the compute dtype."""
+        shape = (self.depth, batch_size, length, self.num_heads, width // self.num_heads)
+        return Cache(keys=jnp.zeros(shape, self.dtype), values=jnp.zeros(shape, self.dtype), length=jnp.int32(0))
