@@ -48,7 +48,7 @@ def test_mistakes_are_explained(file, overrides, message):
         (["model.num_codebooks=3"], r"names 2 teacher\(s\) for model.num_codebooks=3"),
         (["teachers=(None,'dino')"], r"'dino': choose one of clip-.*hog"),
         (["model.factorization=split"], "set model.z_channels=16"),
-        (["model.factorization=splat"], "choose one of adapters, split"),
+        (["model.factorization=splat"], "model.factorization is 'splat'.*did you mean 'split'"),
         (["model.adapter_heads=7"], "not divisible by model.adapter_heads=7"),
         (["model.num_codebooks=65"], "1 to 64"),
         (["data.largest_skipped_fraction=1.5"], "data.largest_skipped_fraction=1.5 is not a fraction"),
