@@ -1,4 +1,7 @@
-"""From configs to modules: checks the sizes first, in sentences, then gives explicit fields."""
+"""Where configs end: checks their values and makes modules and settings of them.
+
+Everything below this file takes modules, dataclasses and numbers.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +31,7 @@ DTYPES = ("float32", "bfloat16")
 
 
 def tokenizer_fields(config) -> dict:
-    """Fields of the `Tokenizer` that a config describes.
+    """Returns the fields of the `FQGAN` module that a config describes.
 
     Raises:
       UserError: sizes that cannot work together.
@@ -70,7 +73,7 @@ def tokenizer_fields(config) -> dict:
 
 
 def build_discriminator(config) -> nn.Module | None:
-    """The discriminator that a tokenizer's config describes, None where it has none.
+    """Returns the discriminator of a tokenizer's config; None if it has none.
 
     Raises:
       UserError: a choice that does not exist, or one that the images' size does not allow.
@@ -86,7 +89,11 @@ def build_discriminator(config) -> nn.Module | None:
 
 
 def generator_fields(config, codes: dict) -> dict:
-    """Fields of the `FAR` for a config and a code cache's sizes (num_codebooks, codebook_size, num_classes, grid).
+    """Returns the fields of the `FAR` module for a config and the sizes of its codes.
+
+    Args:
+      config: of a generator.
+      codes: num_codebooks, codebook_size, num_classes and grid of the code cache.
 
     Raises:
       UserError: sizes that cannot work together.
@@ -106,7 +113,7 @@ def generator_fields(config, codes: dict) -> dict:
 
 
 def check_batch_size(batch_size: int, shards: int) -> None:
-    """Raises `UserError` where a global batch does not divide over the devices that split it."""
+    """Raises `UserError` if a global batch does not divide over the devices that split it."""
     check(
         batch_size % shards == 0,
         f"data.batch_size={batch_size} does not divide over {shards} device(s): choose a multiple of {shards}.",
@@ -114,7 +121,7 @@ def check_batch_size(batch_size: int, shards: int) -> None:
 
 
 def check_reading(data) -> None:
-    """Raises `UserError` where the fields of `config.data` that say how images are read are out of range."""
+    """Raises `UserError` if a field of `config.data` that says how images are read is out of range."""
     for name in ("validation_fraction", "largest_skipped_fraction"):
         check(0 <= data[name] < 1, f"data.{name}={data[name]} is not a fraction: choose 0 or more, below 1.")
     check(data.num_threads >= 1, f"data.num_threads={data.num_threads}: choose 1 or more.")
@@ -122,7 +129,7 @@ def check_reading(data) -> None:
 
 
 def check_batch_parts(config, num_devices: int) -> None:
-    """Raises `UserError` where a tokenizer's batch cannot be cut as `train.accumulate` and `loss.feature_group` say."""
+    """Raises `UserError` if `train.accumulate` or `loss.feature_group` does not divide a tokenizer's batch."""
     size, parts, group = config.data.batch_size, config.train.accumulate, config.loss.feature_group
     check(
         parts >= 1 and size % (parts * num_devices) == 0,
@@ -136,7 +143,7 @@ def check_batch_parts(config, num_devices: int) -> None:
 
 
 def tokenizer_training(config, fields: dict, *, num_devices: int, lpips: LPIPS | None) -> TokenizerTraining:
-    """Everything constant that the tokenizer's step depends on.
+    """Returns everything constant that the tokenizer's step depends on.
 
     Args:
       config: of a tokenizer.
@@ -169,7 +176,7 @@ def tokenizer_training(config, fields: dict, *, num_devices: int, lpips: LPIPS |
 
 
 def adversarial_training(config) -> AdversarialTraining | None:
-    """The discriminator's side of a tokenizer's config; None if it has no discriminator."""
+    """Returns the discriminator's side of a tokenizer's config; None if it has no discriminator."""
     module, adversarial = build_discriminator(config), config.adversarial
     if module is None:
         return None
@@ -189,7 +196,7 @@ def adversarial_training(config) -> AdversarialTraining | None:
 
 
 def generator_training(config, fields: dict) -> GeneratorTraining:
-    """Everything constant that the generator's step depends on.
+    """Returns everything constant that the generator's step depends on.
 
     Raises:
       UserError: a weight of a loss that does not exist, or an unknown choice.
@@ -223,7 +230,7 @@ def loss_weights(section, rows: Mapping[str, Loss]) -> tuple[dict[str, float], d
 
 
 def optimizer_settings(section, total_steps: int) -> OptimizerSettings:
-    """Settings of an optimizer's section of a config.
+    """Returns the settings of one of a config's optimizer sections.
 
     Raises:
       UserError: an unknown schedule.
@@ -242,7 +249,7 @@ def optimizer_settings(section, total_steps: int) -> OptimizerSettings:
 
 
 def learning_rates(config, num_steps: int) -> dict[str, optax.Schedule]:
-    """The learning rates of a run of `num_steps` steps by name: the model's, and the discriminator's if it has one."""
+    """Returns the learning rates of a run of `num_steps` steps by name: the model's and, if any, the discriminator's."""
     sections = {"learning_rate": config.optimizer}
     if "adversarial" in config and config.adversarial.discriminator != "none":
         sections["discriminator_learning_rate"] = config.adversarial.optimizer
