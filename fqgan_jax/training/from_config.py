@@ -249,7 +249,7 @@ def optimizer_settings(section, total_steps: int) -> OptimizerSettings:
 
 
 def learning_rates(config, num_steps: int) -> dict[str, optax.Schedule]:
-    """Returns the learning rates of a run of `num_steps` steps by name: the model's and, if any, the discriminator's."""
+    """Returns the learning rates of a run of `num_steps` steps by name: the model's, and the discriminator's if any."""
     sections = {"learning_rate": config.optimizer}
     if "adversarial" in config and config.adversarial.discriminator != "none":
         sections["discriminator_learning_rate"] = config.adversarial.optimizer

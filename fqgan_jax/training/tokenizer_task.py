@@ -21,6 +21,7 @@ from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.skipping import largest_skipped
 from fqgan_jax.data.sources import Source, open_source
 from fqgan_jax.data.stream import Batch, Stream
+from fqgan_jax.errors import check
 from fqgan_jax.evaluation.features import features_of
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.metrics.codebooks import CodeUsage
@@ -133,14 +134,24 @@ class TokenizerTask(Task):
             params = training.adversarial.module.init(jax.random.fold_in(key, 1), images)["params"]
             opt_state = training.adversarial.tx.init(params)
             adversary = Adversary(params=params, opt_state=opt_state, average_logits=jnp.zeros(2))
-        shape = (self.module.num_codebooks, self.module.codebook_size)
+        params = self.module.init(key, images)["params"]
         return create_state(
-            self.module.init(key, images)["params"],
+            params,
             training.tx,
             with_ema=training.ema_decay > 0,
             adversary=adversary,
-            idle=jnp.zeros(shape, jnp.int32) if training.reseed_after else None,
+            idle=self._idle_counters(params) if training.reseed_after else None,
         )
+
+    def _idle_counters(self, params: PyTree) -> jax.Array:
+        """Per codebook entry, the steps since it was last used; before the first step, zeros."""
+        codebooks = params.get("quantizer", {}).get("codebooks")
+        check(
+            codebooks is not None,
+            f"reseed_after={self.config.reseed_after} moves unused codebook entries, but "
+            f"model.quantizer={self.module.quantizer!r} has no codebooks: set reseed_after=0.",
+        )
+        return jnp.zeros(codebooks.shape[:2], jnp.int32)
 
     def random_batch(self, key: jax.Array) -> dict[str, jax.Array]:
         """A global batch of noise, as `batches` would give it."""
