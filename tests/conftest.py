@@ -1,7 +1,11 @@
 """Eight virtual CPU devices for every test, set before JAX is imported; models that many tests read, trained once."""
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from support.environment import FLAGS
 
@@ -19,48 +23,67 @@ from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 
 @pytest.fixture(scope="session")
-def image_folder(tmp_path_factory):
+def make_once(tmp_path_factory, worker_id):
+    """Returns a function that has a folder filled once, also if several workers of pytest-xdist ask for it."""
+    # Workers have folders of their own beside each other.
+    root = tmp_path_factory.getbasetemp()
+    root = root if worker_id == "master" else root.parent
+
+    def make_once(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, done = root / f"shared_{name}", root / f"shared_{name}.done"
+        with (root / f"shared_{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def image_folder(make_once):
     """Two classes of twelve 20x24 images each: reddish and bluish noise."""
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for name, channel in (("blue", 2), ("red", 0)):
-        (root / name).mkdir()
-        for i in range(12):
-            pixels = rng.integers(0, 128, (20, 24, 3), np.uint8)
-            pixels[..., channel] += 100
-            Image.fromarray(pixels).save(root / name / f"{i:02d}.png")
-    return root
+
+    def draw(root: Path) -> None:
+        rng = np.random.default_rng(0)
+        for name, channel in (("blue", 2), ("red", 0)):
+            (root / name).mkdir(parents=True)
+            for i in range(12):
+                pixels = rng.integers(0, 128, (20, 24, 3), np.uint8)
+                pixels[..., channel] += 100
+                Image.fromarray(pixels).save(root / name / f"{i:02d}.png")
+
+    return make_once("images", draw)
 
 
 @pytest.fixture(scope="session")
-def trained_tokenizer(tmp_path_factory):
+def trained_tokenizer(make_once):
     """Work folder of a tiny tokenizer, trained for four steps."""
-    from fqgan_jax.training.loop import train
+    from fqgan_jax.training import train
 
-    workdir = tmp_path_factory.mktemp("tokenizer")
-    train(tiny_tokenizer_config(), workdir)
-    return workdir
+    return make_once("tokenizer", partial(train, tiny_tokenizer_config()))
 
 
 @pytest.fixture(scope="session")
-def code_cache(trained_tokenizer, image_folder, tmp_path_factory):
+def code_cache(trained_tokenizer, image_folder, make_once):
     """Code cache of the image folder."""
     from fqgan_jax.api import load_tokenizer
     from fqgan_jax.caches.records import PassSettings
     from fqgan_jax.caches.tokenize import tokenize
     from fqgan_jax.data.sources import open_source
 
-    folder = tmp_path_factory.mktemp("codes") / "cache"
-    settings = PassSettings(batch_size_per_device=20, images_per_shard=9)
-    tokenize(load_tokenizer(trained_tokenizer), open_source(str(image_folder), "train"), folder, settings=settings)
-    return folder
+    def write(folder: Path) -> None:
+        settings = PassSettings(batch_size_per_device=20, images_per_shard=9)
+        tokenize(load_tokenizer(trained_tokenizer), open_source(str(image_folder), "train"), folder, settings=settings)
+
+    return make_once("codes", write)
 
 
 @pytest.fixture(scope="session")
-def trained_generator(code_cache, trained_tokenizer, tmp_path_factory):
+def trained_generator(code_cache, trained_tokenizer, make_once):
     """Work folder of a tiny generator, trained for four steps."""
-    from fqgan_jax.training.loop import train
+    from fqgan_jax.training import train
 
-    workdir = tmp_path_factory.mktemp("generator")
-    train(tiny_generator_config(f"data.codes={code_cache}", f"sample.tokenizer={trained_tokenizer}"), workdir)
-    return workdir
+    config = tiny_generator_config(f"data.codes={code_cache}", f"sample.tokenizer={trained_tokenizer}")
+    return make_once("generator", partial(train, config))
