@@ -18,8 +18,8 @@ from fqgan_jax.checkpoints import (
     read_export,
 )
 from fqgan_jax.errors import UserError
+from fqgan_jax.interop import import_published, published_kind
 from fqgan_jax.interop.checkpoint_files import is_checkpoint_file, read_checkpoint_file
-from fqgan_jax.interop.published import import_published, published_kind
 
 
 def load_tokenizer(path: str | Path, **overrides) -> Tokenizer:

@@ -21,8 +21,8 @@ from fqgan_jax.config import from_json
 from fqgan_jax.errors import UserError, import_extra
 from fqgan_jax.export.readme import readme
 from fqgan_jax.files import whole_folder
+from fqgan_jax.interop import export_discriminator, export_params
 from fqgan_jax.interop.checkpoint_files import METADATA, read_checkpoint_file
-from fqgan_jax.interop.published import export_discriminator, export_far, export_tokenizer
 from fqgan_jax.models.fields import module_fields
 from fqgan_jax.training.from_config import build_discriminator
 
@@ -53,8 +53,7 @@ class Export:
 
     def published(self) -> TensorSets:
         """The sets with published names and layouts."""
-        to_published = export_far if _is_generator(self.model) else export_tokenizer
-        sets = {name: to_published(params, self.model.module) for name, params in self.sets.items()}
+        sets = {name: export_params(params, self.model.module) for name, params in self.sets.items()}
         return sets if self.discriminator is None else sets | {"discriminator": self.discriminator}
 
 

@@ -1,29 +1,32 @@
-"""The correspondence between published tensors and our parameters: what a table of names means, in both directions.
+"""The correspondence between published tensors and parameters: what a table of names means, in both directions.
 
-A table is a sequence of `Rule`s, one a kind of parameter. Laid against the parameter tree of a module it gives one
-`Entry` a published tensor: its name, the parameter it belongs to, its place among stacked layers and its layout.
+A table is a sequence of `Rule`s, one per kind of parameter. Applied to the parameter tree of a module it gives one
+`Entry` per published tensor: its name, the parameter it belongs to, its index among stacked layers and its layout.
 """
 
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
 import numpy as np
 from flax import traverse_util
 
+from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError
 
 Shape = tuple[int, ...]
+Row = TypeVar("Row")
 
 
 class Layout(Enum):
-    """How a published tensor's axes lie: as ours; as a kernel; or as a 1x1 convolution where ours is a Dense kernel.
+    """Order of a published tensor's axes: the parameter's, a kernel's, or a 1x1 convolution's for a Dense kernel.
 
-    Kernels are (..., in, out) here and (out, in, ...) there, linear or convolution alike.
+    Kernels are (..., in, out) in Flax and (out, in, ...) in published files, for linear layers and convolutions alike.
     """
 
     SAME = "same"
@@ -31,13 +34,13 @@ class Layout(Enum):
     POINTWISE = "pointwise"
 
     def to_published(self, x: np.ndarray) -> np.ndarray:
-        """Our parameter with the published order of axes (a view)."""
+        """Returns a parameter with the published order of axes (a view)."""
         if self is Layout.SAME:
             return x
         x = np.moveaxis(x, (-1, -2), (0, 1))
         return x[..., None, None] if self is Layout.POINTWISE else x
 
-    def to_ours(self, x: np.ndarray) -> np.ndarray:
+    def from_published(self, x: np.ndarray) -> np.ndarray:
         """Inverse of `to_published` (a view)."""
         if self is Layout.SAME:
             return x
@@ -51,49 +54,53 @@ class Rule:
     """One line of a table.
 
     Attributes:
-      ours: path of a parameter, with `{fields}` for its variable parts.
-      published: name of a tensor, with fields of `ours`, of `stack` and of the sub-codebook's names.
+      path: of a parameter, with `{fields}` for its variable parts.
+      published: name of a tensor, with fields of `path`, of `stack` and of the sub-codebook's names.
       layout: order of the published tensor's axes.
-      stack: fields that our parameter stacks as its leading axes; "k" is the sub-codebook.
+      stack: fields over which the parameter is stacked, its leading axes; "k" is the sub-codebook.
     """
 
-    ours: str
+    path: str
     published: str
     layout: Layout = Layout.SAME
-    stack: tuple[str, ...] = ()
+    stack: tuple[str, ...] = field(default=(), kw_only=True)
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Values of the fields where `path` is a parameter of this rule."""
-        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[a-z]+|[0-9]+)", self.ours)
+        """Returns the values of the fields if `path` is a parameter of this rule, else None."""
+        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[a-z]+|[0-9]+)", self.path)
         found = re.fullmatch(pattern, path)
-        return found and found.groupdict()
+        return None if found is None else found.groupdict()
 
 
-def layer(ours: str, published: str, layout: Layout = Layout.KERNEL, stack: tuple[str, ...] = ()) -> tuple[Rule, ...]:
-    """Rules of one layer with kernel or scale, and bias; `published` includes the separator before "weight"."""
+def layer(
+    path: str, published: str, layout: Layout = Layout.KERNEL, *, stack: tuple[str, ...] = ()
+) -> tuple[Rule, ...]:
+    """Returns the rules of a layer with kernel or scale, and bias; `published` includes the separator at its end."""
     return (
-        Rule(f"{ours}/kernel", f"{published}weight", layout, stack),
-        Rule(f"{ours}/scale", f"{published}weight", Layout.SAME, stack),
-        Rule(f"{ours}/bias", f"{published}bias", Layout.SAME, stack),
+        Rule(f"{path}/kernel", f"{published}weight", layout, stack=stack),
+        Rule(f"{path}/scale", f"{published}weight", stack=stack),
+        Rule(f"{path}/bias", f"{published}bias", stack=stack),
     )
 
 
-def within(ours: str, published: str, rules: Iterable[Rule], stack: tuple[str, ...] = ()) -> tuple[Rule, ...]:
-    """The rules of a part, at its place in the whole."""
+def within(path: str, published: str, rules: Iterable[Rule], *, stack: tuple[str, ...] = ()) -> tuple[Rule, ...]:
+    """Returns the rules of a part of a module as rules of the module, in which the part has this path and name."""
     return tuple(
-        Rule(f"{ours}/{rule.ours}", f"{published}.{rule.published}", rule.layout, stack + rule.stack) for rule in rules
+        Rule(f"{path}/{rule.path}", f"{published}.{rule.published}", rule.layout, stack=stack + rule.stack)
+        for rule in rules
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One published tensor.
 
     Attributes:
-      name, shape: as published.
-      path: of our parameter that holds it, for some together with others.
-      stacked: how our parameter stacks them, () where it does not.
-      index: this tensor's place there.
+      name: as published.
+      shape: as published.
+      path: of the parameter that holds it, which may hold others too.
+      stacked: leading axes over which the parameter stacks tensors, () if it does not.
+      index: of this tensor along those axes.
       layout: order of the published tensor's axes.
     """
 
@@ -108,9 +115,15 @@ class Entry:
 def correspondence(
     rules: Sequence[Rule], shapes: Mapping[str, Shape], codebook_names: Sequence[Mapping[str, str]]
 ) -> list[Entry]:
-    """One entry a published tensor of a model whose parameters have the given paths and shapes.
+    """Returns one entry per published tensor of a model.
 
-    `codebook_names` holds, per sub-codebook, the fields that depend on "k". A parameter without a rule is a KeyError.
+    Args:
+      rules: the table of names.
+      shapes: shape of each parameter by path.
+      codebook_names: per sub-codebook, the fields of published names that depend on "k".
+
+    Raises:
+      KeyError: a parameter has no rule.
     """
     entries = []
     for path, shape in shapes.items():
@@ -121,8 +134,15 @@ def correspondence(
         for index in np.ndindex(stacked):
             values = fields | {field: str(i) for field, i in zip(rule.stack, index, strict=True)}
             names = codebook_names[int(values["k"])] if "k" in values else {}
-            name = rule.published.format(**values, **names)
-            entries.append(Entry(name, published_shape, path, stacked, index, rule.layout))
+            entry = Entry(
+                name=rule.published.format(**values, **names),
+                shape=published_shape,
+                path=path,
+                stacked=stacked,
+                index=index,
+                layout=rule.layout,
+            )
+            entries.append(entry)
     return entries
 
 
@@ -141,7 +161,7 @@ def _by_path(entries: Iterable[Entry]) -> Iterator[tuple[str, list[Entry]]]:
 
 
 def gather(entries: Iterable[Entry], params: Mapping) -> dict[str, np.ndarray]:
-    """Published tensors (contiguous copies, dtype unchanged) of our nested parameters."""
+    """Returns published tensors (contiguous copies, dtype unchanged) of nested parameters."""
     leaves = traverse_util.flatten_dict(params, sep="/")
     tensors = {}
     for path, group in _by_path(entries):
@@ -152,16 +172,16 @@ def gather(entries: Iterable[Entry], params: Mapping) -> dict[str, np.ndarray]:
 
 
 def scatter(entries: Iterable[Entry], state: Mapping[str, np.ndarray]) -> dict:
-    """Our nested parameters (float32) of published tensors, which `check_tensors` has accepted."""
+    """Returns nested parameters (float32) of published tensors, which `check_tensors` has accepted."""
     leaves = {}
     for path, group in _by_path(entries):
-        parts = [entry.layout.to_ours(np.asarray(state[entry.name], np.float32)) for entry in group]
+        parts = [entry.layout.from_published(np.asarray(state[entry.name], np.float32)) for entry in group]
         leaves[path] = np.stack(parts).reshape(group[0].stacked + parts[0].shape)
     return traverse_util.unflatten_dict(leaves, sep="/")
 
 
 def check_tensors(entries: Iterable[Entry], state: Mapping[str, np.ndarray], model: str) -> None:
-    """UserError naming what is missing, unexpected or of another shape in the tensors of a checkpoint of `model`."""
+    """Raises `UserError` naming the tensors of a checkpoint of `model` that are missing, unexpected or misshapen."""
     expected = {entry.name: entry.shape for entry in entries}
     found = {name: tuple(np.shape(tensor)) for name, tensor in state.items()}
     shared = [name for name in expected if name in found]
@@ -180,19 +200,23 @@ def check_tensors(entries: Iterable[Entry], state: Mapping[str, np.ndarray], mod
 
 
 def first_names(names: Sequence[str], limit: int = 10) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+    """Lists the first names, and how many more there are."""
+    listed, more = ", ".join(names[:limit]), len(names) - limit
+    return f"{listed} and {more} more" if more > 0 else listed
 
 
 def parameter_shapes(module: nn.Module, *inputs: jax.ShapeDtypeStruct) -> dict[str, Shape]:
-    """Path to shape of every parameter of a module, computing nothing."""
+    """Returns the shape of every parameter of a module by its path, computing nothing."""
     params = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
     return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
 
 
-def shape_of(shapes: Mapping[str, Shape], name: str, rank: int, model: str) -> Shape:
-    """Shape of a tensor; UserError where the checkpoint of a `model` lacks it or it has another number of axes."""
+def shape_of(shapes: Mapping[str, Shape], name: str, *, rank: int, model: str) -> Shape:
+    """Returns the shape of a tensor.
+
+    Raises:
+      UserError: the checkpoint of a `model` lacks it, or it has another number of axes.
+    """
     shape = tuple(shapes.get(name, ()))
     if len(shape) != rank:
         reason = f"{name} has shape {shape}, not {rank} axes" if name in shapes else f"it has no tensor {name}"
@@ -201,6 +225,21 @@ def shape_of(shapes: Mapping[str, Shape], name: str, rank: int, model: str) -> S
     return shape
 
 
-def count(shapes: Mapping[str, Shape], template: str) -> int:
-    """How many of `template.format(0)`, `template.format(1)`, … there are without a gap."""
+def count_tensors(shapes: Mapping[str, Shape], template: str) -> int:
+    """Counts how many of `template.format(0)`, `template.format(1)`, … there are without a gap."""
     return next(i for i in itertools.count() if template.format(i) not in shapes)
+
+
+def published_row(table: Registry[Row], name: str) -> Row:
+    """Returns the row of a table of published names.
+
+    Raises:
+      UserError: nothing of this name is ever published.
+    """
+    if name not in table:
+        raise UserError(
+            f"The {table.kind} {name!r} has no published tensor names (these have: {', '.join(table)}): such models "
+            "are read and written in native form alone (--format native). Add a row to the table of fqgan_jax.interop "
+            "to change that."
+        )
+    return table[name]

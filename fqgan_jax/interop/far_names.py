@@ -1,11 +1,11 @@
-"""Names of FAR tensors in published checkpoints, and what a generator's fields are, given their shapes."""
+"""Generators in published checkpoints: names of tensors, and a generator's fields, given their shapes."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.interop.correspondence import Layout, Rule, Shape, count, layer, shape_of, within
+from fqgan_jax.interop.correspondence import Layout, Rule, Shape, count_tensors, layer, shape_of, within
 from fqgan_jax.models.causal_layers import swiglu_width
 
 _MODEL = "a FAR generator"
@@ -23,10 +23,10 @@ FAR_RULES = (
     Rule("class_table", "cls_embedding.embedding_table.weight"),
     Rule("code_tables", "tok_embeddings_{number}.weight", stack=("k",)),
     *layer("aggregate", "aggregation_layer."),
-    *within("backbone/blocks", "layers.{block}", _BLOCK, ("block",)),
-    *within("head/blocks", "ar_head.{block}", _BLOCK, ("block",)),
+    *within("backbone/blocks", "layers.{block}", _BLOCK, stack=("block",)),
+    *within("head/blocks", "ar_head.{block}", _BLOCK, stack=("block",)),
     *layer("norm", "norm."),
-    Rule("outputs", "output_{number}.weight", Layout.KERNEL, ("k",)),
+    Rule("outputs", "output_{number}.weight", Layout.KERNEL, stack=("k",)),
 )
 
 # Attention heads of the published generators, by width.
@@ -34,19 +34,25 @@ PUBLISHED_HEADS = {1024: 16, 1280: 20}
 
 
 def table_names(num_codebooks: int) -> list[dict[str, str]]:
-    """Per sub-codebook the `number` its tables carry: from 1, in sub-codebook order, for any K."""
+    """Returns, per sub-codebook, the `number` of its tables: from 1, in sub-codebook order, for any K."""
     return [{"number": str(k + 1)} for k in range(num_codebooks)]
 
 
-def far_config(
+def infer_generator_fields(
     shapes: Mapping[str, Shape], *, num_heads: int | None = None, grid: tuple[int, int] = (16, 16), dropout: float = 0.1
 ) -> dict[str, Any]:
-    """Fields of `models.far.FAR` for a checkpoint's tensors (name to published shape).
+    """Returns the fields of `FAR` for a checkpoint's tensors.
 
-    The keywords are what shapes do not tell; `num_heads` has a default for the published widths only.
-    UserError where it is needed, or where the tensors are not a generator's.
+    Args:
+      shapes: published shape of each tensor by name.
+      num_heads: attention heads; has a default for the published widths only.
+      grid: (h, w) of the codes.
+      dropout: rate in training.
+
+    Raises:
+      UserError: the tensors are not a generator's, or `num_heads` is needed.
     """
-    codebook_size, width = shape_of(shapes, "tok_embeddings_1.weight", 2, _MODEL)
+    codebook_size, width = shape_of(shapes, "tok_embeddings_1.weight", rank=2, model=_MODEL)
     num_heads = num_heads or PUBLISHED_HEADS.get(width)
     if num_heads is None:
         known = ", ".join(f"{heads} for width {size}" for size, heads in PUBLISHED_HEADS.items())
@@ -56,17 +62,17 @@ def far_config(
         )
     if width % (4 * num_heads):
         raise UserError(f"num_heads={num_heads} does not split width {width} into heads of a multiple of 4.")
-    hidden, _ = shape_of(shapes, "layers.0.feed_forward.w1.weight", 2, _MODEL)
-    shape_of(shapes, "ar_head.0.feed_forward.w1.weight", 2, _MODEL)
+    hidden, _ = shape_of(shapes, "layers.0.feed_forward.w1.weight", rank=2, model=_MODEL)
+    shape_of(shapes, "ar_head.0.feed_forward.w1.weight", rank=2, model=_MODEL)
     return {
         "num_codebooks": sum(re.fullmatch(r"tok_embeddings_\d+\.weight", name) is not None for name in shapes),
         "codebook_size": codebook_size,
-        "num_classes": shape_of(shapes, "cls_embedding.embedding_table.weight", 2, _MODEL)[0] - 1,
+        "num_classes": shape_of(shapes, "cls_embedding.embedding_table.weight", rank=2, model=_MODEL)[0] - 1,
         "grid": tuple(grid),
         "width": width,
-        "depth": count(shapes, "layers.{}.attention.wqkv.weight"),
+        "depth": count_tensors(shapes, "layers.{}.attention.wqkv.weight"),
         "num_heads": num_heads,
-        "head_depth": count(shapes, "ar_head.{}.attention.wqkv.weight"),
+        "head_depth": count_tensors(shapes, "ar_head.{}.attention.wqkv.weight"),
         "dropout": dropout,
         "swiglu_multiple": _swiglu_multiple(width, hidden),
     }
@@ -75,7 +81,7 @@ def far_config(
 def _swiglu_multiple(width: int, hidden: int) -> int:
     """A multiple that gives the hidden width: the largest power of two up to the published 256, or the width itself.
 
-    Several multiples may give the same width; the model is the same. UserError where none does.
+    Several multiples may give the same width; the model is the same. Raises `UserError` if none does.
     """
     candidates = (256, 128, 64, 32, 16, 8, 4, 2, 1, hidden)
     multiple = next((m for m in candidates if swiglu_width(width, m) == hidden), None)

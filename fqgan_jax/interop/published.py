@@ -1,15 +1,16 @@
-"""Published checkpoints (PyTorch names and layouts) to our parameters and back; arrays are numpy's.
+"""Published checkpoints (PyTorch names and layouts) to parameters and back; arrays are NumPy's.
 
-    fields = tokenizer_config({name: tensor.shape for name, tensor in state.items()})
+    fields = infer_fields("tokenizer", {name: tensor.shape for name, tensor in state.items()})
     module = FQGAN(**fields)
-    params = import_tokenizer(state, module)  # module.apply({"params": params}, images)
-    state = export_tokenizer(params, module)
+    params = import_params(state, module)  # module.apply({"params": params}, images)
+    state = export_params(params, module)
 
-`import_published` does this for a file; a row of `published_kinds` says how, for each kind of model.
+`import_published` does this for a file. A row of `published_kinds` says how, for each kind of model.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,159 +25,97 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.interop.checkpoint_files import CheckpointFile
 from fqgan_jax.interop.correspondence import (
     Entry,
+    Rule,
+    Shape,
     check_tensors,
     correspondence,
     first_names,
     gather,
     parameter_shapes,
+    published_row,
     scatter,
 )
-from fqgan_jax.interop.discriminator_names import (
-    DISCRIMINATOR_BUFFERS,
-    PATCH_RULES,
-    STYLE_RULES,
-    discriminator_buffers,
-)
-from fqgan_jax.interop.far_names import FAR_RULES, far_config, table_names
-from fqgan_jax.interop.tokenizer_names import (
-    TOKENIZER_RULES,
-    USAGE_BUFFER,
-    USAGE_BUFFER_SIZE,
-    codebook_names,
-    tokenizer_config,
-)
-from fqgan_jax.models.discriminators import PatchDiscriminator
+from fqgan_jax.interop.far_names import FAR_RULES, infer_generator_fields, table_names
+from fqgan_jax.interop.tokenizer_names import codebook_names, infer_tokenizer_fields, tokenizer_rules, usage_buffers
 from fqgan_jax.models.far import FAR
-from fqgan_jax.models.fields import build_module, downsampling
+from fqgan_jax.models.fields import build_module, downsampling, model_kind
 from fqgan_jax.models.fqgan import FQGAN
-
-__all__ = [
-    "discriminator_entries",
-    "export_discriminator",
-    "export_far",
-    "export_tokenizer",
-    "far_config",
-    "far_entries",
-    "import_discriminator",
-    "import_far",
-    "import_published",
-    "import_tokenizer",
-    "published_kind",
-    "published_kinds",
-    "tokenizer_config",
-    "tokenizer_entries",
-]
-
-
-def tokenizer_entries(module: FQGAN) -> list[Entry]:
-    """One entry a published tensor of the tokenizer (name, published shape, place in our parameters), buffers apart."""
-    f = downsampling(module.multipliers)
-    images = jax.ShapeDtypeStruct((1, module.grid[0] * f, module.grid[1] * f, 3), jnp.float32)
-    return correspondence(TOKENIZER_RULES, parameter_shapes(module, images), codebook_names(module.num_codebooks))
-
-
-def import_tokenizer(state: Mapping[str, np.ndarray], module: FQGAN) -> dict:
-    """Parameters of `module` (nested, float32) from published tensors.
-
-    Usage buffers (`codebook_used`) are ignored. UserError where tensors are missing, unexpected or of another shape.
-    """
-    buffers = _usage_buffers(module)
-    state = {name: tensor for name, tensor in state.items() if name not in buffers}
-    entries = tokenizer_entries(module)
-    check_tensors(entries, state, "this tokenizer")
-    return scatter(entries, state)
-
-
-def export_tokenizer(params: Mapping, module: FQGAN) -> dict[str, np.ndarray]:
-    """Published tensors of the tokenizer's parameters, the inverse of `import_tokenizer`, with empty usage buffers."""
-    tensors = gather(tokenizer_entries(module), params)
-    return tensors | {name: np.zeros(USAGE_BUFFER_SIZE, np.float32) for name in _usage_buffers(module)}
-
-
-def far_entries(module: FAR) -> list[Entry]:
-    """One entry a published tensor of the generator (name, published shape, place in our parameters)."""
-    codes = jax.ShapeDtypeStruct((1, module.grid[0] * module.grid[1], module.num_codebooks), jnp.int32)
-    labels = jax.ShapeDtypeStruct((1,), jnp.int32)
-    return correspondence(FAR_RULES, parameter_shapes(module, codes, labels), table_names(module.num_codebooks))
-
-
-def import_far(state: Mapping[str, np.ndarray], module: FAR) -> dict:
-    """Parameters of `module` (nested, float32) from published tensors.
-
-    UserError where tensors are missing, unexpected or of another shape.
-    """
-    entries = far_entries(module)
-    check_tensors(entries, state, "this generator")
-    return scatter(entries, state)
-
-
-def export_far(params: Mapping, module: FAR) -> dict[str, np.ndarray]:
-    """Published tensors of the generator's parameters, the inverse of `import_far`."""
-    return gather(far_entries(module), params)
-
-
-def discriminator_entries(module: nn.Module, image_size: int) -> list[Entry]:
-    """One entry a published tensor of a discriminator of images of this side, buffers apart."""
-    rules = PATCH_RULES if isinstance(module, PatchDiscriminator) else STYLE_RULES
-    images = jax.ShapeDtypeStruct((2, image_size, image_size, 3), jnp.float32)
-    return correspondence(rules, parameter_shapes(module, images), ())
-
-
-def import_discriminator(state: Mapping[str, np.ndarray], module: nn.Module, image_size: int) -> dict:
-    """Parameters of a discriminator (nested, float32) from published tensors.
-
-    Buffers (running averages, the blur's filter) are ignored: they take no part in training. UserError where tensors
-    are missing, unexpected or of another shape.
-    """
-    state = {name: tensor for name, tensor in state.items() if not name.endswith(DISCRIMINATOR_BUFFERS)}
-    entries = discriminator_entries(module, image_size)
-    check_tensors(entries, state, "this discriminator")
-    return scatter(entries, state)
-
-
-def export_discriminator(params: Mapping, module: nn.Module, image_size: int) -> dict[str, np.ndarray]:
-    """Published tensors of a discriminator's parameters, the inverse of `import_discriminator`, with fresh buffers."""
-    tensors = gather(discriminator_entries(module, image_size), params)
-    return tensors | discriminator_buffers(tensors)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedKind:
-    """How models of one kind stand in published files.
+    """How models of one kind are written in published files.
 
     Attributes:
-      infer_fields: gives the module's fields from the tensors' shapes; its keywords are what shapes do not tell.
-      import_params: gives the parameters of a module from published tensors.
-      export_params: the inverse of `import_params`.
-      tensor: the name of a tensor that every file of this kind holds and no file of another kind.
+      tensor: name of a tensor that every file of this kind holds and no file of another kind.
+      infer_fields: returns the module's fields, given its tensors' shapes by name; its keyword-only parameters are
+        fields that shapes do not tell.
+      rules: returns the names of a module's parameters.
+      codebook_names: returns, per sub-codebook of a module, the parts of names that depend on it.
+      inputs: returns the shapes of the arguments with which a module is initialized.
+      buffers: returns the published tensors that are no parameters; they are ignored when a file is read.
     """
 
-    infer_fields: Callable[..., dict[str, Any]]
-    import_params: Callable[[Mapping[str, np.ndarray], nn.Module], dict]
-    export_params: Callable[[Mapping, nn.Module], dict[str, np.ndarray]]
     tensor: str
+    infer_fields: Callable[..., dict[str, Any]]
+    rules: Callable[[nn.Module], Sequence[Rule]]
+    codebook_names: Callable[[nn.Module], Sequence[Mapping[str, str]]]
+    inputs: Callable[[nn.Module], tuple[jax.ShapeDtypeStruct, ...]]
+    buffers: Callable[[nn.Module], dict[str, np.ndarray]]
 
 
-published_kinds: Registry[PublishedKind] = Registry("published kind of model")
-published_kinds.add(
-    "tokenizer",
-    PublishedKind(
-        infer_fields=tokenizer_config,
-        import_params=import_tokenizer,
-        export_params=export_tokenizer,
-        tensor="encoder.conv_in.weight",
-    ),
-)
-published_kinds.add(
-    "generator",
-    PublishedKind(
-        infer_fields=far_config, import_params=import_far, export_params=export_far, tensor="tok_embeddings_1.weight"
-    ),
-)
+published_kinds: Registry[PublishedKind] = Registry("kind of model")
+
+
+def published_entries(module: nn.Module) -> list[Entry]:
+    """Returns one entry per published tensor of a module (name, shape, position in the parameters), without buffers.
+
+    Raises:
+      UserError: this kind of model, or a part that it was built with, has no published names.
+    """
+    row = published_row(published_kinds, model_kind(module))
+    shapes = parameter_shapes(module, *row.inputs(module))
+    return correspondence(row.rules(module), shapes, row.codebook_names(module))
+
+
+def import_params(state: Mapping[str, np.ndarray], module: nn.Module) -> dict:
+    """Returns the parameters of a module (nested, float32) from published tensors.
+
+    Raises:
+      UserError: tensors are missing, unexpected or of another shape, or the module has no published names.
+    """
+    kind = model_kind(module)
+    entries = published_entries(module)
+    buffers = published_kinds[kind].buffers(module)
+    check_tensors(entries, {name: tensor for name, tensor in state.items() if name not in buffers}, f"this {kind}")
+    return scatter(entries, state)
+
+
+def export_params(params: Mapping, module: nn.Module) -> dict[str, np.ndarray]:
+    """Returns published tensors of a module's parameters, with fresh buffers; the inverse of `import_params`."""
+    tensors = gather(published_entries(module), params)
+    return tensors | published_kinds[model_kind(module)].buffers(module)
+
+
+def infer_fields(kind: str, shapes: Mapping[str, Shape], **known: Any) -> dict[str, Any]:
+    """Returns the fields of a module, given its published tensors.
+
+    Args:
+      kind: of model.
+      shapes: shape of each tensor by name.
+      **known: fields; those that the shapes do not tell are used, others ignored.
+
+    Raises:
+      UserError: the tensors are not those of such a model, or do not tell a field that is not given.
+    """
+    infer = published_row(published_kinds, kind).infer_fields
+    parameters = inspect.signature(infer).parameters.values()
+    names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    return infer(shapes, **{name: known[name] for name in names if name in known})
 
 
 def published_kind(file: CheckpointFile, path: Path) -> str:
-    """Returns the kind of model in a checkpoint file: what our own export wrote, or what its tensors' names tell.
+    """Returns the kind of model in a checkpoint file: what an export of fqgan_jax noted, or what the names tell.
 
     Raises:
       UserError: the tensors are of no kind of model that is known.
@@ -197,21 +136,49 @@ def import_published(
 ) -> tuple[ModelDescription, dict[str, Any]]:
     """Returns the description and the parameters of a model of this kind in a checkpoint file.
 
-    What the shapes do not tell comes from `overrides`, from the description if our own export left one, or is as
-    published.
+    Fields that the shapes do not tell come from `overrides`, from the description if an export of fqgan_jax wrote the
+    file, or are those of the published models.
 
     Raises:
       UserError: the tensors are not those of a model of this kind.
     """
-    row = published_kinds[kind]
     shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
     written = file.description if file.description.get("kind") == kind else {"kind": kind}
     known = {"dtype": "float32", **written.get("fields", {}), **overrides}
-    keywords = {name: known[name] for name in row.infer_fields.__kwdefaults__ if name in known}
-    fields = row.infer_fields(shapes, **keywords) | known
+    fields = infer_fields(kind, shapes, **known) | known
     description = ModelDescription.from_json({**written, "fields": fields})
-    return description, row.import_params(file.tensors, build_module(kind, fields))
+    return description, import_params(file.tensors, build_module(kind, fields))
 
 
-def _usage_buffers(module: FQGAN) -> list[str]:
-    return [USAGE_BUFFER.format(**names) for names in codebook_names(module.num_codebooks)]
+def _tokenizer_inputs(module: FQGAN) -> tuple[jax.ShapeDtypeStruct, ...]:
+    (h, w), f = module.grid, downsampling(module.multipliers)
+    return (jax.ShapeDtypeStruct((1, h * f, w * f, 3), jnp.float32),)
+
+
+def _generator_inputs(module: FAR) -> tuple[jax.ShapeDtypeStruct, ...]:
+    (h, w), K = module.grid, module.num_codebooks
+    return jax.ShapeDtypeStruct((1, h * w, K), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.int32)
+
+
+published_kinds.add(
+    "tokenizer",
+    PublishedKind(
+        tensor="encoder.conv_in.weight",
+        infer_fields=infer_tokenizer_fields,
+        rules=tokenizer_rules,
+        codebook_names=lambda module: codebook_names(module.num_codebooks),
+        inputs=_tokenizer_inputs,
+        buffers=usage_buffers,
+    ),
+)
+published_kinds.add(
+    "generator",
+    PublishedKind(
+        tensor="tok_embeddings_1.weight",
+        infer_fields=infer_generator_fields,
+        rules=lambda _: FAR_RULES,
+        codebook_names=lambda module: table_names(module.num_codebooks),
+        inputs=_generator_inputs,
+        buffers=lambda _: {},
+    ),
+)

@@ -1,12 +1,26 @@
-"""Names of tokenizer tensors in published checkpoints, and what a tokenizer's fields are, given their shapes."""
+"""Tokenizers in published checkpoints: names of tensors, and a tokenizer's fields, given their shapes."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError
-from fqgan_jax.interop.correspondence import Layout, Rule, Shape, count, layer, shape_of, within
+from fqgan_jax.interop.correspondence import (
+    Layout,
+    Rule,
+    Shape,
+    count_tensors,
+    layer,
+    published_row,
+    shape_of,
+    within,
+)
+from fqgan_jax.models.fqgan import FQGAN
 
 _MODEL = "a tokenizer"
 _CODEBOOK = "quantize_{code}.embedding.weight"
@@ -36,7 +50,7 @@ _TRANSFORMER_BLOCK = (
 _TRANSFORMER = (
     Rule("positions", "positional_embedding"),
     *layer("norm_in", "ln_pre."),
-    *within("transformer/blocks", "transformer.{block}", _TRANSFORMER_BLOCK, ("block",)),
+    *within("transformer/blocks", "transformer.{block}", _TRANSFORMER_BLOCK, stack=("block",)),
     *layer("norm_out", "ln_post."),
 )
 _FEATURE_HEAD = (
@@ -57,29 +71,72 @@ _AUTOENCODER = (
     *layer("norm_out/norm", "norm_out."),
     *layer("conv_out", "conv_out."),
 )
-TOKENIZER_RULES = (
+_REST = (
     *within("encoder", "encoder", _AUTOENCODER),
-    # factorization="adapters", stacked over sub-codebooks
-    *within("heads/heads/adapter", "encoder.{adapter}.0", _TRANSFORMER, ("k",)),
-    *layer("heads/heads/norm_out/norm", "encoder.norm_out_{code}.", stack=("k",)),
-    *layer("heads/heads/conv_out", "encoder.conv_out_{code}.", stack=("k",)),
-    *layer("heads/heads/to_latent", "quant_conv_{code}.", Layout.POINTWISE, ("k",)),
-    # factorization="split": not published, named by the same pattern
-    *layer("heads/norm_out/norm", "encoder.norm_out."),
-    *layer("heads/conv_out", "encoder.conv_out."),
-    Rule("quantizer/codebooks", _CODEBOOK, stack=("k",)),
     *within("feature_predictors_{k}", "{predictor}", _FEATURE_HEAD),
     *layer("from_codes", "post_quant_conv.", Layout.POINTWISE),
     *within("decoder", "decoder", _AUTOENCODER),
 )
 
-# Statistics of recently used codes: a buffer of this size in every published quantizer, no part of the model.
-USAGE_BUFFER = "quantize_{code}.codebook_used"
-USAGE_BUFFER_SIZE = 65536
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PublishedHead:
+    """How a row of `models.heads.heads` is written in published files.
+
+    Attributes:
+      rules: names of its parameters, whose paths begin with "heads/".
+      tensor: name of a tensor that every file with this head holds and no file with another.
+    """
+
+    rules: tuple[Rule, ...]
+    tensor: str
+
+
+published_heads: Registry[PublishedHead] = Registry("head")
+published_heads.add(
+    "adapters",
+    PublishedHead(
+        rules=(
+            *within("heads/heads/adapter", "encoder.{adapter}.0", _TRANSFORMER, stack=("k",)),
+            *layer("heads/heads/norm_out/norm", "encoder.norm_out_{code}.", stack=("k",)),
+            *layer("heads/heads/conv_out", "encoder.conv_out_{code}.", stack=("k",)),
+            *layer("heads/heads/to_latent", "quant_conv_{code}.", Layout.POINTWISE, stack=("k",)),
+        ),
+        tensor="encoder.conv_out_vis.weight",
+    ),
+)
+# Not published, named by the same pattern.
+published_heads.add(
+    "split",
+    PublishedHead(
+        rules=(*layer("heads/norm_out/norm", "encoder.norm_out."), *layer("heads/conv_out", "encoder.conv_out.")),
+        tensor="encoder.conv_out.weight",
+    ),
+)
+
+# A row is the names of the parameters of a row of `models.quantizers.quantizers`, whose paths begin with "quantizer/".
+published_quantizers: Registry[tuple[Rule, ...]] = Registry("quantizer")
+published_quantizers.add("vq", (Rule("quantizer/codebooks", _CODEBOOK, stack=("k",)),))
+
+
+def tokenizer_rules(module: FQGAN) -> tuple[Rule, ...]:
+    """Returns the names of a tokenizer's parameters.
+
+    Raises:
+      UserError: its head or its quantizer has no published names.
+    """
+    head = published_row(published_heads, module.factorization)
+    return (*_REST, *head.rules, *published_row(published_quantizers, module.quantizer))
+
+
+def usage_buffers(module: FQGAN) -> dict[str, np.ndarray]:
+    """Returns the statistics of recently used codes in every published quantizer, empty; no part of the model."""
+    names = codebook_names(module.num_codebooks)
+    return {f"quantize_{name['code']}.codebook_used": np.zeros(65536, np.float32) for name in names}
 
 
 def codebook_names(num_codebooks: int) -> list[dict[str, str]]:
-    """Per sub-codebook: its own name (`code`), its adapter's and its feature head's (`predictor`).
+    """Returns, per sub-codebook, its own name (`code`), its adapter's and its feature head's (`predictor`).
 
     K = 2 and K = 3 are published. Otherwise semantic sub-codebooks are numbered from 1: `sem_1`, `semantic_head_1`,
     `sem_1_feat_pred` and so on. A feature head on the visual sub-codebook (not published) is `vis_feat_pred`.
@@ -94,7 +151,7 @@ def codebook_names(num_codebooks: int) -> list[dict[str, str]]:
     return names
 
 
-def tokenizer_config(
+def infer_tokenizer_fields(
     shapes: Mapping[str, Shape],
     *,
     grid: tuple[int, int] | None = None,
@@ -102,22 +159,30 @@ def tokenizer_config(
     feature_heads: int = 8,
     normalized: bool = True,
 ) -> dict[str, Any]:
-    """Fields of `models.tokenizer.Tokenizer` for a checkpoint's tensors (name to published shape).
+    """Returns the fields of `FQGAN` for a checkpoint's tensors.
 
-    The keywords are what shapes do not tell. `grid` is taken as square where it is not given (and as that of 256x256
-    images where nothing is tied to positions). UserError where the tensors are not a tokenizer's.
+    Args:
+      shapes: published shape of each tensor by name.
+      grid: (h, w) of the training images; by default square (that of 256x256 images if no tensor depends on it).
+      adapter_heads: attention heads of each adapter.
+      feature_heads: attention heads of each feature head.
+      normalized: whether codes are unit vectors.
+
+    Raises:
+      UserError: the tensors are not a tokenizer's.
     """
     names = codebook_names(
         max(1, sum(re.fullmatch(r"quantize_\w+\.embedding\.weight", name) is not None for name in shapes))
     )
-    size, code_dim = shape_of(shapes, _CODEBOOK.format(**names[0]), 2, _MODEL)
-    base_width = shape_of(shapes, "encoder.conv_in.weight", 4, _MODEL)[0]
+    size, code_dim = shape_of(shapes, _CODEBOOK.format(**names[0]), rank=2, model=_MODEL)
+    base_width = shape_of(shapes, "encoder.conv_in.weight", rank=4, model=_MODEL)[0]
     first_convolution = "encoder.conv_blocks.{}.res.0.conv1.weight"
-    levels = max(1, count(shapes, first_convolution))
-    widths = [shape_of(shapes, first_convolution.format(i), 4, _MODEL)[0] for i in range(levels)]
+    levels = max(1, count_tensors(shapes, first_convolution))
+    widths = [shape_of(shapes, first_convolution.format(i), rank=4, model=_MODEL)[0] for i in range(levels)]
     if any(width % base_width for width in widths):
         raise UserError(f"The levels' widths {widths} are no multiples of the encoder's first width {base_width}.")
     predictors = [name["predictor"] for name in names]
+    feature_depths = [count_tensors(shapes, f"{predictor}.transformer.{{}}.ln_1.weight") for predictor in predictors]
     feature_widths = tuple(shapes.get(f"{predictor}.class_embedding", (1, None))[1] for predictor in predictors)
     return {
         "num_codebooks": len(names),
@@ -126,22 +191,27 @@ def tokenizer_config(
         "grid": _grid(shapes, names, levels, grid),
         "base_width": base_width,
         "multipliers": tuple(width // base_width for width in widths),
-        "num_blocks": count(shapes, "encoder.conv_blocks.0.res.{}.conv1.weight"),
-        "z_channels": shape_of(shapes, "post_quant_conv.weight", 4, _MODEL)[0],
-        "factorization": "split" if "encoder.conv_out.weight" in shapes else "adapters",
-        "adapter_depth": count(shapes, f"encoder.{names[0]['adapter']}.0.transformer.{{}}.ln_1.weight"),
+        "num_blocks": count_tensors(shapes, "encoder.conv_blocks.0.res.{}.conv1.weight"),
+        "z_channels": shape_of(shapes, "post_quant_conv.weight", rank=4, model=_MODEL)[0],
+        "factorization": _factorization(shapes),
+        "adapter_depth": count_tensors(shapes, f"encoder.{names[0]['adapter']}.0.transformer.{{}}.ln_1.weight"),
         "adapter_heads": adapter_heads,
         "feature_widths": feature_widths if any(feature_widths) else (),
-        "feature_depth": max(count(shapes, predictor + ".transformer.{}.ln_1.weight") for predictor in predictors),
+        "feature_depth": max(feature_depths),
         "feature_heads": feature_heads,
         "normalized": normalized,
     }
 
 
+def _factorization(shapes: Mapping[str, Shape]) -> str:
+    """The head whose tensors the checkpoint holds; the published one if it holds none."""
+    return next((name for name, row in published_heads.items() if row.tensor in shapes), "adapters")
+
+
 def _grid(
     shapes: Mapping[str, Shape], names: list[dict[str, str]], levels: int, grid: tuple[int, int] | None
 ) -> tuple[int, int]:
-    """The given grid, or the square one of the learned positions; UserError where it does not fit them."""
+    """The given grid, or the square one of the learned positions; `UserError` if it does not fit them."""
     adapter = shapes.get(f"encoder.{names[0]['adapter']}.0.positional_embedding")
     heads = [shapes.get(f"{name['predictor']}.positional_embedding") for name in names]
     positions = [adapter[0]] if adapter else [head[0] - 1 for head in heads if head]

@@ -39,14 +39,14 @@ CLIP_RULES = (
     Rule("positions", "embeddings.position_embedding.weight"),
     *layer("patches", "embeddings.patch_embedding."),
     *layer("norm_in", "pre_layrnorm."),
-    *within("blocks", "encoder.layers.{block}", _CLIP_BLOCK, ("block",)),
+    *within("blocks", "encoder.layers.{block}", _CLIP_BLOCK, stack=("block",)),
 )
 DINO_RULES = (
     Rule("class_token", "embeddings.cls_token"),
     Rule("positions", "embeddings.position_embeddings"),
     Rule("registers", "embeddings.register_tokens"),
     *layer("patches", "embeddings.patch_embeddings.projection."),
-    *within("blocks", "encoder.layer.{block}", _DINO_BLOCK, ("block",)),
+    *within("blocks", "encoder.layer.{block}", _DINO_BLOCK, stack=("block",)),
     *layer("norm_out", "layernorm."),
 )
 PREFIXES = ("vision_model.", "dinov2.")

@@ -19,7 +19,7 @@ import fqgan_jax
 from fqgan_jax.api import Generator, Tokenizer
 from fqgan_jax.checkpoints import ModelDescription, read_description, write_description
 from fqgan_jax.cli.main import main
-from fqgan_jax.interop.published import export_far, export_tokenizer, import_far, import_tokenizer, tokenizer_config
+from fqgan_jax.interop import export_params, import_params, infer_tokenizer_fields
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.training.checkpointing import Checkpoints
 from fqgan_jax.training.state import TrainState
@@ -45,13 +45,13 @@ class TestPublishedTensors:
     def test_tokenizer_comes_back(self, num_codebooks, factorization, tmp_path):
         tokenizer = tiny_tokenizer(num_codebooks, factorization)
         tensors = load_file(export(tokenizer, "safetensors", tmp_path) / "model.safetensors")
-        assert_identical(import_tokenizer(tensors, tokenizer.module), tokenizer.params)
+        assert_identical(import_params(tensors, tokenizer.module), tokenizer.params)
 
     @pytest.mark.parametrize("num_codebooks", [1, 2, 3, 5])
     def test_generator_comes_back(self, num_codebooks, tmp_path):
         generator = tiny_generator(num_codebooks)
         tensors = load_file(export(generator, "safetensors", tmp_path) / "model.safetensors")
-        assert_identical(import_far(tensors, generator.module), generator.params)
+        assert_identical(import_params(tensors, generator.module), generator.params)
 
     @pytest.mark.torch
     @pytest.mark.parametrize("model", [tiny_tokenizer(5), tiny_tokenizer(2, "split"), tiny_generator(3)])
@@ -60,8 +60,7 @@ class TestPublishedTensors:
         tensors = torch.load(export(model, "torch", tmp_path) / "model.pt", weights_only=True)
         assert tensors.keys() == {"model", "fqgan_jax"}
         tensors = {name: tensor.numpy() for name, tensor in tensors["model"].items()}
-        import_model = import_far if isinstance(model, Generator) else import_tokenizer
-        assert_identical(import_model(tensors, model.module), model.params)
+        assert_identical(import_params(tensors, model.module), model.params)
         path = export(model, "safetensors", tmp_path) / "model.safetensors"
         assert_identical(tensors, load_file(path))
         with safe_open(path, "numpy") as file:
@@ -86,7 +85,7 @@ class TestPublishedTensors:
 
     def test_names_and_shapes_are_the_published_ones(self, tmp_path):
         published = golden_data.shapes("trajectory")
-        module = FQGAN(**tokenizer_config(published, adapter_heads=4, feature_heads=4))
+        module = FQGAN(**infer_tokenizer_fields(published, adapter_heads=4, feature_heads=4))
         tokenizer = Tokenizer(module, random_params(module, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)))
         tensors = load_file(export(tokenizer, "safetensors", tmp_path) / "model.safetensors")
         # The small golden model was stored without its buffers; the published files have them.
@@ -122,7 +121,7 @@ class TestMovingAverage:
         command = ["export", "--checkpoint", str(workdir), "--format", "safetensors", "--out"]
         assert main([*command, str(tmp_path / "both"), "--with-ema"]) == 0
         assert main([*command, str(tmp_path / "one")]) == 0
-        load = lambda file: import_tokenizer(load_file(tmp_path / f"{file}.safetensors"), tokenizer.module)
+        load = lambda file: import_params(load_file(tmp_path / f"{file}.safetensors"), tokenizer.module)
         average = jax.tree.map(lambda leaf: leaf / 2, tokenizer.params)
         assert_identical(load("both/model"), tokenizer.params)
         assert_identical(load("both/ema"), average)
@@ -181,7 +180,7 @@ def test_the_code_in_the_readme_runs(format, model, more, printed, tmp_path):
         names = ["codes"] if isinstance(model, Generator) else ["codes", "images"]
         code += "".join(f"print('{name}', {name}.shape, {name}.dtype, end=' ')\n" for name in names)
     else:
-        published = (export_far if isinstance(model, Generator) else export_tokenizer)(model.params, model.module)
+        published = export_params(model.params, model.module)
         printed = f"{len(published)} tensors"
     path = str(Path(fqgan_jax.__file__).parent.parent) if format == "native" else ""
     command = [sys.executable, "-W", "error::FutureWarning", "-c", code]

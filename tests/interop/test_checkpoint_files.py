@@ -16,8 +16,8 @@ from support import golden_data
 from fqgan_jax import load_generator, load_tokenizer
 from fqgan_jax.cli.main import main
 from fqgan_jax.errors import UserError
+from fqgan_jax.interop import import_params
 from fqgan_jax.interop.checkpoint_files import read_checkpoint_file
-from fqgan_jax.interop.published import import_far, import_tokenizer
 
 HEADS = {"adapter_heads": 4, "feature_heads": 4}
 
@@ -37,7 +37,7 @@ def identical(params, expected):
 def test_safetensors(tmp_path, state):
     save_file(state, tmp_path / "tokenizer.safetensors", metadata={"format": "pt"})
     tokenizer = load_tokenizer(tmp_path / "tokenizer.safetensors", **HEADS)
-    assert identical(tokenizer.params, import_tokenizer(state, tokenizer.module))
+    assert identical(tokenizer.params, import_params(state, tokenizer.module))
     module = tokenizer.module
     assert (module.num_codebooks, module.codebook_size, module.code_dim, module.grid) == (2, 16, 8, (8, 8))
     assert (module.adapter_heads, module.adapter_depth, module.feature_widths) == (4, 2, (None, 48))
@@ -49,7 +49,7 @@ def test_generator(tmp_path):
     state = golden_data.state_dict("far_triple_tiny")
     save_file(state, tmp_path / "far.safetensors")
     generator = load_generator(tmp_path / "far.safetensors", num_heads=4, grid=(4, 4))
-    assert identical(generator.params, import_far(state, generator.module))
+    assert identical(generator.params, import_params(state, generator.module))
     golden = golden_data.arrays("far_triple_tiny")
     logits = generator.logits(golden["tokens"], golden["labels"])
     assert golden_data.relative_error(logits, golden["logits"]) < 1e-4
@@ -81,11 +81,11 @@ class TestTorchFiles:
         content = {"model": raw, "optimizer": {"step": 3}, "steps": 7, "args": argparse.Namespace(lr=1e-4)}
         path = self.save(content, tmp_path / "raw.pt")
         tokenizer = load_tokenizer(path, **HEADS)
-        assert identical(tokenizer.params, import_tokenizer(raw, tokenizer.module))
+        assert identical(tokenizer.params, import_params(raw, tokenizer.module))
         path = self.save(content | {"ema": state}, tmp_path / "ema.pt")
         with caplog.at_level(logging.INFO):
             tokenizer = load_tokenizer(path, **HEADS)
-        assert identical(tokenizer.params, import_tokenizer(state, tokenizer.module))
+        assert identical(tokenizer.params, import_params(state, tokenizer.module))
         assert "moving average (ema)" in caplog.text
 
     @pytest.mark.parametrize("content", [lambda s: {"module": s}, lambda s: {"state_dict": s}, lambda s: s])
@@ -94,7 +94,7 @@ class TestTorchFiles:
         wrapped = {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}
         path = self.save(content(wrapped), tmp_path / "far.pt")
         generator = load_generator(path, num_heads=4, grid=(4, 4))
-        assert identical(generator.params, import_far(state, generator.module))
+        assert identical(generator.params, import_params(state, generator.module))
 
     def test_code_is_not_run(self, tmp_path, state):
         class Command:

@@ -9,15 +9,12 @@ from flax import traverse_util
 from support import golden_data
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.interop.published import (
-    export_far,
-    export_tokenizer,
-    far_config,
-    far_entries,
-    import_far,
-    import_tokenizer,
-    tokenizer_config,
-    tokenizer_entries,
+from fqgan_jax.interop import (
+    export_params,
+    import_params,
+    infer_generator_fields,
+    infer_tokenizer_fields,
+    published_entries,
 )
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fqgan import FQGAN
@@ -69,12 +66,12 @@ def assert_identical(first: dict[str, np.ndarray], second: dict[str, np.ndarray]
 
 
 @cache
-def published_entries(name: str):
+def entries_of(name: str):
     """Entries of the model that is inferred from a published state dict's shapes."""
     shapes = golden_data.shapes(name)
     if name in GENERATORS:
-        return far_entries(FAR(**far_config(shapes, num_heads=4 if "tiny" in name else None)))
-    return tokenizer_entries(FQGAN(**tokenizer_config(shapes)))
+        return published_entries(FAR(**infer_generator_fields(shapes, num_heads=4 if "tiny" in name else None)))
+    return published_entries(FQGAN(**infer_tokenizer_fields(shapes)))
 
 
 def millions(entries) -> float:
@@ -85,23 +82,23 @@ def millions(entries) -> float:
 def test_names_and_shapes(name):
     published = golden_data.shapes(name)
     model = {tensor: shape for tensor, shape in published.items() if not tensor.endswith("codebook_used")}
-    assert {entry.name: entry.shape for entry in published_entries(name)} == model
+    assert {entry.name: entry.shape for entry in entries_of(name)} == model
 
 
 @pytest.mark.parametrize("name", TOKENIZER_PARAMETERS)
 def test_tokenizer_parameters(name):
-    entries = published_entries(name)
+    entries = entries_of(name)
     without = [entry for entry in entries if not entry.path.startswith("feature_predictors")]
     assert (round(millions(without), 2), round(millions(entries), 2)) == TOKENIZER_PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", GENERATOR_PARAMETERS)
 def test_generator_parameters(name):
-    assert round(millions(published_entries(name)), 1) == GENERATOR_PARAMETERS[name]
+    assert round(millions(entries_of(name)), 1) == GENERATOR_PARAMETERS[name]
 
 
 def test_published_tokenizer_fields():
-    assert tokenizer_config(golden_data.shapes("triple_f8")) == {
+    assert infer_tokenizer_fields(golden_data.shapes("triple_f8")) == {
         "num_codebooks": 3,
         "codebook_size": 16384,
         "code_dim": 8,
@@ -121,7 +118,7 @@ def test_published_tokenizer_fields():
 
 
 def test_published_generator_fields():
-    assert far_config(golden_data.shapes("far_dual_L")) == {
+    assert infer_generator_fields(golden_data.shapes("far_dual_L")) == {
         "num_codebooks": 2,
         "codebook_size": 16384,
         "num_classes": 1000,
@@ -137,14 +134,14 @@ def test_published_generator_fields():
 
 def test_published_tensors_survive_the_round_trip():
     state = golden_data.state_dict("trajectory")
-    module = FQGAN(**tokenizer_config(shapes_of(state), adapter_heads=4, feature_heads=4))
-    params = import_tokenizer(state, module)
-    exported = export_tokenizer(params, module)
+    module = FQGAN(**infer_tokenizer_fields(shapes_of(state), adapter_heads=4, feature_heads=4))
+    params = import_params(state, module)
+    exported = export_params(params, module)
     assert_identical({name: exported[name] for name in state}, state)
     buffers = {name: tensor for name, tensor in exported.items() if name not in state}
     assert shapes_of(buffers) == {"quantize_vis.codebook_used": (65536,), "quantize_sem.codebook_used": (65536,)}
     assert not any(tensor.any() for tensor in buffers.values())
-    again = import_tokenizer(exported, module)
+    again = import_params(exported, module)
     assert_identical(traverse_util.flatten_dict(again, sep="/"), traverse_util.flatten_dict(params, sep="/"))
 
 
@@ -154,26 +151,26 @@ def test_published_tensors_survive_the_round_trip():
 )
 def test_any_tokenizer_survives_the_round_trip(num_codebooks, factorization):
     module = small_tokenizer(num_codebooks, factorization=factorization)
-    entries = tokenizer_entries(module)
+    entries = published_entries(module)
     state = random_state(entries)
-    exported = export_tokenizer(import_tokenizer(state, module), module)
+    exported = export_params(import_params(state, module), module)
     assert len(exported) == len(state) + num_codebooks
     assert_identical({name: exported[name] for name in state}, state)
-    inferred = FQGAN(**tokenizer_config(shapes_of(exported), grid=module.grid))
-    assert tokenizer_entries(inferred) == entries
+    inferred = FQGAN(**infer_tokenizer_fields(shapes_of(exported), grid=module.grid))
+    assert published_entries(inferred) == entries
 
 
 @pytest.mark.parametrize("num_codebooks", [1, 3, 11])
 def test_any_generator_survives_the_round_trip(num_codebooks):
     module = small_generator(num_codebooks)
-    state = random_state(far_entries(module))
-    assert_identical(export_far(import_far(state, module), module), state)
-    assert FAR(**far_config(shapes_of(state), num_heads=2, grid=(4, 4))) == module
+    state = random_state(published_entries(module))
+    assert_identical(export_params(import_params(state, module), module), state)
+    assert FAR(**infer_generator_fields(shapes_of(state), num_heads=2, grid=(4, 4))) == module
 
 
 def test_imported_parameters_are_those_of_the_module():
     module = small_tokenizer(3)
-    params = import_tokenizer(random_state(tokenizer_entries(module)), module)
+    params = import_params(random_state(published_entries(module)), module)
     images = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
     expected = jax.eval_shape(module.init, jax.random.key(0), images)["params"]
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params) == jax.tree.map(
@@ -184,8 +181,8 @@ def test_imported_parameters_are_those_of_the_module():
 def test_sub_codebooks_are_not_mixed_up():
     """Visual first, then semantic by level; block 1 is block 1."""
     module = small_tokenizer(3)
-    state = random_state(tokenizer_entries(module))
-    params = import_tokenizer(state, module)
+    state = random_state(published_entries(module))
+    params = import_params(state, module)
     for k, name in enumerate(["vis", "sem_mid", "sem_high"]):
         np.testing.assert_array_equal(params["quantizer"]["codebooks"][k], state[f"quantize_{name}.embedding.weight"])
     kernels = params["heads"]["heads"]["adapter"]["transformer"]["blocks"]["mlp_in"]["kernel"]
@@ -197,20 +194,20 @@ def test_sub_codebooks_are_not_mixed_up():
 
 def test_half_precision_becomes_float32():
     module = small_generator(2)
-    state = {name: tensor.astype(np.float16) for name, tensor in random_state(far_entries(module)).items()}
-    params = import_far(state, module)
+    state = {name: tensor.astype(np.float16) for name, tensor in random_state(published_entries(module)).items()}
+    params = import_params(state, module)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
 
 
 class TestErrors:
     def test_tensors_that_do_not_fit(self):
         module = small_generator(2)
-        state = random_state(far_entries(module))
+        state = random_state(published_entries(module))
         del state["norm.weight"]
         state["output_1.weight"] = state["output_1.weight"][:-1]
         state["head.bias"] = np.zeros(1)
         with pytest.raises(UserError) as error:
-            import_far(state, module)
+            import_params(state, module)
         lines = str(error.value).splitlines()
         assert lines[1:4] == [
             "  1 missing: norm.weight",
@@ -220,51 +217,51 @@ class TestErrors:
 
     def test_at_most_ten_names(self):
         module = small_tokenizer(2)
-        state = random_state(tokenizer_entries(module))
+        state = random_state(published_entries(module))
         state = {name: tensor for name, tensor in state.items() if not name.startswith("decoder.")}
         with pytest.raises(UserError, match=r"\d+ missing: (decoder\.\S+, ){9}decoder\.\S+ and \d+ more\n"):
-            import_tokenizer(state, module)
+            import_params(state, module)
 
     def test_usage_buffer_of_an_unknown_quantizer_is_not_ignored(self):
         module = small_tokenizer(2)
-        state = random_state(tokenizer_entries(module)) | {"quantize_sem_high.codebook_used": np.zeros(65536)}
+        state = random_state(published_entries(module)) | {"quantize_sem_high.codebook_used": np.zeros(65536)}
         with pytest.raises(UserError, match=r"1 unexpected: quantize_sem_high\.codebook_used"):
-            import_tokenizer(state, module)
+            import_params(state, module)
 
     def test_other_models(self):
         with pytest.raises(UserError, match=r"no checkpoint of a tokenizer.*quantize_vis\.embedding\.weight"):
-            tokenizer_config(golden_data.shapes("far_dual_tiny"))
+            infer_tokenizer_fields(golden_data.shapes("far_dual_tiny"))
         with pytest.raises(UserError, match=r"no checkpoint of a FAR generator.*tok_embeddings_1\.weight"):
-            far_config(golden_data.shapes("dual_f16"))
+            infer_generator_fields(golden_data.shapes("dual_f16"))
         with pytest.raises(UserError, match="none"):
-            far_config({})
+            infer_generator_fields({})
         with pytest.raises(UserError, match=r"post_quant_conv\.weight has shape \(256,\), not 4 axes"):
-            tokenizer_config(golden_data.shapes("dual_f16") | {"post_quant_conv.weight": (256,)})
+            infer_tokenizer_fields(golden_data.shapes("dual_f16") | {"post_quant_conv.weight": (256,)})
 
     def test_no_levels(self):
         shapes = golden_data.shapes("dual_f16")
         shapes = {name: shape for name, shape in shapes.items() if not name.startswith("encoder.conv_blocks.")}
         with pytest.raises(UserError, match=r"no tensor encoder\.conv_blocks\.0\.res\.0\.conv1\.weight"):
-            tokenizer_config(shapes)
+            infer_tokenizer_fields(shapes)
 
     def test_width_that_is_no_multiple(self):
         shapes = golden_data.shapes("dual_f16") | {"encoder.conv_in.weight": (96, 3, 3, 3)}
         with pytest.raises(UserError, match="first width 96"):
-            tokenizer_config(shapes)
+            infer_tokenizer_fields(shapes)
 
     def test_head_count_that_does_not_fit_the_width(self):
         with pytest.raises(UserError, match="num_heads=3 does not split width 64"):
-            far_config(golden_data.shapes("far_dual_tiny"), num_heads=3)
+            infer_generator_fields(golden_data.shapes("far_dual_tiny"), num_heads=3)
 
     def test_unknown_head_count(self):
         with pytest.raises(UserError, match=r"width 64 .*16 for width 1024.*num_heads"):
-            far_config(golden_data.shapes("far_dual_tiny"))
+            infer_generator_fields(golden_data.shapes("far_dual_tiny"))
 
     def test_grid_that_does_not_fit_the_positions(self):
         with pytest.raises(UserError, match=r"256 learned positions.*8 x 16.*grid="):
-            tokenizer_config(golden_data.shapes("dual_f16"), grid=(8, 16))
+            infer_tokenizer_fields(golden_data.shapes("dual_f16"), grid=(8, 16))
 
     def test_hidden_width_below_the_rule(self):
         shapes = golden_data.shapes("far_dual_tiny") | {"layers.0.feed_forward.w1.weight": (100, 64)}
         with pytest.raises(UserError, match="hidden width of 100"):
-            far_config(shapes, num_heads=4)
+            infer_generator_fields(shapes, num_heads=4)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from support import golden_data
 
-from fqgan_jax.interop.published import export_discriminator, import_discriminator
+from fqgan_jax.interop import export_discriminator, import_discriminator
 from fqgan_jax.models.discriminators import PatchDiscriminator, StyleDiscriminator, blur
 
 KINDS = {"discriminator": PatchDiscriminator(), "stylegan": StyleDiscriminator()}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import golden_data
 
-from fqgan_jax.interop.published import far_config, import_far
+from fqgan_jax.interop import import_params, infer_generator_fields
 from fqgan_jax.losses.generator_losses import next_code_loss
 from fqgan_jax.models.far import FAR
 
@@ -26,8 +26,8 @@ class Golden(NamedTuple):
 
 @pytest.fixture(scope="module", params=["far_dual_tiny", "far_triple_tiny"])
 def golden(request) -> Golden:
-    module = FAR(**far_config(golden_data.shapes(request.param), num_heads=4, grid=(4, 4)))
-    params = import_far(golden_data.state_dict(request.param), module)
+    module = FAR(**infer_generator_fields(golden_data.shapes(request.param), num_heads=4, grid=(4, 4)))
+    params = import_params(golden_data.state_dict(request.param), module)
     return Golden(module, params, golden_data.arrays(request.param))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support import golden_data
 
-from fqgan_jax.interop.published import import_tokenizer, tokenizer_config
+from fqgan_jax.interop import import_params, infer_tokenizer_fields
 from fqgan_jax.interop.tokenizer_names import codebook_names
 from fqgan_jax.losses.tokenizer_losses import (
     codebook_loss,
@@ -68,8 +68,8 @@ def _forward_from_codes(module: FQGAN, codes):
 @pytest.fixture(scope="module", params=["dual_f16", "triple_f16", "dual_f8", "triple_f8"])
 def golden_pass(request) -> Pass:
     """One published tokenizer at full size, 256x256 pixels."""
-    module = FQGAN(**tokenizer_config(golden_data.shapes(request.param)))
-    params = jax.device_put(import_tokenizer(golden_data.state_dict(request.param), module))
+    module = FQGAN(**infer_tokenizer_fields(golden_data.shapes(request.param)))
+    params = jax.device_put(import_params(golden_data.state_dict(request.param), module))
     golden = golden_data.arrays(f"tokenizer_{request.param}")
     names = [name["code"] for name in codebook_names(module.num_codebooks)]
 

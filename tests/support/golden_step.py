@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from fqgan_jax.config import tokenizer_defaults
-from fqgan_jax.interop.published import import_discriminator, import_tokenizer, tokenizer_config
+from fqgan_jax.interop import import_discriminator, import_params, infer_tokenizer_fields
 from fqgan_jax.models.discriminators import PatchDiscriminator
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.pretrained.lpips import LPIPS, import_lpips
@@ -29,7 +29,7 @@ def loss_weights() -> dict[str, float]:
 @cache
 def module(**fields) -> FQGAN:
     shapes = golden_data.shapes("trajectory")
-    return FQGAN(**(tokenizer_config(shapes, adapter_heads=4, feature_heads=4) | fields))
+    return FQGAN(**(infer_tokenizer_fields(shapes, adapter_heads=4, feature_heads=4) | fields))
 
 
 def perceptual_distance(params, reconstruction, images):
@@ -58,7 +58,7 @@ def params() -> tuple[dict, dict]:
         for name, shape in shapes.items()
         if name.startswith(prefix)
     }
-    tokenizer = import_tokenizer(golden_data.state_dict("trajectory"), module())
+    tokenizer = import_params(golden_data.state_dict("trajectory"), module())
     return tokenizer, import_discriminator(discriminator, PatchDiscriminator(), SIZE)
 
 

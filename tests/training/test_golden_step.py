@@ -9,8 +9,8 @@ import optax
 import pytest
 from support import golden_data, golden_step
 
+from fqgan_jax.interop import discriminator_entries, published_entries
 from fqgan_jax.interop.correspondence import gather
-from fqgan_jax.interop.published import discriminator_entries, tokenizer_entries
 from fqgan_jax.training.tokenizer_step import tokenizer_step
 
 pytestmark = pytest.mark.slow
@@ -69,7 +69,7 @@ def test_gradients(kind):
         jax.tree.map(np.subtract, old, new)
         for old, new in ((before.params, after.params), (before.adversary.params, after.adversary.params))
     )
-    generator = gather(tokenizer_entries(training.module), grads)
+    generator = gather(published_entries(training.module), grads)
     entries = discriminator_entries(training.adversarial.module, golden_step.SIZE)
     discriminator = {f"discriminator.{name}": x for name, x in gather(entries, discriminator_grads).items()}
     players = {"generator": generator, "discriminator": discriminator}

@@ -12,7 +12,7 @@ from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 from fqgan_jax.checkpoints import load_inference_params
 from fqgan_jax.cli.main import main
 from fqgan_jax.errors import UserError
-from fqgan_jax.interop.published import import_discriminator
+from fqgan_jax.interop import import_discriminator
 from fqgan_jax.models.discriminators import PatchDiscriminator
 from fqgan_jax.sharding import rules
 from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated

@@ -7,7 +7,7 @@ from flax.traverse_util import flatten_dict
 from support import golden_data
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.interop.published import far_config, far_entries, tokenizer_config, tokenizer_entries
+from fqgan_jax.interop import infer_generator_fields, infer_tokenizer_fields, published_entries
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.training.optimizers import OptimizerSettings, is_decayed, learning_rate_schedule, schedules
@@ -23,12 +23,12 @@ def test_decay_applies_to_the_tensors_that_have_two_axes_in_published_checkpoint
     """Norms and biases are stacked over depth and K here, and have two axes for that reason alone."""
     shapes = golden_data.shapes(name)
     if name.startswith("far"):
-        module = FAR(**far_config(shapes, num_heads=4))
+        module = FAR(**infer_generator_fields(shapes, num_heads=4))
         codes = jax.ShapeDtypeStruct((1, module.grid[0] * module.grid[1], module.num_codebooks), np.int32)
-        entries, inputs = far_entries(module), (codes, jax.ShapeDtypeStruct((1,), np.int32))
+        entries, inputs = published_entries(module), (codes, jax.ShapeDtypeStruct((1,), np.int32))
     else:
-        module = FQGAN(**tokenizer_config(shapes))
-        entries, inputs = tokenizer_entries(module), (jax.ShapeDtypeStruct((1, 256, 256, 3), np.float32),)
+        module = FQGAN(**infer_tokenizer_fields(shapes))
+        entries, inputs = published_entries(module), (jax.ShapeDtypeStruct((1, 256, 256, 3), np.float32),)
     expected = {entry.path: len(entry.shape) > 1 for entry in entries}
     assert decayed_paths(module, *inputs) == expected
     assert set(expected.values()) == {True, False}
