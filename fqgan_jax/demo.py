@@ -16,7 +16,8 @@ from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import open_source
 from fqgan_jax.errors import UserError
-from fqgan_jax.pictures.figures import points, save_curves, save_labelled_rows
+from fqgan_jax.pictures.curves import points, save_curves
+from fqgan_jax.pictures.figures import save_labelled_rows
 from fqgan_jax.pictures.report import write_report
 from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.loop import train
@@ -60,7 +61,7 @@ def run_demo(data: str, workdir: Path) -> Path:
         "curves.png": "Training of both networks.",
     }
     pictures = [(workdir / name, caption) for name, caption in captions.items()]
-    write_report(workdir / "report.html", f"fqgan demo: {data}", rows, pictures)
+    write_report(workdir / "report.html", f"fqgan demo: {data}", rows=rows, pictures=pictures)
     return workdir / "report.html"
 
 

@@ -1,5 +1,6 @@
 """`fqgan evaluate`."""
 
+import dataclasses
 from pathlib import Path
 
 from fqgan_jax.cli.arguments import (
@@ -12,7 +13,7 @@ from fqgan_jax.cli.arguments import (
     positive,
     sampling_choices,
 )
-from fqgan_jax.errors import UserError
+from fqgan_jax.errors import UserError, check
 
 HELP = "Measure images, a tokenizer's reconstructions or a generator's samples (FID and others); prints a table."
 EXAMPLES = """\
@@ -28,10 +29,11 @@ IMAGES = f"{SOURCE}; or an .npz with arr_0 (uint8)"
 
 
 def add_arguments(parser) -> None:
+    """Adds the command's flags."""
     parser.add_argument("--checkpoint", help=f"tokenizer, or with --tokenizer a generator: {MODEL}")
     parser.add_argument("--tokenizer", help=f"tokenizer that wrote the generator's codes: {MODEL}")
     parser.add_argument("--data", help=f"images to measure, or to reconstruct: {IMAGES}")
-    split = "of a source (default: validation where the source has its own, else all)"
+    split = "of a source (default: validation if the source has its own, else all)"
     parser.add_argument("--split", choices=("all", "train", "validation"), help=split)
     parser.add_argument(
         "--reference", help=f"{IMAGES}, or an .npz of statistics (mu, sigma); default for a tokenizer: the same images"
@@ -62,112 +64,144 @@ def add_arguments(parser) -> None:
     add_batch_size(parser, 64)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What the command writes.
+
+    Attributes:
+      numbers: JSON file for numbers and protocol; None: not asked for, as below.
+      statistics: `.npz` for the statistics of the measured images.
+      report: folder for pictures and report.html.
+    """
+
+    numbers: Path | None = None
+    statistics: Path | None = None
+    report: Path | None = None
+
+    def make_folders(self) -> None:
+        """Creates every folder before anything is measured. Raises `UserError` if one cannot be created."""
+        for file in (self.numbers, self.statistics):
+            if file is not None:
+                out_folder(file.parent)
+        if self.report is not None:
+            out_folder(self.report)
+
+
 def run(options) -> None:
-    if not (options.data or options.tokenizer):
-        raise UserError("There is nothing to measure: give --data, or --checkpoint and --tokenizer of a generator.")
-    if options.tokenizer and not options.checkpoint:
-        raise UserError("--tokenizer belongs to a generator: give the generator with --checkpoint.")
-    if options.tokenizer and options.data:
-        raise UserError("A generator's samples need no --data: give what they are compared with as --reference.")
-    if options.tokenizer and not options.count:
-        raise UserError("The number of samples is missing: give --count (papers draw 50000).")
-    if options.runs and not options.report:
-        raise UserError("--runs is for the report's curves: give --report too.")
-    logs = _logs(options)
-    for path in filter(None, (options.out, options.save_statistics, options.report and options.report / "report.html")):
-        out_folder(path.parent)
+    """Measures, prints a table, and writes what was asked for."""
+    _check(options)
+    logs = _read_logs(options)
+    outputs = Outputs(numbers=options.out, statistics=options.save_statistics, report=options.report)
+    outputs.make_folders()
 
     from fqgan_jax.evaluation.networks import load_networks
-    from fqgan_jax.evaluation.reference import save_statistics
-    from fqgan_jax.pictures.report import write_evaluation_report
     from fqgan_jax.sharding.processes import is_first
 
-    frozen = load_networks(inception=options.inception, lpips=bool(options.checkpoint and options.data))
-    if options.save_statistics and frozen.inception is None:
-        raise UserError(frozen.missing["inception"])
+    reconstructs = bool(options.checkpoint and not options.tokenizer)
+    networks = load_networks(inception=options.inception, reconstruction_metrics=reconstructs)
+    if outputs.statistics is not None and networks.inception is None:
+        raise UserError(networks.missing["inception"])
     if not is_first():  # of many processes one writes
-        options.out = options.save_statistics = options.report = None
-    measure = _generator if options.tokenizer else _tokenizer if options.checkpoint else _images
-    measured, pictures = measure(options, frozen)
-    evaluation = measured.evaluation
-    print(evaluation.table())
-    if options.out:
-        evaluation.write(options.out)
-        print(f"Numbers and protocol -> {options.out}")
-    if options.save_statistics:
-        save_statistics(options.save_statistics, measured.features, evaluation.protocol)
-        print(f"Statistics of {len(measured.features)} images -> {options.save_statistics}")
-    if options.report:
-        pictures |= _curves(logs, options.report / "curves.png")
-        evaluation.write(options.report / "evaluation.json")
-        write_evaluation_report(options.report / "report.html", evaluation, pictures)
-        print(f"Report -> {options.report / 'report.html'}")
+        outputs = Outputs()
+    if options.tokenizer:
+        measured, pictures = _measure_generator(options, networks, outputs)
+    elif options.checkpoint:
+        measured, pictures = _measure_tokenizer(options, networks, outputs)
+    else:
+        measured, pictures = _measure_images(options, networks), {}
+    print(measured.evaluation.table())
+    _write(outputs, measured, pictures, logs=logs)
 
 
-def _images(options, frozen):
-    from fqgan_jax.evaluation.image_set import open_images
+def _check(options) -> None:
+    """Raises `UserError` if flags are missing or contradict each other."""
+    generator = bool(options.tokenizer)
+    check(
+        bool(options.data) or generator,
+        "There is nothing to measure: give --data, or --checkpoint and --tokenizer of a generator.",
+    )
+    check(
+        not generator or bool(options.checkpoint),
+        "--tokenizer belongs to a generator: give the generator with --checkpoint.",
+    )
+    check(
+        not (generator and options.data),
+        "A generator's samples need no --data: give what they are compared with as --reference.",
+    )
+    check(
+        not generator or bool(options.count),
+        "The number of samples is missing: give --count (papers draw 50000).",
+    )
+    check(not options.runs or bool(options.report), "--runs is for the report's curves: give --report too.")
+
+
+def _measure_images(options, networks):
     from fqgan_jax.evaluation.images import evaluate_images
 
-    images = open_images(
-        options.data, split=options.split, size=options.size, limit=options.count, data_dir=options.data_dir
-    )
-    measured = evaluate_images(
-        images,
-        reference=_reference(options, frozen, images.size),
-        networks=frozen,
-        batch_size=options.batch_size,
-    )
-    print(images.skipped.report(), end="\n" * bool(images.skipped.reasons))
-    return measured, {}
+    images = _open_images(options, options.size)
+    reference = _open_reference(options, networks, images.size)
+    measured = evaluate_images(images, reference=reference, networks=networks, batch_size=options.batch_size)
+    _print_skipped(images)
+    return measured
 
 
-def _tokenizer(options, frozen):
+def _measure_tokenizer(options, networks, outputs: Outputs):
     from fqgan_jax.api import load_tokenizer
-    from fqgan_jax.evaluation.image_set import open_images
     from fqgan_jax.evaluation.tokenizer import evaluate_tokenizer
-    from fqgan_jax.pictures.pictures import tokenizer_pictures
+    from fqgan_jax.pictures.tokenizer_pictures import tokenizer_pictures
 
     tokenizer = load_tokenizer(options.checkpoint)
-    size = options.size or tokenizer.image_size
-    images = open_images(options.data, split=options.split, size=size, limit=options.count, data_dir=options.data_dir)
-    reference = _reference(options, frozen, images.size)
+    images = _open_images(options, options.size or tokenizer.image_size)
     measured = evaluate_tokenizer(
-        tokenizer, images, reference=reference, networks=frozen, batch_size=options.batch_size
+        tokenizer,
+        images,
+        reference=_open_reference(options, networks, images.size),
+        networks=networks,
+        batch_size=options.batch_size,
     )
-    print(images.skipped.report(), end="\n" * bool(images.skipped.reasons))
-    return measured, tokenizer_pictures(tokenizer, images, measured, options.report) if options.report else {}
+    _print_skipped(images)
+    if outputs.report is None:
+        return measured, {}
+    return measured, tokenizer_pictures(tokenizer, images, measured, folder=outputs.report)
 
 
-def _generator(options, frozen):
+def _measure_generator(options, networks, outputs: Outputs):
     from fqgan_jax.api import load_generator, load_tokenizer
     from fqgan_jax.evaluation.generator import evaluate_generator
-    from fqgan_jax.pictures.pictures import generator_pictures
+    from fqgan_jax.pictures.generator_pictures import generator_pictures
 
     generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
     generator.check_tokenizer(tokenizer)
-    reference = _reference(options, frozen, options.size or tokenizer.image_size)
     measured = evaluate_generator(
         generator,
         tokenizer,
         count=options.count,
         seed=options.seed,
         sampling=sampling_choices(options),
-        reference=reference,
-        networks=frozen,
+        reference=_open_reference(options, networks, options.size or tokenizer.image_size),
+        networks=networks,
         batch_size=options.batch_size,
     )
-    return measured, generator_pictures(generator, tokenizer, measured, options.report) if options.report else {}
+    if outputs.report is None:
+        return measured, {}
+    return measured, generator_pictures(generator, tokenizer, measured, folder=outputs.report)
 
 
-def _reference(options, frozen, size):
-    """What to compare with, where something is given and features can be taken."""
+def _open_images(options, size: int | None):
+    from fqgan_jax.evaluation.image_set import open_images
+
+    return open_images(options.data, split=options.split, size=size, limit=options.count, data_dir=options.data_dir)
+
+
+def _open_reference(options, networks, size: int):
+    """Returns what to compare with; None if nothing is given or no features can be computed."""
     from fqgan_jax.evaluation.reference import open_reference
 
-    if not options.reference or frozen.inception is None:
+    if not options.reference or networks.inception is None:
         return None
     return open_reference(
         options.reference,
-        frozen.inception,
+        networks.inception,
         size=size,
         batch_size=options.batch_size,
         split=options.reference_split,
@@ -175,21 +209,45 @@ def _reference(options, frozen, size):
     )
 
 
-def _logs(options) -> dict[str, list[dict]]:
-    """What the given runs logged, and the measured one where it is a work folder."""
+def _print_skipped(images) -> None:
+    if images.skipped.reasons:
+        print(images.skipped.report())
+
+
+def _write(outputs: Outputs, measured, pictures: dict[Path, str], *, logs: dict[str, list[dict]]) -> None:
+    """Writes what was asked for, and prints where it is."""
+    from fqgan_jax.evaluation.reference import save_statistics
+    from fqgan_jax.pictures.report import write_evaluation_report
+
+    evaluation = measured.evaluation
+    if outputs.numbers is not None:
+        evaluation.write(outputs.numbers)
+        print(f"Numbers and protocol -> {outputs.numbers}")
+    if outputs.statistics is not None:
+        save_statistics(outputs.statistics, measured.features, evaluation.protocol)
+        print(f"Statistics of {len(measured.features)} images -> {outputs.statistics}")
+    if outputs.report is not None:
+        page = outputs.report / "report.html"
+        evaluation.write(outputs.report / "evaluation.json")
+        write_evaluation_report(page, evaluation, pictures | _curves(logs, outputs.report / "curves.png"))
+        print(f"Report -> {page}")
+
+
+def _read_logs(options) -> dict[str, list[dict]]:
+    """Returns what the given runs logged, and before them the measured model's run if it is a work folder."""
     from fqgan_jax.checkpoints import CheckpointName
     from fqgan_jax.training.logging import read_log
 
     logs = {str(folder): read_log(folder) for folder in options.runs}
     for folder, lines in logs.items():
-        if not lines:
-            raise UserError(f"{folder} is no work folder of fqgan train with a log: leave it out of --runs.")
+        check(bool(lines), f"{folder} is not a work folder of fqgan train with a log: leave it out of --runs.")
     measured = read_log(CheckpointName.parse(options.checkpoint).workdir) if options.checkpoint else []
-    return ({options.checkpoint: measured} if measured else {}) | logs
+    return {options.checkpoint: measured} | logs if measured else logs
 
 
 def _curves(logs: dict[str, list[dict]], path: Path) -> dict[Path, str]:
-    from fqgan_jax.pictures.pictures import save_overlaid_curves
+    """Writes the training curves of the runs; returns their caption."""
+    from fqgan_jax.pictures.curves import save_overlaid_curves
 
     if not logs:
         return {}

@@ -28,7 +28,7 @@ def run(options) -> None:
     from fqgan_jax.api import load_tokenizer
     from fqgan_jax.data.images import UnreadableImage, read_image
     from fqgan_jax.data.pixels import to_float
-    from fqgan_jax.evaluation.metrics.reconstruction import psnr
+    from fqgan_jax.evaluation.metrics import psnr
     from fqgan_jax.pictures.figures import image_rows, save_picture
 
     tokenizer = load_tokenizer(options.checkpoint)

@@ -74,6 +74,10 @@ def tokenizer_defaults() -> ConfigDict:
     config.train.accumulate = 1  # parts in which a batch goes through the networks; the result is the same
     config.train.evaluate_count = 0  # validation images that evaluations count, from the first on; 0: all
     config.mesh = _mesh_defaults()
+
+    config.evaluation = evaluation = ConfigDict()
+    evaluation.reconstructions = 0  # steps between measurements of validation images; 0: train.evaluate_every
+    evaluation.pictures = 0  # steps between pictures of reconstructions; 0: train.evaluate_every
     return config
 
 
@@ -107,9 +111,16 @@ def generator_defaults() -> ConfigDict:
     config.train = _train_defaults()
     config.mesh = _mesh_defaults()
 
+    config.evaluation = evaluation = ConfigDict()
+    evaluation.samples = 0  # steps between measurements of sample.count samples; 0: train.evaluate_every
+    evaluation.pictures = 0  # steps between pictures of samples; 0: train.evaluate_every
+
     config.sample = sample = ConfigDict()
     sample.per_class = 2  # images of each of the first 8 classes, drawn at every evaluation
     sample.guidance = 2.0  # scale of classifier-free guidance
+    sample.temperature = 1.0  # logits are divided by it; 0: always the most probable code
+    sample.top_k = 0  # only so many of the most probable codes; 0: all
+    sample.top_p = 1.0  # only the most probable codes that together reach this probability; 1: all
     sample.tokenizer = ""  # checkpoint that decodes them; empty: no pictures
     sample.count = 0  # samples for gFID, precision, recall and inception score at every evaluation; 0: none
     sample.reference = ""  # what they are compared with: statistics (.npz) or images
@@ -153,7 +164,7 @@ def _train_defaults() -> ConfigDict:
     train = ConfigDict()
     train.steps = 200_000  # in all
     train.log_every = 100  # steps between log lines
-    train.evaluate_every = 5000  # steps between evaluations and pictures; also at the end
+    train.evaluate_every = 5000  # steps between evaluations without a period of their own; all run at the end too
     train.checkpoint_every = 5000  # steps between checkpoints; also at the end
     train.keep_checkpoints = 3  # newest ones that stay
     train.keep_every = 0  # checkpoints at multiples of this step stay for good; 0: none

@@ -1,7 +1,7 @@
 """Evaluation of a generator by its samples."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,11 @@ from fqgan_jax.api import Generator, Tokenizer
 from fqgan_jax.checkpoints import fingerprint
 from fqgan_jax.data.pixels import to_uint8
 from fqgan_jax.data.stream import Batch
-from fqgan_jax.evaluation.features import FeatureNetwork, FeatureSet, Measured
-from fqgan_jax.evaluation.metrics.codebooks import code_statistics
-from fqgan_jax.evaluation.networks import EvaluationNetworks, feature_results
-from fqgan_jax.evaluation.protocol import Evaluation
-from fqgan_jax.evaluation.reference import MEASURES, Reference
+from fqgan_jax.evaluation.features import FeatureNetwork
+from fqgan_jax.evaluation.metrics import FeatureSet, Reference
+from fqgan_jax.evaluation.networks import EvaluationNetworks
+from fqgan_jax.evaluation.protocol import Evaluation, Measurement
+from fqgan_jax.evaluation.results import code_results, feature_results
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.models.sampling import SamplingOptions, sample_codes, sampling_options
@@ -34,31 +34,45 @@ def evaluate_generator(
     reference: Reference | None,
     networks: EvaluationNetworks,
     batch_size: int,
-) -> Measured:
-    """gFID, sFID, precision, recall and inception score of `count` samples, and usage of their codes.
+) -> Measurement:
+    """Measures samples: gFID, sFID, precision, recall, inception score and metrics of their codes.
 
-    Sample i has class i modulo the number of classes and a key of its own, so that batches do not matter. `sampling`
-    holds guidance, temperature, top_k and top_p (see `sampling_options`).
+    Sample i has class i modulo the number of classes and a key of its own, so the result does not depend on batches.
+
+    Args:
+      generator: what is measured.
+      tokenizer: decodes its codes.
+      count: number of samples.
+      seed: of the keys.
+      sampling: guidance, temperature, top_k and top_p (see `sampling_options`).
+      reference: what the samples are compared with, if there is anything.
+      networks: of the metrics.
+      batch_size: of the global batch.
 
     Raises:
       UserError: a sampling option out of range.
     """
-    options = sampling_options(generator.module.num_codebooks, **sampling)
+    num_classes = generator.module.num_classes
     measured = measure_generator(
         generator.module,
         generator.params,
         tokenizer,
         count=count,
         seed=seed,
-        options=options,
+        options=sampling_options(generator.module.num_codebooks, **sampling),
         reference=reference,
         networks=networks,
         batch_size=batch_size,
     )
-    protocol = {"task": "generator", "generator": fingerprint({}, generator.params), "tokenizer": tokenizer.fingerprint}
-    protocol |= {"count": count, "labels": f"0 to {generator.module.num_classes - 1} in turn", "seed": seed}
-    protocol |= {"sampling": sampling, **measured.evaluation.protocol}
-    return measured._replace(evaluation=measured.evaluation._replace(protocol=protocol))
+    return measured.with_protocol(
+        task="generator",
+        generator=fingerprint({}, generator.params),
+        tokenizer=tokenizer.fingerprint,
+        count=count,
+        labels=f"0 to {num_classes - 1} in turn",
+        seed=seed,
+        sampling=sampling,
+    )
 
 
 def measure_generator(
@@ -73,15 +87,26 @@ def measure_generator(
     networks: EvaluationNetworks,
     batch_size: int,
     mesh: Mesh | None = None,
-) -> Measured:
-    """What `evaluate_generator` gives, of parameters in training, which its protocol does not identify.
+) -> Measurement:
+    """Measures parameters in training as `evaluate_generator` does; the protocol does not identify them.
 
     Args:
-      mesh: where the parameters lie; by default all devices.
+      module: of the generator.
+      params: its parameters.
+      tokenizer: decodes its codes.
+      count: number of samples.
+      seed: of the keys.
+      options: how the codes are drawn.
+      reference: what the samples are compared with, if there is anything.
+      networks: of the metrics.
+      batch_size: of the global batch.
+      mesh: the devices on which the parameters lie; by default all.
     """
-    network, labels = networks.inception, np.arange(count, dtype=np.int32) % module.num_classes
-    features, codes = network and FeatureSet(), []
-    drawn = draw_samples(
+    labels = np.arange(count, dtype=np.int32) % module.num_classes
+    network = networks.inception
+    features = None if network is None else FeatureSet()
+    codes = []
+    for rows in draw_samples(
         module,
         params,
         labels,
@@ -91,20 +116,22 @@ def measure_generator(
         tokenizer=None if network is None else tokenizer,
         network=network,
         mesh=mesh,
-    )
-    for rows in drawn:
+    ):
         codes.append(rows["codes"])
         if features is not None:
             features.add(rows["features"])
 
-    found, missing = feature_results(features, reference, MEASURES, networks)
-    named = lambda numbers: {{"fid": "gfid"}.get(name, name): number for name, number in numbers.items()}
     codes = np.concatenate(codes)
-    results = named(found) | code_statistics(codes, module.codebook_size)
-    protocol = {"dtype": {"generator": jnp.dtype(module.dtype).name, "tokenizer": "float32"}} | networks.protocol(
-        reference
+    results, missing = feature_results(
+        features, reference, task="generator", no_features=networks.missing.get("inception", "")
     )
-    return Measured(Evaluation(results, named(missing), protocol), features, codes, labels)
+    dtypes = {"generator": jnp.dtype(module.dtype).name, "tokenizer": "float32"}
+    evaluation = Evaluation(
+        results=results | code_results(codes, module.codebook_size),
+        missing=missing,
+        protocol={"dtype": dtypes} | networks.protocol(reference),
+    )
+    return Measurement(evaluation=evaluation, features=features, codes=codes, labels=labels)
 
 
 def draw_samples(
@@ -119,10 +146,21 @@ def draw_samples(
     network: FeatureNetwork | None = None,
     mesh: Mesh | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """A sample of every label in order, some at a time (see `rows_of_examples`).
+    """Draws a sample of every label in order; sample i has a key of the seed and i.
 
-    Sample i has a key of seed and i. It has "codes"; with a tokenizer its "image", uint8; with a network too, in the
-    place of the image, its "features".
+    Args:
+      module: of the generator.
+      params: its parameters.
+      labels: class of each sample.
+      seed: of the keys.
+      options: how the codes are drawn.
+      batch_size: of the global batch.
+      tokenizer: decodes the codes, if images or features are wanted.
+      network: describes the images, if features are wanted in their stead; needs a tokenizer.
+      mesh: the devices on which the parameters lie; by default all.
+
+    Yields:
+      Some samples at a time (see `rows_of_examples`): "codes", and with a tokenizer "image" (uint8) or "features".
     """
 
     def batches(size: int) -> Iterator[Batch]:
@@ -130,29 +168,31 @@ def draw_samples(
             index = np.arange(first, first + size, dtype=np.int32)
             yield {"index": index, "label": np.resize(labels[first:], size), "mask": np.float32(index < len(labels))}
 
-    arguments = {"generator": params, "options": options, "seed": jnp.uint32(seed)}
-    if tokenizer:
-        arguments["tokenizer"] = tokenizer.params
-    if network:
-        arguments["inception"] = network.params
-    # Pixels in float32: bfloat16's rounding depends on how a batch is spread over devices.
-    step = _step(module, tokenizer and tokenizer.module.clone(dtype=jnp.float32), network and network.apply)
-    return rows_of_examples(
-        step, arguments, batches, batch_size=batch_size, count=len(labels), title="samples", mesh=mesh
-    )
+    frozen = {"generator": params, "options": options, "seed": jnp.uint32(seed)}
+    decoder = None
+    if tokenizer is not None:
+        frozen["tokenizer"] = tokenizer.params
+        # Pixels in float32: bfloat16's rounding depends on how a batch is spread over devices.
+        decoder = tokenizer.module.clone(dtype=jnp.float32)
+    if network is not None:
+        frozen["inception"] = network.params
+    step = _sampling_step(module, decoder, None if network is None else network.apply)
+    return rows_of_examples(step, frozen, batches, batch_size=batch_size, count=len(labels), title="samples", mesh=mesh)
 
 
-@lru_cache(maxsize=2)  # the same function again is not compiled again, at every evaluation of a training run
-def _step(far: FAR, tokenizer: FQGAN | None = None, network: Callable | None = None) -> Step:
-    """Per "label" and "index": codes, drawn with a key of seed and index; the tokenizer's images, or their features."""
+# The same arguments give the same function, which JAX then compiles once in a training run.
+@functools.lru_cache(maxsize=2)
+def _sampling_step(module: FAR, decoder: FQGAN | None, features: Callable | None) -> Step:
+    """Returns a step that draws, for each "label" and "index", codes, and images or features as far as it can."""
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(params["seed"]), batch["index"])
-        codes = sample_codes(far, params["generator"], keys=keys, labels=batch["label"], options=params["options"])
-        rows = {"codes": codes}
-        if tokenizer:
-            images = to_uint8(tokenizer.apply({"params": params["tokenizer"]}, codes, method="decode"))
-            rows |= {"features": network(params["inception"], images)} if network else {"image": images}
-        return rows
+        codes = sample_codes(module, params["generator"], keys=keys, labels=batch["label"], options=params["options"])
+        if decoder is None:
+            return {"codes": codes}
+        images = to_uint8(decoder.apply({"params": params["tokenizer"]}, codes, method="decode"))
+        if features is None:
+            return {"codes": codes, "image": images}
+        return {"codes": codes, "features": features(params["inception"], images)}
 
     return step

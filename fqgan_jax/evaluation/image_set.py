@@ -1,4 +1,4 @@
-"""The images that an evaluation counts: any source of the project, a folder, or an `.npz` batch."""
+"""The images that an evaluation measures: any image source, or an `.npz` batch."""
 
 import dataclasses
 import io
@@ -20,41 +20,49 @@ from fqgan_jax.errors import UserError
 
 
 class ArrayImages:
-    """Images of an array as a source, one class."""
+    """An array of images as a source (see `fqgan_jax.data.sources.Source`), of one class."""
 
     class_names = ("image",)
 
-    def __init__(self, images: UInt8[np.ndarray, "n H W 3"], where: str):
-        self.images, self.root = images, where
+    def __init__(self, images: UInt8[np.ndarray, "n H W 3"], path: str):
+        self.images = images
+        self.root = path
 
     def __len__(self) -> int:
         return len(self.images)
 
     def name(self, index: int) -> str:
+        """Returns the file and the number of an image in it."""
         return f"{self.root}[{index}]"
 
     def label(self, index: int) -> int:
+        """Returns the only class."""
+        del index
         return 0
 
     def encoded(self, index: int) -> bytes:
+        """Returns an image as a PNG file."""
         content = io.BytesIO()
         self.read(index).save(content, "PNG")
         return content.getvalue()
 
     def read(self, index: int, shortest_side: int | None = None) -> Image.Image:
+        """Returns an image at its full size."""
+        del shortest_side
         return Image.fromarray(self.images[index])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageSet:
     """Square images that are evaluated, each once.
 
     Attributes:
-      name, split: as the user gave them.
-      source: where they are read.
+      name: as the user gave it.
+      split: the one that the user chose, or that was found.
+      source: where the images are read.
       size: side of the centre crops.
       limit: number of images, from the first on; None: all.
-      skipped: those that could not be read.
+      skipped: images that could not be read.
       num_threads: threads that read images.
     """
 
@@ -70,7 +78,7 @@ class ImageSet:
         return min(len(self.source), self.limit or len(self.source))
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Every image once, "mask" 0 where the last batch is filled up."""
+        """Yields every image once; "mask" is 0 where the last batch is filled up."""
         return evaluation_batches(
             self.source,
             image_size=self.size,
@@ -81,14 +89,14 @@ class ImageSet:
         )
 
     def protocol(self, counted: int) -> dict:
-        """How the images came about."""
-        crop = "none" if isinstance(self.source, ArrayImages) else "shorter side to size (box halvings, then bicubic)"
+        """Returns where the images come from and how they were cropped."""
+        crop = "shorter side to size (box halvings, then bicubic), centre square"
         return {
             "name": self.name,
             "split": self.split,
             "count": counted,
             "skipped": sorted(self.skipped.reasons),
-            "crop": crop if crop == "none" else f"{crop}, centre square",
+            "crop": "none" if isinstance(self.source, ArrayImages) else crop,
             "size": self.size,
         }
 
@@ -102,30 +110,42 @@ def open_images(
     data_dir: str | None = None,
     num_threads: int = 8,
 ) -> ImageSet:
-    """Opens an `.npz` (`arr_0`, uint8, as it is), a folder of images or any other source, to be cropped to `size`.
+    """Opens an `.npz` of images, a folder of images or any other source.
 
-    Without a split, the validation split where the source has its own (photos, a folder with train and val folders),
-    else all images. Without a size, that of the first image, which then must be a square. `data_dir` is where prepared
-    tensorflow-datasets lie, if not in their own default.
+    Args:
+      name: an `.npz` (`arr_0`, uint8, square images, which are not cropped), or the name of a source.
+      split: "train", "validation" or "all"; by default the validation split if the source has its own (photos, a folder
+        with train and val folders), else all images.
+      size: side of the centre crops; by default that of the first image, which then must be a square.
+      limit: number of images, from the first on; by default all.
+      data_dir: where prepared tensorflow-datasets lie, if not in their own default.
+      num_threads: threads that read images.
 
     Raises:
       UserError: nothing there, no such split, or no size to crop to.
     """
     if name.endswith(".npz"):
         source, split = _open_array(Path(name)), "all"
+        size = source.images.shape[1]
     else:
         source, split = _open_split(name, split, data_dir)
-    if isinstance(source, ArrayImages):
-        size = source.images.shape[1]
-    return ImageSet(name, split, source, size or _common_size(source, name), limit, Skipped(), num_threads)
+    return ImageSet(
+        name=name,
+        split=split,
+        source=source,
+        size=size or _common_size(source, name),
+        limit=limit,
+        skipped=Skipped(),
+        num_threads=num_threads,
+    )
 
 
 def _open_split(name: str, split: str | None, data_dir: str | None) -> tuple[Source, str]:
-    """The source of a split, and the split that it is."""
+    """Returns the source of a split, and the name of the split."""
     if split in ("train", "validation"):
         return open_source(name, split, data_dir=data_dir), split
     try:
-        # Nothing is kept aside, so only a source with a split of its own has validation images.
+        # With a validation fraction of 0 only a source with a split of its own has validation images.
         own = open_source(name, "validation", validation_fraction=0, data_dir=data_dir)
     except EmptySplit:
         return open_source(name, "train", validation_fraction=0, data_dir=data_dir), "all"
@@ -135,13 +155,14 @@ def _open_split(name: str, split: str | None, data_dir: str | None) -> tuple[Sou
 
 
 def _common_size(source: Source, name: str) -> int:
+    """Returns the side of the first readable image, which must be a square."""
     for index in range(len(source)):
         try:
             width, height = source.read(index).size
         except UnreadableImage:
             continue
         if width != height:
-            raise UserError(f"The images of {name} are no squares ({width}x{height}): choose a crop with --size.")
+            raise UserError(f"The images of {name} are not square ({width}x{height}): choose a crop with --size.")
         return width
     raise UserError(f"None of the {len(source)} images of {name} can be read.")
 
@@ -152,12 +173,12 @@ def _open_array(path: Path) -> ArrayImages:
         found = "no arr_0" if images is None else f"arr_0 of shape {images.shape} and type {images.dtype}"
         raise UserError(f"{path} holds {found}: images are arr_0 with [n, H, W, 3] numbers of type uint8.")
     if images.shape[1] != images.shape[2] or not len(images):
-        raise UserError(f"The images of {path} have shape {images.shape}: they must be squares, at least one.")
+        raise UserError(f"The images of {path} have shape {images.shape}: they must be square, and at least one.")
     return ArrayImages(images, str(path))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Content of an `.npz`.
+    """Returns the content of an `.npz`.
 
     Raises:
       UserError: no such file, or a damaged one.
@@ -168,4 +189,4 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path) as file:
             return {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, AttributeError) as error:
-        raise UserError(f"{path} is damaged or no .npz file ({error}): get it again.") from error
+        raise UserError(f"{path} is damaged or not an .npz file ({error}): get it again.") from error

@@ -1,75 +1,83 @@
 """The frozen networks that evaluations use, as far as their weights are there."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 from jaxtyping import PyTree
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.evaluation.features import FeatureNetwork, FeatureSet, load_feature_network
+from fqgan_jax.evaluation import metrics
+from fqgan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from fqgan_jax.evaluation.metrics.inception_score import SPLIT
 from fqgan_jax.evaluation.protocol import ROUNDING
-from fqgan_jax.evaluation.reference import Reference, compare
-from fqgan_jax.pretrained.lpips import LPIPS_WEIGHTS, load_lpips
 from fqgan_jax.pretrained.weights import NETWORKS
 
 
-class EvaluationNetworks(NamedTuple):
-    """Frozen networks, each None where its weights are not there.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MetricNetwork:
+    """The network of a reconstruction metric.
 
     Attributes:
-      inception: for everything about features.
-      lpips: parameters of `LPIPS`.
-      lpips_sha256: of its two published files.
-      missing: "inception" and "lpips" to why it is not there and how to get it.
+      params: its parameters.
+      sha256: of its published files, by name.
+    """
+
+    params: PyTree
+    sha256: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationNetworks:
+    """Frozen networks.
+
+    Attributes:
+      inception: for the feature metrics; None if its weights are missing.
+      reconstruction: those of reconstruction metrics that have one, by the metric's name.
+      missing: why a network is missing and how to get it, by "inception" or the metric's name.
     """
 
     inception: FeatureNetwork | None = None
-    lpips: PyTree | None = None
-    lpips_sha256: dict[str, str] | None = None
-    missing: dict[str, str] = {}  # noqa: RUF012 (never changed)
+    reconstruction: Mapping[str, MetricNetwork] = dataclasses.field(default_factory=dict)
+    missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def protocol(self, reference: Reference | None) -> dict:
-        """What numbers depend on in every evaluation."""
-        protocol = {"reference": reference and reference.protocol, "rounding": ROUNDING}
-        if self.inception:
+    def protocol(self, reference: metrics.Reference | None) -> dict:
+        """Returns what the numbers of every evaluation depend on."""
+        protocol = {"reference": None if reference is None else reference.protocol, "rounding": ROUNDING}
+        if self.inception is not None:
             score = f"splits of {SPLIT} in the order of the images, logits without bias"
             protocol["inception"] = self.inception.protocol() | {"score": score}
         return protocol | {"devices": jax.device_count()}
 
 
-def load_networks(*, inception: Path | None = None, lpips: bool = False) -> EvaluationNetworks:
-    """Inception from a file or the cache, and LPIPS where wanted; what the cache lacks is None.
+def load_networks(*, inception: Path | None = None, reconstruction_metrics: bool = False) -> EvaluationNetworks:
+    """Loads the networks whose weights are there.
+
+    Args:
+      inception: Inception's published file; by default the cache's.
+      reconstruction_metrics: whether to load the networks of reconstruction metrics too.
 
     Raises:
       UserError: a given file that is missing or damaged.
     """
-    network, params, hashes, missing = None, None, None, {}
+    network, missing = None, {}
     try:
         network = load_feature_network(inception)
     except UserError as error:
-        if inception:
+        if inception is not None:
             raise
         missing["inception"] = str(error)
-    if lpips:
-        try:
-            params = load_lpips()
-            hashes = {name: NETWORKS[name].published_sha256 for name in LPIPS_WEIGHTS}
-        except UserError as error:
-            missing["lpips"] = str(error)
-    return EvaluationNetworks(network, params, hashes, missing)
-
-
-def feature_results(
-    features: FeatureSet | None, reference: Reference | None, measures: Sequence[str], networks: EvaluationNetworks
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Inception score and the comparison's `measures`: numbers, and why some are missing."""
-    if features is None:
-        return {}, dict.fromkeys([*measures, "inception_score"], networks.missing["inception"])
-    score = {"inception_score": features.inception_score()}
-    if reference is None:
-        return score, dict.fromkeys(measures, "there is nothing to compare with; give --reference")
-    results, missing = compare(features, reference, measures)
-    return results | score, missing
+    loaded = {}
+    if reconstruction_metrics:
+        for name, metric in metrics.reconstruction.items():
+            if metric.load is None:
+                continue
+            try:
+                params = metric.load()
+            except UserError as error:
+                missing[name] = str(error)
+            else:
+                sha256 = {weights: NETWORKS[weights].published_sha256 for weights in metric.weights}
+                loaded[name] = MetricNetwork(params=params, sha256=sha256)
+    return EvaluationNetworks(inception=network, reconstruction=loaded, missing=missing)

@@ -1,27 +1,26 @@
 """Evaluation of a tokenizer by its reconstructions and its codes."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable
-from functools import lru_cache
 
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from fqgan_jax.api import Tokenizer
 from fqgan_jax.data.pixels import to_float, to_uint8
 from fqgan_jax.data.stream import Batch
-from fqgan_jax.errors import UserError
-from fqgan_jax.evaluation.features import FeatureSet, Measured
+from fqgan_jax.errors import UserError, check
+from fqgan_jax.evaluation import metrics
 from fqgan_jax.evaluation.image_set import ImageSet
-from fqgan_jax.evaluation.metrics.codebooks import code_statistics
-from fqgan_jax.evaluation.metrics.reconstruction import psnr, ssim
-from fqgan_jax.evaluation.networks import EvaluationNetworks, feature_results
-from fqgan_jax.evaluation.protocol import Evaluation
-from fqgan_jax.evaluation.reference import Reference, reference_of
+from fqgan_jax.evaluation.metrics import FeatureSet, Reference
+from fqgan_jax.evaluation.networks import EvaluationNetworks
+from fqgan_jax.evaluation.protocol import Evaluation, Measurement
+from fqgan_jax.evaluation.reference import reference_of
+from fqgan_jax.evaluation.results import code_results, feature_results
 from fqgan_jax.models.fqgan import FQGAN
-from fqgan_jax.pretrained.lpips import LPIPS
 from fqgan_jax.sharding.passes import Step, rows_of_examples
 
 PAIRS = "of images in [0, 1], clipped, before rounding; data range 1, SSIM's window Gaussian of 11"
@@ -34,29 +33,30 @@ def evaluate_tokenizer(
     reference: Reference | None,
     networks: EvaluationNetworks,
     batch_size: int,
-) -> Measured:
-    """rFID (against the originals where there is no other reference), inception score, PSNR, SSIM, LPIPS, codes.
+) -> Measurement:
+    """Measures a tokenizer: reconstruction metrics, rFID, inception score and metrics of its codes.
 
     It computes in float32: bfloat16's rounding depends on how a batch is spread over devices.
 
+    Args:
+      tokenizer: what is measured.
+      images: what it reconstructs.
+      reference: what the reconstructions are compared with for rFID; None: the originals.
+      networks: of the metrics.
+      batch_size: of the global batch.
+
     Raises:
-      UserError: a size that the tokenizer's downsampling does not divide, or not one image that can be read.
+      UserError: a size that the tokenizer's downsampling does not divide, or no image can be read.
     """
     f = tokenizer.downsampling
     if images.size % f:
         raise UserError(
-            f"Images of size {images.size} do not divide by the tokenizer's f = {f}: choose another --size."
+            f"The tokenizer's f = {f} does not divide the size {images.size} of the images: choose another --size."
         )
     measured = measure_tokenizer(
-        tokenizer.module,
-        tokenizer.params,
-        images,
-        reference=reference,
-        networks=networks,
-        batch_size=batch_size,
+        tokenizer.module, tokenizer.params, images, reference=reference, networks=networks, batch_size=batch_size
     )
-    protocol = {"task": "tokenizer", "tokenizer": tokenizer.fingerprint, **measured.evaluation.protocol}
-    return measured._replace(evaluation=measured.evaluation._replace(protocol=protocol))
+    return measured.with_protocol(task="tokenizer", tokenizer=tokenizer.fingerprint)
 
 
 def measure_tokenizer(
@@ -68,62 +68,114 @@ def measure_tokenizer(
     networks: EvaluationNetworks,
     batch_size: int,
     mesh: Mesh | None = None,
-) -> Measured:
-    """What `evaluate_tokenizer` gives, of parameters in training; its protocol does not identify them.
+) -> Measurement:
+    """Measures parameters in training as `evaluate_tokenizer` does; the protocol does not identify them.
 
     Args:
-      mesh: where the parameters lie; by default all devices.
+      module: of the tokenizer.
+      params: its parameters.
+      images: what it reconstructs.
+      reference: what the reconstructions are compared with for rFID; None: the originals.
+      networks: of the metrics.
+      batch_size: of the global batch.
+      mesh: the devices on which the parameters lie; by default all.
 
     Raises:
-      UserError: not one image can be read.
+      UserError: no image can be read.
     """
     network = networks.inception
-    arguments = {"tokenizer": params, "lpips": networks.lpips, "inception": network and network.params}
-    step = _step(module.clone(dtype=jnp.float32), network and network.apply, reference is None)
-    sets = defaultdict(FeatureSet)
-    columns = defaultdict(list)
-    count = len(images)
+    step = _measuring_step(
+        module.clone(dtype=jnp.float32),
+        reconstruction_metrics=tuple(metrics.reconstruction.items()),
+        features=None if network is None else network.apply,
+        of_originals=reference is None,
+    )
+    frozen = {
+        "tokenizer": params,
+        "metrics": {name: each.params for name, each in networks.reconstruction.items()},
+        "inception": None if network is None else network.params,
+    }
+    values, features = defaultdict(list), defaultdict(FeatureSet)
+    codes, labels = [], []
     for rows in rows_of_examples(
-        step, arguments, images.batches, batch_size=batch_size, count=count, title="reconstructions", mesh=mesh
+        step, frozen, images.batches, batch_size=batch_size, count=len(images), title="reconstructions", mesh=mesh
     ):
-        for name, features in rows.pop("features").items():
-            sets[name].add(features)
-        for name, values in rows.items():
-            columns[name].append(values)
-    if not columns:
-        raise UserError(f"None of the images of {images.name} can be read. {images.skipped.report()}")
-    values = {name: np.concatenate(parts) for name, parts in columns.items()}
-    codes, labels = values.pop("codes"), values.pop("label")
+        codes.append(rows["codes"])
+        labels.append(rows["label"])
+        for name, row in rows["metrics"].items():
+            values[name].append(row)
+        for name, row in rows["features"].items():
+            features[name].add(row)
+    check(bool(codes), f"None of the images of {images.name} can be read. {images.skipped.report()}")
 
-    if "originals" in sets:
-        reference = reference_of(sets["originals"], {"name": "the same images"})
-    found, missing = feature_results(sets.get("reconstructions"), reference, ("fid",), networks)
-    results = found | {name: float(np.mean(each, dtype=np.float64)) for name, each in values.items()}
-    if networks.lpips is None:
-        missing["lpips"] = networks.missing["lpips"]
-    protocol = {"data": images.protocol(len(codes)), "dtype": "float32", "psnr, ssim": PAIRS}
-    protocol |= {"lpips": networks.lpips_sha256} | networks.protocol(reference)
-    named = lambda numbers: {{"fid": "rfid"}.get(name, name): number for name, number in numbers.items()}
-    results = named(results) | code_statistics(codes, module.codebook_size)
-    return Measured(Evaluation(results, named(missing), protocol), sets.get("reconstructions"), codes, labels)
+    codes = np.concatenate(codes)
+    if "originals" in features:
+        reference = reference_of(features["originals"], {"name": "the same images"})
+    results, missing = feature_results(
+        features.get("reconstructions"),
+        reference,
+        task="tokenizer",
+        no_features=networks.missing.get("inception", ""),
+    )
+    for name in metrics.reconstruction:
+        if name in values:
+            results[name] = float(np.mean(np.concatenate(values[name]), dtype=np.float64))
+        else:
+            missing[name] = networks.missing.get(name, "its network is not loaded")
+    results |= code_results(codes, module.codebook_size)
+    evaluation = Evaluation(
+        results=results,
+        missing=missing,
+        protocol=_protocol(images, len(codes), networks) | networks.protocol(reference),
+    )
+    return Measurement(
+        evaluation=evaluation, features=features.get("reconstructions"), codes=codes, labels=np.concatenate(labels)
+    )
 
 
-@lru_cache(maxsize=2)  # the same function again is not compiled again, at every evaluation of a training run
-def _step(module: FQGAN, network: Callable | None, with_originals: bool) -> Step:
-    """Per image: its codes, distances from its reconstruction, and features as far as there is a network."""
+def _protocol(images: ImageSet, counted: int, networks: EvaluationNetworks) -> dict:
+    """Returns what the reconstruction metrics depend on."""
+    protocol = {"data": images.protocol(counted), "dtype": "float32", "psnr, ssim": PAIRS}
+    for name, metric in metrics.reconstruction.items():
+        if metric.load is not None:
+            network = networks.reconstruction.get(name)
+            protocol[name] = None if network is None else network.sha256
+    return protocol
+
+
+# The same arguments give the same function, which JAX then compiles once in a training run.
+@functools.lru_cache(maxsize=2)
+def _measuring_step(
+    module: FQGAN,
+    *,
+    reconstruction_metrics: tuple[tuple[str, metrics.ReconstructionMetric], ...],
+    features: Callable | None,
+    of_originals: bool,
+) -> Step:
+    """Returns a step that gives, per image, codes, reconstruction metrics, and features if there is a network."""
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:
         original = to_float(batch["image"])
-        codes = module.apply({"params": params["tokenizer"]}, original, method="encode")
-        decoded = jnp.clip(module.apply({"params": params["tokenizer"]}, codes, method="decode"), -1, 1)
-        rows = {"codes": codes, "label": batch["label"], "features": {}}
-        rows |= {"psnr": psnr(decoded, original), "ssim": ssim(decoded, original)}
-        if params["lpips"] is not None:
-            rows["lpips"] = LPIPS().apply({"params": params["lpips"]}, decoded, original)
-        if network:
-            rows["features"]["reconstructions"] = network(params["inception"], to_uint8(decoded))
-        if network and with_originals:
-            rows["features"]["originals"] = network(params["inception"], batch["image"])
+        codes, reconstruction = _reconstruct(module, params["tokenizer"], original)
+        rows = {"codes": codes, "label": batch["label"], "metrics": {}, "features": {}}
+        for name, metric in reconstruction_metrics:
+            if metric.load is None:
+                values = metric.function(reconstruction, original)
+            elif name in params["metrics"]:
+                values = metric.function(reconstruction, original, params=params["metrics"][name])
+            else:
+                continue
+            shape = jnp.shape(values)
+            check(
+                shape == original.shape[:1],
+                f"The reconstruction metric {name!r} gives an array of shape {shape} for {len(original)} images: "
+                "it must give one number for each.",
+            )
+            rows["metrics"][name] = values
+        if features is not None:
+            rows["features"]["reconstructions"] = features(params["inception"], to_uint8(reconstruction))
+            if of_originals:
+                rows["features"]["originals"] = features(params["inception"], batch["image"])
         return rows
 
     return step
@@ -132,19 +184,37 @@ def _step(module: FQGAN, network: Callable | None, with_originals: bool) -> Step
 def reconstructions(
     module: FQGAN, params: PyTree, images: ImageSet, *, mesh: Mesh | None = None
 ) -> tuple[Float[np.ndarray, "n H W 3"], Float[np.ndarray, "n H W 3"]]:
-    """The originals and their reconstructions, in [-1, 1]."""
+    """Returns a few originals and their reconstructions, in [-1, 1], computed as one batch."""
     count = len(images)
-    pairs = rows_of_examples(
-        _pairs(module), params, images.batches, batch_size=count, count=count, title="pictures", mesh=mesh
+    pairs = list(
+        rows_of_examples(
+            _reconstruction_step(module),
+            params,
+            images.batches,
+            batch_size=count,
+            count=count,
+            title="pictures",
+            mesh=mesh,
+        )
     )
-    return tuple(np.concatenate(side) for side in zip(*pairs, strict=True))
+    originals, reconstructed = zip(*pairs, strict=True)
+    return np.concatenate(originals), np.concatenate(reconstructed)
 
 
-@lru_cache(maxsize=1)
-def _pairs(module: FQGAN) -> Step:
+@functools.lru_cache(maxsize=1)
+def _reconstruction_step(module: FQGAN) -> Step:
+    """Returns a step that gives, per image, the original and its reconstruction."""
+
     def step(params: PyTree, batch: Batch) -> tuple[Array, Array]:
         original = to_float(batch["image"])
-        codes = module.apply({"params": params}, original, method="encode")
-        return original, jnp.clip(module.apply({"params": params}, codes, method="decode"), -1, 1)
+        return original, _reconstruct(module, params, original)[1]
 
     return step
+
+
+def _reconstruct(
+    module: FQGAN, params: PyTree, images: Float[Array, "B H W 3"]
+) -> tuple[Int[Array, "B h w K"], Float[Array, "B H W 3"]]:
+    """Returns the codes of images in [-1, 1] and the images that they decode to, clipped."""
+    codes = module.apply({"params": params}, images, method="encode")
+    return codes, jnp.clip(module.apply({"params": params}, codes, method="decode"), -1, 1)

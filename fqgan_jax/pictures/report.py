@@ -1,11 +1,12 @@
-"""A report that is one HTML file: it opens offline and asks nothing of the network."""
+"""A report that is one HTML file and opens without a network."""
 
 import base64
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fqgan_jax.evaluation.metrics import how_to_read
 from fqgan_jax.evaluation.protocol import Evaluation
 from fqgan_jax.files import write_atomically
 
@@ -19,15 +20,19 @@ figure { margin: 2rem 0; } figcaption { color: #555; }
 """
 
 
-def write_report(path: Path, title: str, rows: Sequence[tuple[str, str]], pictures: Sequence[tuple[Path, str]]) -> None:
-    """Writes the table's rows (name, value) and the PNGs with their captions into one file."""
-    breakable = lambda name: html.escape(name).replace("_", "_<wbr>").replace("/", "/<wbr>")
-    table = "".join(f"<tr><th>{breakable(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
-    figures = "".join(
-        f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,'
-        f'{base64.b64encode(picture.read_bytes()).decode()}"><figcaption>{html.escape(caption)}</figcaption></figure>'
-        for picture, caption in pictures
-    )
+def write_report(
+    path: Path, title: str, *, rows: Sequence[tuple[str, str]], pictures: Sequence[tuple[Path, str]]
+) -> None:
+    """Writes a table and pictures into one file.
+
+    Args:
+      path: of the file.
+      title: of the page.
+      rows: name and value of each row of the table.
+      pictures: PNG files and their captions.
+    """
+    table = "".join(f"<tr><th>{_breakable(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
+    figures = "".join(_figure(picture, caption) for picture, caption in pictures)
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     page = (
         f"<!doctype html><html lang=en><head>{head}<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
@@ -36,10 +41,25 @@ def write_report(path: Path, title: str, rows: Sequence[tuple[str, str]], pictur
     write_atomically(path, page)
 
 
-def write_evaluation_report(path: Path, evaluation: Evaluation, pictures: dict[Path, str]) -> None:
+def write_evaluation_report(path: Path, evaluation: Evaluation, pictures: Mapping[Path, str]) -> None:
     """Writes an evaluation's numbers, what is missing, its protocol, and pictures (PNG to caption)."""
-    rows = [(name, f"{value:.6g}") for name, value in evaluation.results.items()]
+    rows = []
+    for name, value in evaluation.results.items():
+        reading = how_to_read(name)
+        rows.append((name, f"{value:.6g} ({reading})" if reading else f"{value:.6g}"))
     rows += [(names, f"missing: {reason}") for reason, names in evaluation.reasons().items()]
-    text = lambda value: value if isinstance(value, str) else json.dumps(value)
-    rows += [(name, text(value)) for name, value in evaluation.protocol.items() if value is not None]
-    write_report(path, f"fqgan evaluate: {evaluation.protocol['task']}", rows, list(pictures.items()))
+    for name, value in evaluation.protocol.items():
+        if value is not None:
+            rows.append((name, value if isinstance(value, str) else json.dumps(value)))
+    write_report(path, f"fqgan evaluate: {evaluation.protocol['task']}", rows=rows, pictures=list(pictures.items()))
+
+
+def _breakable(name: str) -> str:
+    """Escapes a name and lets lines break within it."""
+    return html.escape(name).replace("_", "_<wbr>").replace("/", "/<wbr>")
+
+
+def _figure(picture: Path, caption: str) -> str:
+    """Returns a picture with its content and caption as HTML."""
+    text, content = html.escape(caption), base64.b64encode(picture.read_bytes()).decode()
+    return f'<figure><img alt="{text}" src="data:image/png;base64,{content}"><figcaption>{text}</figcaption></figure>'

@@ -14,22 +14,23 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.files import whole_file
 from fqgan_jax.pictures.figures import save_picture
 
-# Images [n, H, W, 3], their names and labels.
+# Writes images [n, H, W, 3] with their names and labels.
 Write = Callable[[UInt8[np.ndarray, "n H W 3"], Sequence[str], Int[np.ndarray, " n"]], None]
 
-_WAITING = 1024  # images; more wait for the disk
+MAX_WAITING = 1024  # images that wait for the disk
 
 
 @contextmanager
 def png_folder(folder: Path) -> Iterator[Write]:
-    """A function that has threads write images as `NAME.png`; all are written when the block is left."""
+    """Gives a function that writes images as `NAME.png` in threads; all are written when the block is left."""
     waiting = deque()
     with ThreadPoolExecutor() as threads:
 
         def write(images, names, labels):
+            del labels
             for image, name in zip(images, names, strict=True):
-                waiting.append(threads.submit(save_picture, image, folder / f"{name}.png", 0))
-            while len(waiting) > _WAITING:
+                waiting.append(threads.submit(save_picture, image, folder / f"{name}.png", smallest=0))
+            while len(waiting) > MAX_WAITING:
                 waiting.popleft().result()
 
         yield write
@@ -39,12 +40,12 @@ def png_folder(folder: Path) -> Iterator[Write]:
 
 @contextmanager
 def npz_file(path: Path, count: int) -> Iterator[Write]:
-    """A function that appends images to `arr_0` and labels to `arr_1` of an `.npz`, as ADM's evaluation reads them.
+    """Gives a function that appends images to `arr_0` and labels to `arr_1` of an `.npz`, as ADM's evaluation wants.
 
-    The file takes its name when the block is left, and must then hold `count` images; in memory there is one batch.
+    The file takes its name when the block is left and must then hold `count` images; only one batch is in memory.
 
     Raises:
-      UserError: the file cannot be made.
+      UserError: the file cannot be created.
     """
     labels_so_far = []
     with whole_file(path) as partial:
@@ -56,6 +57,7 @@ def npz_file(path: Path, count: int) -> Iterator[Write]:
             with archive.open("arr_0.npy", "w", force_zip64=True) as member:
 
                 def write(images, names, labels):
+                    del names
                     if not labels_so_far:
                         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *images.shape[1:])}
                         np.lib.format.write_array_header_1_0(member, header)

@@ -6,11 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh
-from jaxtyping import PyTree
-from tqdm import tqdm
 
 from fqgan_jax import api
 from fqgan_jax.caches.codes import CodeCache, CodesManifest, code_batches
@@ -18,13 +14,12 @@ from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.config import generator_defaults
 from fqgan_jax.data.stream import Batch, Stream
 from fqgan_jax.errors import UserError, check
-from fqgan_jax.evaluation.generator import draw_samples, measure_generator
-from fqgan_jax.evaluation.networks import EvaluationNetworks, load_networks
-from fqgan_jax.evaluation.reference import Reference, open_reference
 from fqgan_jax.models.sampling import sampling_options
-from fqgan_jax.pictures.figures import image_rows
 from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
+from fqgan_jax.training import evaluators
+from fqgan_jax.training.evaluators import with_periods
 from fqgan_jax.training.from_config import generator_fields, generator_training, learning_rates, tokenizer_fields
+from fqgan_jax.training.generator_evaluators import GeneratorContext
 from fqgan_jax.training.generator_step import generator_step
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.state import TrainState, create_state
@@ -66,8 +61,33 @@ class GeneratorTask(Task):
         return learning_rates(self.config, num_steps)
 
     def evaluators(self) -> dict[str, Evaluator]:
-        """One, of everything that `fqgan evaluate` measures."""
-        return {"validation": Evaluator(run=self.evaluate, every=self.config.train.evaluate_every)}
+        """Returns the rows of `evaluators.generator`; none without a tokenizer that decodes samples."""
+        return self._evaluators
+
+    @cached_property
+    def _evaluators(self) -> dict[str, Evaluator]:
+        if self.tokenizer is None:
+            return {}
+        sample = self.config.sample
+        context = GeneratorContext(
+            module=self.module,
+            tokenizer=self.tokenizer,
+            options=sampling_options(
+                self.module.num_codebooks,
+                guidance=sample.guidance,
+                temperature=sample.get("temperature", 1.0),
+                top_k=sample.get("top_k", 0),
+                top_p=sample.get("top_p", 1.0),
+            ),
+            seed=self.config.seed,
+            count=sample.count,
+            per_class=sample.per_class,
+            reference_name=sample.reference,
+            batch_size=self.config.data.batch_size,
+            num_threads=self.config.data.num_threads,
+        )
+        periods, evaluate_every = dict(self.config.get("evaluation", {})), self.config.train.evaluate_every
+        return with_periods(evaluators.generator, context, periods=periods, evaluate_every=evaluate_every)
 
     def _load_tokenizer(self, path: str) -> "api.Tokenizer | None":
         """The tokenizer that decodes sample pictures.
@@ -130,54 +150,6 @@ class GeneratorTask(Task):
         """Makes one update; pure. See `generator_step`."""
         state, values = generator_step(state, batch, training=self.training)
         return state, {name: average(value) for name, value in values.items()}
-
-    def evaluate(self, params: PyTree, mesh: Mesh) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """gFID and its kin of `sample.count` samples; and a picture of others, a row for each of eight classes."""
-        if self.tokenizer is None:
-            return {}, {}
-        sample, seed = self.config.sample, self.config.seed
-        options = sampling_options(self.module.num_codebooks, guidance=sample.guidance)
-        labels = np.repeat(np.arange(min(8, self.module.num_classes), dtype=np.int32), sample.per_class)
-        drawn = draw_samples(self.module, params, labels, seed=seed, options=options, batch_size=len(labels), mesh=mesh)
-        images = np.asarray(self.tokenizer.decode(np.concatenate([rows["codes"] for rows in drawn])))
-        pictures = {"samples": image_rows(images.reshape(-1, sample.per_class, *images.shape[1:]))}
-        if not sample.count:
-            return {}, pictures
-        measured = measure_generator(
-            self.module,
-            params,
-            self.tokenizer,
-            count=sample.count,
-            seed=seed,
-            options=options,
-            reference=self._reference,
-            networks=self._measuring,
-            batch_size=self.config.data.batch_size,
-            mesh=mesh,
-        )
-        return measured.evaluation.results, pictures
-
-    @cached_property
-    def _measuring(self) -> EvaluationNetworks:
-        """Frozen networks of the evaluation."""
-        frozen = load_networks()
-        tqdm.write("\n".join(f"Evaluations go without {name}: {reason}" for name, reason in frozen.missing.items()))
-        return frozen
-
-    @cached_property
-    def _reference(self) -> Reference | None:
-        """What samples are compared with."""
-        name, network = self.config.sample.reference, self._measuring.inception
-        if not name or network is None:
-            return None
-        data = self.config.data
-        return open_reference(
-            name,
-            network,
-            size=self.tokenizer.image_size,
-            batch_size=data.batch_size,
-            num_threads=data.num_threads,
-        )
 
 
 def imagenet_manifest(tokenizer_config) -> CodesManifest:

@@ -153,7 +153,7 @@ def _evaluate(due: list[Evaluator], state: TrainState, step: int, mesh: Mesh, lo
 
 
 # Fields that may change between runs in one work folder: they do not touch what is computed.
-FREE_FIELDS = ("train.", "mesh.", "data.num_threads", "data.num_workers", "sample.")
+FREE_FIELDS = ("train.", "mesh.", "data.num_threads", "data.num_workers", "sample.", "evaluation.")
 
 
 def claim_workdir(config, workdir: Path) -> None:

@@ -1,17 +1,13 @@
 """Training of the tokenizer: its batches, its state, its evaluation; the step itself is in `tokenizer_step`."""
 
-import dataclasses
 from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh
 from jaxtyping import PyTree
-from tqdm import tqdm
 
 from fqgan_jax.caches.teacher_features import FeatureCache, feature_batches
 from fqgan_jax.checkpoints import ModelDescription
@@ -22,21 +18,19 @@ from fqgan_jax.data.skipping import largest_skipped
 from fqgan_jax.data.sources import Source, open_source
 from fqgan_jax.data.stream import Batch, Stream
 from fqgan_jax.errors import check
-from fqgan_jax.evaluation.features import features_of
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.metrics.codebooks import CodeUsage
-from fqgan_jax.evaluation.networks import EvaluationNetworks, load_networks
-from fqgan_jax.evaluation.reference import Reference, reference_of
-from fqgan_jax.evaluation.tokenizer import measure_tokenizer, reconstructions
-from fqgan_jax.pictures.figures import image_rows
 from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
 from fqgan_jax.pretrained.weights import check_fetched, known_weights
 from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
+from fqgan_jax.training import evaluators
+from fqgan_jax.training.evaluators import with_periods
 from fqgan_jax.training.from_config import check_batch_parts, learning_rates, tokenizer_fields, tokenizer_training
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.state import Adversary, TrainState, create_state
 from fqgan_jax.training.tasks import Evaluator, Task, tasks
+from fqgan_jax.training.tokenizer_evaluators import TokenizerContext
 from fqgan_jax.training.tokenizer_step import TokenizerBatch, in_parts, tokenizer_step
 
 
@@ -59,7 +53,6 @@ class TokenizerTask(Task):
         self.lpips = LPIPS(jnp.dtype(config.frozen_dtype)) if config.loss.perceptual else None
         self.training = tokenizer_training(config, self.fields, num_devices=num_devices, lpips=self.lpips)
         self.module = self.training.module
-        self._originals: Reference | None = None  # of the validation images, once it is known
 
     def _open_features(self) -> FeatureCache:
         """The teachers' cached features.
@@ -100,8 +93,24 @@ class TokenizerTask(Task):
         return learning_rates(self.config, num_steps)
 
     def evaluators(self) -> dict[str, Evaluator]:
-        """One, of everything that `fqgan evaluate` measures."""
-        return {"validation": Evaluator(run=self.evaluate, every=self.config.train.evaluate_every)}
+        """Returns the rows of `evaluators.tokenizer`, on validation images."""
+        return self._evaluators
+
+    @cached_property
+    def _evaluators(self) -> dict[str, Evaluator]:
+        data, settings = self.config.data, self.config.train
+        images = ImageSet(
+            name=data.source,
+            split="validation",
+            source=self.validation_source,
+            size=data.image_size,
+            limit=settings.evaluate_count or None,
+            skipped=self.skipped,
+            num_threads=data.num_threads,
+        )
+        context = TokenizerContext(module=self.module, images=images, batch_size=data.batch_size)
+        periods = dict(self.config.get("evaluation", {}))
+        return with_periods(evaluators.tokenizer, context, periods=periods, evaluate_every=settings.evaluate_every)
 
     def description(self) -> ModelDescription:
         """What is saved beside the parameters, so that a checkpoint describes itself."""
@@ -202,33 +211,3 @@ class TokenizerTask(Task):
         }
         features |= {key.removeprefix("feature/"): value for key, value in batch.items() if key.startswith("feature/")}
         return [features.get(name) for name in self.config.teachers]
-
-    def evaluate(self, params: PyTree, mesh: Mesh) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """What `fqgan evaluate` measures, on validation images; and a picture: originals above reconstructions."""
-        data, source = self.config.data, self.validation_source
-        limit = self.config.train.evaluate_count or None
-        images = ImageSet(
-            data.source, "validation", source, data.image_size, limit, self.skipped, num_threads=data.num_threads
-        )
-        shown = reconstructions(self.module, params, dataclasses.replace(images, limit=8), mesh=mesh)
-        network, size = self._measuring.inception, data.batch_size
-        if network and self._originals is None:
-            features = features_of(images, network, batch_size=size, title="originals", mesh=mesh)
-            self._originals = reference_of(features, {"name": "the same images"})
-        measured = measure_tokenizer(
-            self.module,
-            params,
-            images,
-            reference=self._originals,
-            networks=self._measuring,
-            batch_size=size,
-            mesh=mesh,
-        )
-        return measured.evaluation.results, {"reconstructions": image_rows(shown)}
-
-    @cached_property
-    def _measuring(self) -> EvaluationNetworks:
-        """Frozen networks of the evaluation."""
-        frozen = load_networks(lpips=True)
-        tqdm.write("\n".join(f"Evaluations go without {name}: {reason}" for name, reason in frozen.missing.items()))
-        return frozen

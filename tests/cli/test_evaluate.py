@@ -1,6 +1,7 @@
 """`fqgan evaluate` as a user types it."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_images_statistics_and_their_protocol(image_folder, tmp_path, stand_in, 
     assert {"rounding", "versions", "devices"} <= images["protocol"].keys()
     assert statistics["missing"].keys() == {"precision", "recall"}
     printed = capsys.readouterr().out
-    assert f"fid  {images['results']['fid']:.6g}\n" in printed
+    assert re.search(rf"fid  {images['results']['fid']:.6g} +lower is better\n", printed)
 
 
 def test_models(trained_tokenizer, trained_generator, image_folder, tmp_path, stand_in, monkeypatch):
@@ -94,7 +95,7 @@ def test_inception_itself_on_images_and_their_copy(image_folder, tmp_path):
         ("--checkpoint {tmp} --tokenizer {tmp} --data {tmp}", "need no --data"),
         ("--checkpoint {tmp} --tokenizer {tmp}", "give --count"),
         ("--data photos --runs {tmp}", "give --report too"),
-        ("--data photos --report {tmp}/report --runs {tmp}", "no work folder"),
+        ("--data photos --report {tmp}/report --runs {tmp}", "not a work folder"),
         ("--tokenizer {tmp}", "give the generator with --checkpoint"),
         ("--data photos --size 16 --inception {tmp}/none.safetensors", "There is no file"),
     ],

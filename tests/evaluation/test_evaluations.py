@@ -1,5 +1,7 @@
 """Evaluations of images, tokenizers and generators: the same numbers on any devices and batches, each example once."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +14,9 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation.generator import evaluate_generator
 from fqgan_jax.evaluation.image_set import open_images
 from fqgan_jax.evaluation.images import evaluate_images
+from fqgan_jax.evaluation.metrics import psnr
 from fqgan_jax.evaluation.metrics.frechet import frechet_distance, gaussian
-from fqgan_jax.evaluation.metrics.reconstruction import psnr
-from fqgan_jax.evaluation.networks import EvaluationNetworks
+from fqgan_jax.evaluation.networks import EvaluationNetworks, MetricNetwork
 from fqgan_jax.evaluation.reference import open_reference, reference_of, save_statistics
 from fqgan_jax.evaluation.tokenizer import evaluate_tokenizer
 from fqgan_jax.pretrained.lpips import LPIPS, import_lpips
@@ -53,9 +55,11 @@ def test_images_on_any_devices_and_batches(image_folder, network, networks, monk
     all_results = []
     for batch_size in each_layout(monkeypatch):
         reference = open_reference(red.name, network, size=16, batch_size=batch_size)
-        evaluation, features, *_ = evaluate_images(blue, reference=reference, networks=networks, batch_size=batch_size)
-        assert len(features) == evaluation.protocol["data"]["count"] == reference.protocol["count"] == 12
-        all_results.append(evaluation.results)
+        measured = evaluate_images(blue, reference=reference, networks=networks, batch_size=batch_size)
+        assert (
+            len(measured.features) == measured.evaluation.protocol["data"]["count"] == reference.protocol["count"] == 12
+        )
+        all_results.append(measured.evaluation.results)
     assert_same(all_results)
     # Against features taken image by image.
     rows = [next(images.batches(12))["image"] for images in (blue, red)]
@@ -77,18 +81,18 @@ def test_tokenizer_on_any_devices_and_batches(trained_tokenizer, image_folder, n
     tokenizer, images = load_tokenizer(trained_tokenizer, dtype="float32"), open_images(str(image_folder), size=16)
     all_results = []
     for batch_size in each_layout(monkeypatch):
-        evaluation, *_ = evaluate_tokenizer(tokenizer, images, reference=None, networks=networks, batch_size=batch_size)
-        all_results.append(evaluation.results)
+        measured = evaluate_tokenizer(tokenizer, images, reference=None, networks=networks, batch_size=batch_size)
+        all_results.append(measured.evaluation.results)
     assert_same(all_results)
-    assert evaluation.missing == {"lpips": "run `fqgan weights fetch vgg16`"}
-    assert evaluation.protocol["data"]["count"] == 24
+    assert measured.evaluation.missing == {"lpips": "run `fqgan weights fetch vgg16`"}
+    assert measured.evaluation.protocol["data"]["count"] == 24
     pixels = next(images.batches(24))["image"]
     decoded = tokenizer.decode(tokenizer.encode(pixels))
-    np.testing.assert_allclose(evaluation.results["psnr"], np.mean(psnr(decoded, to_float(pixels))), rtol=1e-5)
+    np.testing.assert_allclose(measured.evaluation.results["psnr"], np.mean(psnr(decoded, to_float(pixels))), rtol=1e-5)
     pool = [gaussian(network.apply(network.params, x).pool) for x in (np.asarray(to_uint8(decoded)), pixels)]
-    np.testing.assert_allclose(evaluation.results["rfid"], frechet_distance(*pool), rtol=1e-4)
+    np.testing.assert_allclose(measured.evaluation.results["rfid"], frechet_distance(*pool), rtol=1e-4)
     codes = np.asarray(tokenizer.encode(pixels))
-    assert evaluation.results["usage/1"] == pytest.approx(len(np.unique(codes[..., 1])) / 32)
+    assert measured.evaluation.results["usage/1"] == pytest.approx(len(np.unique(codes[..., 1])) / 32)
 
 
 def test_generator_on_any_devices_and_batches(
@@ -98,7 +102,7 @@ def test_generator_on_any_devices_and_batches(
     reference = open_reference(str(image_folder), network, size=16, batch_size=24)
     all_results = []
     for batch_size in each_layout(monkeypatch):
-        evaluation, features, *_ = evaluate_generator(
+        measured = evaluate_generator(
             generator,
             tokenizer,
             count=11,
@@ -108,25 +112,25 @@ def test_generator_on_any_devices_and_batches(
             networks=networks,
             batch_size=batch_size,
         )
-        all_results.append(evaluation.results)
+        all_results.append(measured.evaluation.results)
     assert_same(all_results)
-    assert {"gfid", "sfid", "precision", "recall", "inception_score", "usage/0"} <= evaluation.results.keys()
-    assert evaluation.protocol["sampling"] == SAMPLING
+    assert {"gfid", "sfid", "precision", "recall", "inception_score", "usage/0"} <= measured.evaluation.results.keys()
+    assert measured.evaluation.protocol["sampling"] == SAMPLING
     # The very samples that a user draws with the same key, classes in turn.
     codes = generator.sample(np.arange(11) % 2, key=jax.random.key(3), **SAMPLING)
     pixels = to_uint8(np.asarray(tokenizer.decode(codes)))
-    np.testing.assert_allclose(features.features(), network.apply(network.params, pixels).pool, atol=1e-5)
+    np.testing.assert_allclose(measured.features.features(), network.apply(network.params, pixels).pool, atol=1e-5)
 
 
 def test_without_weights_the_rest_is_computed(trained_tokenizer, trained_generator, image_folder):
     nothing = EvaluationNetworks(missing={"inception": "fetch it", "lpips": "fetch those"})
     tokenizer, images = load_tokenizer(trained_tokenizer), open_images(str(image_folder), size=16)
-    evaluation, features, *_ = evaluate_tokenizer(tokenizer, images, reference=None, networks=nothing, batch_size=24)
-    assert features is None
-    assert evaluation.missing == {"rfid": "fetch it", "inception_score": "fetch it", "lpips": "fetch those"}
-    assert {"psnr", "ssim", "perplexity/0", "mutual_information/0-1"} <= evaluation.results.keys()
-    assert "Missing rfid, inception_score: fetch it" in evaluation.table()
-    evaluation, *_ = evaluate_generator(
+    measured = evaluate_tokenizer(tokenizer, images, reference=None, networks=nothing, batch_size=24)
+    assert measured.features is None
+    assert measured.evaluation.missing == {"rfid": "fetch it", "inception_score": "fetch it", "lpips": "fetch those"}
+    assert {"psnr", "ssim", "perplexity/0", "mutual_information/0-1"} <= measured.evaluation.results.keys()
+    assert "Missing rfid, inception_score: fetch it" in measured.evaluation.table()
+    measured = evaluate_generator(
         load_generator(trained_generator),
         tokenizer,
         count=2,
@@ -136,37 +140,42 @@ def test_without_weights_the_rest_is_computed(trained_tokenizer, trained_generat
         networks=nothing,
         batch_size=2,
     )
-    assert evaluation.missing.keys() == {"gfid", "sfid", "precision", "recall", "inception_score"}
-    assert evaluation.results.keys() == {f"{n}/{k}" for n in ("usage", "perplexity") for k in (0, 1)} | {
+    assert measured.evaluation.missing.keys() == {"gfid", "sfid", "precision", "recall", "inception_score"}
+    assert measured.evaluation.results.keys() == {f"{n}/{k}" for n in ("usage", "perplexity") for k in (0, 1)} | {
         "mutual_information/0-1"
     }
 
 
 def test_lpips_of_reconstructions(trained_tokenizer, image_folder):
     params = import_lpips(golden_vgg.features(), golden_vgg.heads())
-    networks = EvaluationNetworks(None, params, {"vgg16": "a"}, {"inception": "fetch it"})
+    networks = EvaluationNetworks(
+        reconstruction={"lpips": MetricNetwork(params=params, sha256={"vgg16": "a"})},
+        missing={"inception": "fetch it"},
+    )
     tokenizer, images = load_tokenizer(trained_tokenizer), open_images(str(image_folder), size=16, limit=3)
-    evaluation = evaluate_tokenizer(tokenizer, images, reference=None, networks=networks, batch_size=8).evaluation
+    measured = evaluate_tokenizer(tokenizer, images, reference=None, networks=networks, batch_size=8)
     pixels = to_float(next(images.batches(3))["image"])
     decoded = tokenizer.decode(tokenizer.encode(pixels))
     expected = np.mean(jax.jit(LPIPS().apply)({"params": params}, decoded, pixels))
-    np.testing.assert_allclose(evaluation.results["lpips"], expected, rtol=1e-4)
-    assert evaluation.protocol["lpips"] == {"vgg16": "a"}
+    np.testing.assert_allclose(measured.evaluation.results["lpips"], expected, rtol=1e-4)
+    assert measured.evaluation.protocol["lpips"] == {"vgg16": "a"}
 
 
 def test_statistics_are_stored_and_those_of_other_weights_refused(image_folder, network, networks, tmp_path):
     images = open_images(str(image_folder / "blue"), size=16)
-    evaluation, features, *_ = evaluate_images(images, reference=None, networks=networks, batch_size=12)
-    assert evaluation.missing["fid"].endswith("give --reference")
-    save_statistics(tmp_path / "blue.npz", features, evaluation.protocol)
+    measured = evaluate_images(images, reference=None, networks=networks, batch_size=12)
+    assert measured.evaluation.missing["fid"].endswith("give --reference")
+    save_statistics(tmp_path / "blue.npz", measured.features, measured.evaluation.protocol)
     stored = open_reference(str(tmp_path / "blue.npz"), network, size=16, batch_size=12)
     assert stored.protocol["statistics"]["data"]["count"] == 12
-    evaluation, *_ = evaluate_images(images, reference=stored, networks=networks, batch_size=5)
-    assert evaluation.results["fid"] < 1e-9
-    assert evaluation.results["sfid"] < 1e-9
-    assert "statistics only" in evaluation.missing["recall"]
+    measured = evaluate_images(images, reference=stored, networks=networks, batch_size=5)
+    assert measured.evaluation.results["fid"] < 1e-9
+    assert measured.evaluation.results["sfid"] < 1e-9
+    assert "statistics only" in measured.evaluation.missing["recall"]
     with pytest.raises(UserError, match="other Inception weights"):
-        open_reference(str(tmp_path / "blue.npz"), network._replace(sha256="6" * 64), size=16, batch_size=12)
+        open_reference(
+            str(tmp_path / "blue.npz"), dataclasses.replace(network, sha256="6" * 64), size=16, batch_size=12
+        )
 
 
 def test_adms_reference_batches(image_folder, network, networks, tmp_path):
@@ -175,12 +184,12 @@ def test_adms_reference_batches(image_folder, network, networks, tmp_path):
     mean, covariance = np.full(12, 0.1), np.eye(12)
     np.savez(tmp_path / "adm.npz", arr_0=pixels, mu=mean, sigma=covariance)
     reference = open_reference(str(tmp_path / "adm.npz"), network, size=99, batch_size=5)
-    evaluation, features, *_ = evaluate_images(images, reference=reference, networks=networks, batch_size=5)
+    measured = evaluate_images(images, reference=reference, networks=networks, batch_size=5)
     # The distance is that from the statistics; precision and recall are those of the images beside them.
-    expected = frechet_distance(features.pool(), reference.pool._replace(mean=mean, covariance=covariance))
-    assert evaluation.results["fid"] == expected > 1
-    assert evaluation.results["precision"] == evaluation.results["recall"] == 1
-    assert "mu_s" in evaluation.missing["sfid"]
+    expected = frechet_distance(measured.features.pool(), reference.pool._replace(mean=mean, covariance=covariance))
+    assert measured.evaluation.results["fid"] == expected > 1
+    assert measured.evaluation.results["precision"] == measured.evaluation.results["recall"] == 1
+    assert "mu_s" in measured.evaluation.missing["sfid"]
     assert reference.protocol["precision_recall_images"]["size"] == 16
 
 
@@ -189,9 +198,9 @@ def test_damaged_images_are_named_and_not_counted(image_folder, networks, tmp_pa
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "01.png").write_bytes(b"broken")
     images = open_images(str(tmp_path), size=16)
-    evaluation, features, *_ = evaluate_images(images, reference=None, networks=networks, batch_size=8)
-    assert len(features) == evaluation.protocol["data"]["count"] == 2
-    assert evaluation.protocol["data"]["skipped"] == [str(tmp_path / "01.png")]
+    measured = evaluate_images(images, reference=None, networks=networks, batch_size=8)
+    assert len(measured.features) == measured.evaluation.protocol["data"]["count"] == 2
+    assert measured.evaluation.protocol["data"]["skipped"] == [str(tmp_path / "01.png")]
     for path in tmp_path.iterdir():
         path.write_bytes(b"broken")
     with pytest.raises(UserError, match="None of the images"):
@@ -211,6 +220,6 @@ def test_pixels_on_devices_and_hosts_are_rounded_alike():
 
 def test_reference_of_one_image_is_refused(image_folder, network, networks):
     images = open_images(str(image_folder), size=16, limit=1)
-    _, features, *_ = evaluate_images(images, reference=None, networks=networks, batch_size=8)
+    measured = evaluate_images(images, reference=None, networks=networks, batch_size=8)
     with pytest.raises(UserError, match="at least two images; there are 1"):
-        reference_of(features, {})
+        reference_of(measured.features, {})

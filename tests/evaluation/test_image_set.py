@@ -49,7 +49,7 @@ def test_a_folder_with_splits_gives_its_validation_images(image_folder, tmp_path
     [
         ({"x": np.zeros(3)}, "no arr_0"),
         ({"arr_0": np.zeros((2, 8, 8, 3))}, "float64: images are arr_0"),
-        ({"arr_0": np.zeros((2, 8, 9, 3), np.uint8)}, "must be squares"),
+        ({"arr_0": np.zeros((2, 8, 9, 3), np.uint8)}, "must be square"),
         ({"arr_0": np.zeros((0, 8, 8, 3), np.uint8)}, "at least one"),
     ],
 )
@@ -60,12 +60,12 @@ def test_arrays_that_are_no_images(arrays, message, tmp_path):
 
 
 def test_nothing_there_and_no_size(image_folder, tmp_path):
-    with pytest.raises(UserError, match="no squares \\(24x20\\): choose a crop with --size"):
+    with pytest.raises(UserError, match="not square \\(24x20\\): choose a crop with --size"):
         open_images(str(image_folder))
     with pytest.raises(UserError, match="There is no folder"):
         open_images(str(tmp_path / "none"))
     with pytest.raises(UserError, match="There is no file"):
         open_images(str(tmp_path / "none.npz"))
     (tmp_path / "x.npz").write_bytes(b"PK")
-    with pytest.raises(UserError, match="damaged or no"):
+    with pytest.raises(UserError, match="damaged or not"):
         open_images(str(tmp_path / "x.npz"))

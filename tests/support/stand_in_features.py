@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fqgan_jax.evaluation.features import FeatureNetwork, ImageFeatures
+from fqgan_jax.evaluation.features import FeatureNetwork
+from fqgan_jax.evaluation.metrics import ImageFeatures
 from fqgan_jax.evaluation.networks import EvaluationNetworks
 
 SHA256 = "5" * 64
@@ -19,9 +20,10 @@ def _apply(params, pixels):
 
 def network() -> FeatureNetwork:
     """For square images whose side 4 divides: 12 pool features, 5 spatial ones, 6 classes."""
-    return FeatureNetwork(_apply, np.asarray(jax.random.normal(jax.random.key(0), (48, 23))) / 4, SHA256)
+    params = np.asarray(jax.random.normal(jax.random.key(0), (48, 23))) / 4
+    return FeatureNetwork(apply=_apply, params=params, sha256=SHA256)
 
 
 def networks() -> EvaluationNetworks:
     """Only the stand-in is there."""
-    return EvaluationNetworks(network(), missing={"lpips": "run `fqgan weights fetch vgg16`"})
+    return EvaluationNetworks(inception=network(), missing={"lpips": "run `fqgan weights fetch vgg16`"})

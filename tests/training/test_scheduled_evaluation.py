@@ -10,8 +10,10 @@ from fqgan_jax.evaluation.image_set import open_images
 from fqgan_jax.evaluation.reference import open_reference
 from fqgan_jax.evaluation.tokenizer import evaluate_tokenizer
 from fqgan_jax.sharding.mesh import make_mesh
-from fqgan_jax.training import generator_task, tokenizer_task
+from fqgan_jax.training import generator_evaluators, tokenizer_evaluators
+from fqgan_jax.training.generator_task import GeneratorTask
 from fqgan_jax.training.logging import read_log
+from fqgan_jax.training.tokenizer_task import TokenizerTask
 
 
 def assert_same(found, expected):
@@ -19,12 +21,22 @@ def assert_same(found, expected):
     np.testing.assert_allclose(list(found.values()), [expected[name] for name in found], rtol=1e-4, atol=1e-5)
 
 
+def run_all(task, params, mesh):
+    """Numbers and pictures of all evaluators of a task."""
+    values, pictures = {}, {}
+    for evaluator in task.evaluators().values():
+        found, shown = evaluator.run(params, mesh)
+        values |= found
+        pictures |= shown
+    return values, pictures
+
+
 def test_tokenizer(trained_tokenizer, monkeypatch):
     networks = stand_in_features.networks()
-    monkeypatch.setattr(tokenizer_task, "load_networks", lambda lpips: networks)
+    monkeypatch.setattr(tokenizer_evaluators, "load_networks", lambda reconstruction_metrics: networks)
     tokenizer = load_tokenizer(trained_tokenizer)
-    task = tokenizer_task.TokenizerTask(tiny_tokenizer_config("train.evaluate_count=30"), 8)
-    values, pictures = task.evaluate(tokenizer.params, make_mesh({"data": 4, "fsdp": 2}))
+    task = TokenizerTask(tiny_tokenizer_config("train.evaluate_count=30"), 8)
+    values, pictures = run_all(task, tokenizer.params, make_mesh({"data": 4, "fsdp": 2}))
     images = open_images("photos", split="validation", size=16, limit=30)
     measured = evaluate_tokenizer(tokenizer, images, reference=None, networks=networks, batch_size=8)
     assert_same(values, measured.evaluation.results)
@@ -38,13 +50,13 @@ def test_tokenizer(trained_tokenizer, monkeypatch):
 
 def test_generator(trained_generator, trained_tokenizer, code_cache, image_folder, monkeypatch):
     networks = stand_in_features.networks()
-    monkeypatch.setattr(generator_task, "load_networks", lambda: networks)
+    monkeypatch.setattr(generator_evaluators, "load_networks", lambda: networks)
     generator, tokenizer = load_generator(trained_generator), load_tokenizer(trained_tokenizer)
     fields = (f"data.codes={code_cache}", f"sample.tokenizer={trained_tokenizer}")
     fields += ("sample.count=11", f"sample.reference={image_folder}", "sample.guidance=3.0")
     # Images of the reference are cropped to the tokenizer's size.
-    task = generator_task.GeneratorTask(tiny_generator_config(*fields), 8)
-    values, pictures = task.evaluate(generator.params, make_mesh({"data": 8, "fsdp": 1}))
+    task = GeneratorTask(tiny_generator_config(*fields), 8)
+    values, pictures = run_all(task, generator.params, make_mesh({"data": 8, "fsdp": 1}))
     sampling = {"guidance": [3.0], "temperature": [1.0], "top_k": [0], "top_p": [1.0]}
     reference = open_reference(str(image_folder), networks.inception, size=16, batch_size=8)
     measured = evaluate_generator(
@@ -62,6 +74,6 @@ def test_generator(trained_generator, trained_tokenizer, code_cache, image_folde
     assert pictures["samples"].ndim == 3
 
 
-def test_generator_without_a_tokenizer_is_not_evaluated(trained_generator, code_cache):
-    task = generator_task.GeneratorTask(tiny_generator_config(f"data.codes={code_cache}"), 8)
-    assert task.evaluate(load_generator(trained_generator).params, make_mesh({"data": 8, "fsdp": 1})) == ({}, {})
+def test_generator_without_a_tokenizer_is_not_evaluated(code_cache):
+    task = GeneratorTask(tiny_generator_config(f"data.codes={code_cache}"), 8)
+    assert task.evaluators() == {}

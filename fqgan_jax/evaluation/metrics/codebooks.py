@@ -1,27 +1,50 @@
-"""How sub-codebooks are used, and what they share."""
+"""Metrics of codes: how the sub-codebooks are used, and what they share."""
 
+import dataclasses
+import functools
 import itertools
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from clu import metrics
+from clu.metrics import Metric
 from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from fqgan_jax.evaluation.metrics import tables
 
 # Tokens from which mutual information is estimated; sorting them takes seconds for each pair of sub-codebooks.
 INFORMATION_TOKENS = 2**22
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CodeSet:
+    """The codes of a set of images.
+
+    Attributes:
+      codes: of each image.
+      codebook_size: N.
+    """
+
+    codes: Int[np.ndarray, "n h w K"]
+    codebook_size: int
+
+    @functools.cached_property
+    def counts(self) -> Int[np.ndarray, "K N"]:
+        """How often each code was chosen."""
+        columns = self.codes.reshape(-1, self.codes.shape[-1]).T
+        return np.stack([np.bincount(column, minlength=self.codebook_size) for column in columns])
+
+
 @flax.struct.dataclass
-class CodeUsage(metrics.Metric):
-    """How often each code was chosen; usage and perplexity of each sub-codebook."""
+class CodeUsage(Metric):
+    """How often each code was chosen, as a metric that training merges over steps and devices."""
 
     counts: Float[Array, "K N"]
 
     @classmethod
     def from_codes(cls, codes: Int[Array, "B h w K"], codebook_size: int, mask: Float[Array, " B"] | None = None):
-        """Counts the codes of a batch, weighted by `mask` where given."""
+        """Counts the codes of a batch, weighted by `mask` if there is one."""
         K = codes.shape[-1]
         weights = jnp.ones(codes.shape) if mask is None else jnp.broadcast_to(mask[:, None, None, None], codes.shape)
         # One counter for all sub-codebooks: code c of sub-codebook k is number k * N + c.
@@ -30,30 +53,36 @@ class CodeUsage(metrics.Metric):
         return cls(counts.reshape(K, codebook_size))
 
     def merge(self, other: "CodeUsage") -> "CodeUsage":
+        """Returns the counts of both."""
         return CodeUsage(self.counts + other.counts)
 
     def compute(self) -> dict[str, Float[np.ndarray, " K"]]:
-        """Share of entries used at least once, how many were not, and exp of the entropy of their frequencies."""
+        """Returns usage, number of dead entries and perplexity of each sub-codebook."""
         counts = np.asarray(self.counts, np.float64)
-        p = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
-        entropy = -np.sum(p * np.log(np.maximum(p, 1e-30)), -1)
-        return {"usage": np.mean(counts > 0, -1), "dead": np.sum(counts == 0, -1), "perplexity": np.exp(entropy)}
+        return {"usage": _usage(counts), "dead": np.sum(counts == 0, -1), "perplexity": _perplexity(counts)}
 
 
-def code_statistics(codes: Int[np.ndarray, "n h w K"], codebook_size: int) -> dict[str, float]:
-    """Usage and perplexity of each sub-codebook, and mutual information (nats) of each pair, over a set of images.
+@tables.code("usage", better="higher")
+def usage(codes: CodeSet) -> dict[str, float]:
+    """Share of each sub-codebook's entries that are chosen at least once."""
+    return _by_codebook(_usage(codes.counts))
 
-    Mutual information is that of the first `INFORMATION_TOKENS` tokens.
-    """
-    _, h, w, K = codes.shape
-    health = CodeUsage.from_codes(jnp.asarray(codes), codebook_size).compute()
-    results = {f"{name}/{k}": float(value) for name in ("usage", "perplexity") for k, value in enumerate(health[name])}
-    if K > 1:
-        counted = jnp.asarray(codes[: max(1, INFORMATION_TOKENS // (h * w))])
-        shared = jax.jit(mutual_information, static_argnums=2)(counted, jnp.ones(len(counted)), codebook_size)
-        pairs = itertools.combinations(range(K), 2)
-        results |= {f"mutual_information/{i}-{j}": float(v) for (i, j), v in zip(pairs, shared, strict=True)}
-    return results
+
+@tables.code("perplexity", better="higher")
+def perplexity(codes: CodeSet) -> dict[str, float]:
+    """Exponential of the entropy of each sub-codebook's frequencies."""
+    return _by_codebook(_perplexity(codes.counts))
+
+
+@tables.code("mutual_information", unit="nats", better="lower")
+def shared_information(codes: CodeSet) -> dict[str, float]:
+    """Mutual information of each pair of sub-codebooks in nats, from the first `INFORMATION_TOKENS` tokens."""
+    _, h, w, K = codes.codes.shape
+    if K == 1:
+        return {}
+    counted = jnp.asarray(codes.codes[: max(1, INFORMATION_TOKENS // (h * w))])
+    shared = jax.jit(mutual_information, static_argnums=2)(counted, jnp.ones(len(counted)), codes.codebook_size)
+    return {f"{i}-{j}": float(value) for (i, j), value in zip(_pairs(K), shared, strict=True)}
 
 
 def mutual_information(
@@ -63,7 +92,12 @@ def mutual_information(
 
     The entropy of the pairs of codes that stand at different tokens, drawn at random, minus that of the pairs at the
     same token. Both come from the same number of pairs, so that independent codes give about 0 however few the tokens
-    are; codes that do share something are underestimated where tokens are few. Images whose `mask` is 0 do not count.
+    are; the information of dependent codes is underestimated if tokens are few.
+
+    Args:
+      codes: of a set of images.
+      mask: 0 for images that do not count.
+      codebook_size: N.
     """
     K = codes.shape[-1]
     counted = jnp.broadcast_to(mask[:, None, None], codes.shape[:-1]).reshape(-1) > 0
@@ -71,14 +105,20 @@ def mutual_information(
     tokens, counted = jnp.asarray(codes).reshape(-1, K)[order].astype(jnp.uint32), counted[order]
     drawn = jax.random.uniform(jax.random.key(0), counted.shape)
     others = tokens[jnp.argsort(jnp.where(counted, drawn, jnp.inf))]
-    # Two codes as one number, of 16 bits each where the sizes allow.
-    joint = lambda a, b: _entropy(a * codebook_size + b, counted)
 
-    def shared(pair):
+    def joint_entropy(a: UInt32[Array, " n"], b: UInt32[Array, " n"]) -> Float[Array, ""]:
+        # Two codes as one number, of 16 bits each if the sizes allow.
+        return _entropy(a * codebook_size + b, counted)
+
+    def shared(pair: Int[Array, "2"]) -> Float[Array, ""]:
         first, second = tokens[:, pair[0]], tokens[:, pair[1]]
-        return joint(first, others[:, pair[1]]) - joint(first, second)
+        return joint_entropy(first, others[:, pair[1]]) - joint_entropy(first, second)
 
-    return jax.lax.map(shared, jnp.array(list(itertools.combinations(range(K), 2)), jnp.int32))
+    return jax.lax.map(shared, jnp.array(_pairs(K), jnp.int32))
+
+
+def _pairs(num_codebooks: int) -> list[tuple[int, int]]:
+    return list(itertools.combinations(range(num_codebooks), 2))
 
 
 def _entropy(values: UInt32[Array, " n"], counted: Bool[Array, " n"]) -> Float[Array, ""]:
@@ -89,3 +129,16 @@ def _entropy(values: UInt32[Array, " n"], counted: Bool[Array, " n"]) -> Float[A
     run = jnp.where(hidden, len(values), jnp.cumsum(first) - 1)
     counts = jax.ops.segment_sum(jnp.ones(len(values)), run, len(values))
     return -jnp.sum(jax.scipy.special.xlogy(counts, counts / jnp.maximum(jnp.sum(counted), 1))) / jnp.sum(counted)
+
+
+def _usage(counts: Float[np.ndarray, "K N"] | Int[np.ndarray, "K N"]) -> Float[np.ndarray, " K"]:
+    return np.mean(counts > 0, -1)
+
+
+def _perplexity(counts: Float[np.ndarray, "K N"] | Int[np.ndarray, "K N"]) -> Float[np.ndarray, " K"]:
+    p = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
+    return np.exp(-np.sum(p * np.log(np.maximum(p, 1e-30)), -1))
+
+
+def _by_codebook(values: Float[np.ndarray, " K"]) -> dict[str, float]:
+    return {str(k): float(value) for k, value in enumerate(values)}

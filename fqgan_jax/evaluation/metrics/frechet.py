@@ -1,4 +1,4 @@
-"""Fréchet distance of two sets of features (Heusel et al. 2017), in float64, also where covariances are singular."""
+"""Fréchet distance of two sets of features (Heusel et al. 2017), in float64; covariances may be singular."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ class Gaussian(NamedTuple):
 
 
 class RunningMoments:
-    """Sums over a stream of features, in float64; the same whatever parts they come in, up to its rounding."""
+    """Sums over a stream of features, in float64; how the stream is split changes them by rounding only."""
 
     def __init__(self):
         self.count = 0
@@ -25,14 +25,14 @@ class RunningMoments:
         self._outer: Float[np.ndarray, "d d"] | float = 0.0
 
     def add(self, features: Float[np.ndarray, "n d"]) -> None:
-        """Counts n more examples."""
+        """Adds n more examples."""
         features = np.asarray(features, np.float64)
         self.count += len(features)
         self._sum = self._sum + features.sum(0)
         self._outer = self._outer + features.T @ features
 
     def gaussian(self) -> Gaussian:
-        """Mean and covariance so far.
+        """Returns mean and covariance so far.
 
         Raises:
           UserError: fewer than two examples.
@@ -44,7 +44,7 @@ class RunningMoments:
 
 
 def gaussian(features: Float[np.ndarray, "n d"]) -> Gaussian:
-    """Mean and covariance of features.
+    """Returns mean and covariance of features.
 
     Raises:
       UserError: fewer than two examples.
@@ -55,10 +55,10 @@ def gaussian(features: Float[np.ndarray, "n d"]) -> Gaussian:
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """|m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), never below 0 (Heusel et al. 2017, equation 6).
+    """Returns |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), never below 0 (Heusel et al. 2017, equation 6).
 
-    With Fi Fiᵀ = Ci, the last trace is the sum of the singular values of F1ᵀ F2. That exists for every covariance and,
-    unlike the root of a product, loses no digits where eigenvalues vanish (fewer examples than features).
+    With Fi Fiᵀ = Ci, the last trace is the sum of the singular values of F1ᵀ F2. That sum exists for every covariance
+    and, unlike the root of a product, loses no digits if eigenvalues vanish (fewer examples than features).
 
     Raises:
       UserError: features of different lengths.
@@ -75,7 +75,7 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 
 
 def _factor(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d r"]:
-    """F with F Fᵀ the covariance, r its numerical rank: Cholesky's with pivots (LAPACK's pstrf)."""
+    """Returns F with F Fᵀ the covariance, r its numerical rank: pivoted Cholesky (LAPACK's pstrf)."""
     lower, order, rank, _ = dpstrf(covariance, lower=True)
     factor = np.empty((len(covariance), rank))
     factor[order - 1] = np.tril(lower)[:, :rank]

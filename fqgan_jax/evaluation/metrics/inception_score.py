@@ -7,8 +7,11 @@ SPLIT = 5000  # examples, ADM's evaluation
 
 
 def inception_score(probabilities: Float[np.ndarray, "n c"], split: int = SPLIT) -> float:
-    """exp(mean KL(p(y|x) || p(y))) of each `split` examples in their order, averaged over the splits; the last may be
-    smaller. Probabilities are positive, with rows that sum to 1.
+    """Returns exp(mean KL(p(y|x) || p(y))), averaged over splits of the examples in their order.
+
+    Args:
+      probabilities: of the classes; not negative, each row sums to 1.
+      split: examples in a split; the last one may hold fewer.
     """
     scores = []
     for start in range(0, len(probabilities), split):
@@ -20,5 +23,5 @@ def inception_score(probabilities: Float[np.ndarray, "n c"], split: int = SPLIT)
 
 
 def _log(p: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
-    """Logarithm; that of 0, which is multiplied by 0, is finite."""
+    """Logarithm with a finite value for 0, which is multiplied by 0."""
     return np.log(np.maximum(p, np.finfo(np.float64).tiny))

@@ -1,8 +1,11 @@
-"""Improved precision and recall (Kynkäänniemi et al. 2019): how much of one set lies within the other's manifold."""
+"""Improved precision and recall (Kynkäänniemi et al. 2019): the share of one set within the other's manifold.
+
+A point lies within a set's manifold if it is at most as far from one of the set's points as that point is from its k-th
+nearest neighbour in the set, itself not counted.
+"""
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,31 +17,38 @@ NEIGHBOURS = 3
 CHUNK = 1024  # rows whose distances to a whole set exist at a time
 
 
-class PrecisionRecall(NamedTuple):
-    """Shares in [0, 1]: of the samples within the reference's manifold, and of the reference within the samples'."""
-
-    precision: float
-    recall: float
-
-
-def precision_recall(
-    reference: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], neighbours: int = NEIGHBOURS
-) -> PrecisionRecall:
-    """A point lies within a set's manifold if it is at most as far from one of its points as that point's k-th
-    nearest neighbour in the set, itself not counted.
+def precision(
+    reference: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], *, neighbours: int = NEIGHBOURS
+) -> float:
+    """Returns the share of the samples within the reference's manifold, in [0, 1].
 
     Raises:
       ValueError: a set of fewer than k + 1 points.
     """
+    reference, samples = _centered(reference, samples, neighbours)
+    return _share_within(samples, reference, neighbours)
+
+
+def recall(
+    reference: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], *, neighbours: int = NEIGHBOURS
+) -> float:
+    """Returns the share of the reference within the samples' manifold, in [0, 1].
+
+    Raises:
+      ValueError: a set of fewer than k + 1 points.
+    """
+    reference, samples = _centered(reference, samples, neighbours)
+    return _share_within(reference, samples, neighbours)
+
+
+def _centered(
+    reference: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], neighbours: int
+) -> tuple[Float[Array, "n d"], Float[Array, "m d"]]:
+    """Shifts both sets by the reference's mean: this changes no distance and keeps the squares small."""
     if min(len(reference), len(samples)) <= neighbours:
         raise ValueError(f"precision and recall need more than {neighbours} images in each set")
-    # A common shift changes no distance and keeps the squares small.
     center = np.mean(reference, axis=0, dtype=np.float64).astype(np.float32)
-    reference, samples = jnp.asarray(reference - center), jnp.asarray(samples - center)
-    return PrecisionRecall(
-        _share_within(samples, reference, _radii(reference, neighbours)),
-        _share_within(reference, samples, _radii(samples, neighbours)),
-    )
+    return jnp.asarray(reference - center), jnp.asarray(samples - center)
 
 
 def _radii(points: Float[Array, "n d"], neighbours: int) -> Float[Array, " n"]:
@@ -47,16 +57,18 @@ def _radii(points: Float[Array, "n d"], neighbours: int) -> Float[Array, " n"]:
     return jnp.concatenate(parts)[: len(points)]
 
 
-def _share_within(points: Float[Array, "n d"], others: Float[Array, "m d"], radii: Float[Array, " m"]) -> float:
+def _share_within(points: Float[Array, "n d"], others: Float[Array, "m d"], neighbours: int) -> float:
+    """Share of the points within the others' manifold."""
+    radii = _radii(others, neighbours)
     parts = [_is_within(chunk, others, radii) for chunk in _chunks(points, "manifold")]
     return float(np.mean(np.asarray(jnp.concatenate(parts))[: len(points)]))
 
 
-def _chunks(points: Float[Array, "n d"], name: str) -> Iterator[Float[Array, "c d"]]:
-    """Parts of the same number of rows, the last one filled with zeros."""
+def _chunks(points: Float[Array, "n d"], title: str) -> Iterator[Float[Array, "c d"]]:
+    """Yields parts of the same number of rows; the last one is filled with zeros."""
     size = min(CHUNK, len(points))
     padded = jnp.pad(points, ((0, -len(points) % size), (0, 0)))
-    for start in tqdm(range(0, len(padded), size), desc=name, disable=len(padded) == size, leave=False):
+    for start in tqdm(range(0, len(padded), size), desc=title, disable=len(padded) == size, leave=False):
         yield padded[start : start + size]
 
 
@@ -75,6 +87,6 @@ def _is_within(chunk: Float[Array, "c d"], others: Float[Array, "m d"], radii: F
 
 @partial(jax.jit, static_argnums=2)
 def _kth_distance(chunk: Float[Array, "c d"], points: Float[Array, "n d"], neighbours: int) -> Float[Array, " c"]:
-    """To the k-th nearest point, after the chunk's own one."""
+    """Squared distance to the k-th nearest point after the chunk's own one."""
     nearest, _ = jax.lax.top_k(-_squared_distances(chunk, points), neighbours + 1)
     return -nearest[:, -1]

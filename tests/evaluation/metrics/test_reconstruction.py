@@ -3,7 +3,7 @@
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from fqgan_jax.evaluation.metrics.reconstruction import psnr, ssim
+from fqgan_jax.evaluation.metrics import psnr, ssim
 
 
 def test_psnr_and_ssim():

@@ -1,0 +1,37 @@
+"""Metrics of reconstructions: PSNR, SSIM and LPIPS."""
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from fqgan_jax.evaluation.metrics import tables
+from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
+
+
+def to_unit_range(images: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+    """Maps [-1, 1] to [0, 1], clipped."""
+    return jnp.clip((images + 1) / 2, 0, 1)
+
+
+@tables.reconstruction("psnr", unit="dB", better="higher")
+def psnr(reconstruction: Float[Array, "B H W 3"], original: Float[Array, "B H W 3"]) -> Float[Array, " B"]:
+    """Peak signal-to-noise ratio of each pair in dB, of images in [-1, 1]."""
+    return dm_pix.psnr(to_unit_range(reconstruction), to_unit_range(original))
+
+
+@tables.reconstruction("ssim", better="higher")
+def ssim(reconstruction: Float[Array, "B H W 3"], original: Float[Array, "B H W 3"]) -> Float[Array, " B"]:
+    """Structural similarity of each pair, of images in [-1, 1].
+
+    The window is a Gaussian of 11 pixels, the data range 1 (Wang et al. 2004).
+    """
+    return jax.vmap(dm_pix.ssim)(to_unit_range(reconstruction), to_unit_range(original))
+
+
+@tables.reconstruction("lpips", better="lower", load=load_lpips, weights=LPIPS_WEIGHTS)
+def lpips(
+    reconstruction: Float[Array, "B H W 3"], original: Float[Array, "B H W 3"], *, params: PyTree
+) -> Float[Array, " B"]:
+    """Distance of VGG16's features of each pair, of images in [-1, 1] (Zhang et al. 2018)."""
+    return LPIPS().apply({"params": params}, reconstruction, original)
