@@ -27,6 +27,7 @@ setup(
         "ml_collections",
         "clu",
         "dm_pix",
+        "flatbuffers",  # jax.export needs it and does not declare it
         "jaxtyping",
         "matplotlib",
         "numpy",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fqgan_jax.cli.arguments import add_checkpoint, add_out, positive
-from fqgan_jax.errors import UserError
+from fqgan_jax.export import formats
 
 HELP = "Write a tokenizer or a generator for another framework, with a README that loads it there."
 EXAMPLES = """\
@@ -14,40 +14,41 @@ EXAMPLES = """\
 
 
 def add_arguments(parser) -> None:
+    """Adds the command's flags; the formats are rows of `export.formats`."""
+    named_sets = ", ".join(name for name, row in formats.items() if row.has_named_sets)
+    fixed_batch = ", ".join(name for name, row in formats.items() if row.has_batch_size)
     add_checkpoint(parser, "tokenizer or generator")
     parser.add_argument(
-        "--format",
-        required=True,
-        choices=("native", "torch", "safetensors", "stablehlo", "onnx"),
-        help="native: for fqgan_jax; torch, safetensors: tensors with the published names; stablehlo: programs for "
-        "JAX alone, any batch size, CPU, GPU and TPU; onnx: a tokenizer's encoder and decoder",
+        "--format", required=True, help="; ".join(f"{name}: {row.help}" for name, row in formats.items())
     )
     add_out(parser, "folder for the files; it must not exist yet")
     parser.add_argument(
         "--with-ema",
         action="store_true",
-        help="torch, safetensors: the parameters as trained and their moving average (otherwise the average alone, "
-        "where one was kept)",
+        help=f"{named_sets}: the parameters as trained and their moving average (default: the average alone, if the "
+        "run keeps one)",
     )
     parser.add_argument(
         "--with-discriminator",
         action="store_true",
-        help="torch, safetensors: the discriminator too, for those who train on",
+        help=f"{named_sets}: the discriminator too, to continue its training elsewhere",
     )
-    parser.add_argument("--batch-size", type=positive, help="onnx: images at a time, always as many (default: 1)")
+    parser.add_argument(
+        "--batch-size", type=positive, help=f"{fixed_batch}: images of each call, always as many (default: 1)"
+    )
 
 
 def run(options) -> None:
+    """Writes the folder and prints the names of its files."""
+    formats.check(options.format, "--format")
     from fqgan_jax.export.exporting import export_checkpoint
 
-    if options.batch_size and options.format != "onnx":
-        raise UserError(f"--batch-size is for --format onnx: {options.format} takes any number of images.")
     names = export_checkpoint(
         Path(options.checkpoint),
         options.format,
         options.out,
         with_ema=options.with_ema,
         with_discriminator=options.with_discriminator,
-        batch_size=options.batch_size or 1,
+        batch_size=options.batch_size,
     )
     print(f"{', '.join(names)} -> {options.out}")

@@ -13,6 +13,7 @@ from flax import traverse_util
 from jax import export
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from fqgan_jax.config import Registry
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fields import downsampling
 from fqgan_jax.models.fqgan import FQGAN
@@ -22,64 +23,74 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 FlatParams = Mapping[str, Array]
 
+# A row gives the programs of a kind of model by name, from its module and parameters.
+programs: Registry[Callable[..., dict[str, export.Exported]]] = Registry("kind of model with StableHLO programs")
+
 
 def flat_params(params: PyTree) -> dict[str, np.ndarray]:
-    """The programs' first argument: our parameters by path, without what only training needs."""
+    """Returns the first argument of the programs: parameters by path, without those that only training needs."""
     flat = traverse_util.flatten_dict(params, sep="/")
     return {path: np.asarray(leaf) for path, leaf in flat.items() if not path.startswith("feature_predictors")}
 
 
+@programs("tokenizer")
 def tokenizer_programs(module: FQGAN, params: PyTree) -> dict[str, export.Exported]:
-    """`encode(params, images [b, H, W, 3]) -> codes [b, h, w, K]` and `decode(params, codes) -> images`.
+    """Exports `encode(params, images [b, H, W, 3]) -> codes [b, h, w, K]` and `decode(params, codes) -> images`.
 
     Images are float32 in [-1, 1], of the size the tokenizer was trained on; codes are int32.
     """
 
     def encode(params: FlatParams, images: Float[Array, "b H W 3"]) -> Int[Array, "b h w K"]:
-        tokenizer = module.bind(_nested(params))
-        # Nearest entries image by image: how many tokens fit at a time cannot depend on a batch not known yet.
-        return jax.lax.map(lambda z: tokenizer.latents_to_codes(z[None])[0], tokenizer.latents(images))
+        tokenizer = module.bind(_variables(params))
+
+        def nearest(latents: Float[Array, "h w K d"]) -> Int[Array, "h w K"]:
+            return tokenizer.latents_to_codes(latents[None])[0]
+
+        # Image by image: how many tokens fit into memory at a time cannot depend on a batch size that is not known.
+        return jax.lax.map(nearest, tokenizer.latents(images))
 
     def decode(params: FlatParams, codes: Int[Array, "b h w K"]) -> Float[Array, "b H W 3"]:
-        return jnp.clip(module.apply(_nested(params), codes, method="decode"), -1, 1)
+        return jnp.clip(module.apply(_variables(params), codes, method="decode"), -1, 1)
 
-    h, w = module.grid
-    f = downsampling(module.multipliers)
-    images = lambda b: jax.ShapeDtypeStruct((b, h * f, w * f, 3), jnp.float32)
-    codes = lambda b: jax.ShapeDtypeStruct((b, h, w, module.num_codebooks), jnp.int32)
-    return {"encode": _program(encode, params, images), "decode": _program(decode, params, codes)}
+    b = _symbolic_batch_size()
+    (h, w), f = module.grid, downsampling(module.multipliers)
+    images = jax.ShapeDtypeStruct((b, h * f, w * f, 3), jnp.float32)
+    codes = jax.ShapeDtypeStruct((b, h, w, module.num_codebooks), jnp.int32)
+    return {"encode": _export(encode, params, images), "decode": _export(decode, params, codes)}
 
 
+@programs("generator")
 def generator_programs(module: FAR, params: PyTree) -> dict[str, export.Exported]:
-    """`sample(params, key, labels [b], guidance [K], temperature [K]) -> codes [b, h, w, K]`: the whole loop.
+    """Exports `sample(params, key, labels [b], guidance [K], temperature [K]) -> codes [b, h, w, K]`: the whole loop.
 
-    The same codes as `api.Generator.sample` of this key, without top-k and top-p; temperature 0 is greedy.
+    It draws the codes that `api.Generator.sample` draws with this key, without top-k and top-p; temperature 0 is
+    greedy.
     """
 
     def sample(
-        params: FlatParams,
-        key: Key[Array, ""],
-        labels: Int[Array, " b"],
-        guidance: Float[Array, " K"],
-        temperature: Float[Array, " K"],
+        params: FlatParams, key: Key[Array, ""], labels: Int[Array, " b"], *scales: Float[Array, " K"]
     ) -> Int[Array, "b h w K"]:
+        guidance, temperature = scales
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(labels.shape[0]))
         options = SamplingOptions(guidance=guidance, temperature=temperature, top_k=None, top_p=None)
-        return sample_codes(module, _nested(params)["params"], keys=keys, labels=labels, options=options)
+        return sample_codes(module, _variables(params)["params"], keys=keys, labels=labels, options=options)
 
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    labels = lambda b: jax.ShapeDtypeStruct((b,), jnp.int32)
+    key = jax.eval_shape(jax.random.key, 0)
+    labels = jax.ShapeDtypeStruct((_symbolic_batch_size(),), jnp.int32)
     option = jax.ShapeDtypeStruct((module.num_codebooks,), jnp.float32)
-    return {"sample": _program(sample, params, key, labels, option, option)}
+    return {"sample": _export(sample, params, key, labels, option, option)}
 
 
-def _program(function: Callable, params: PyTree, *arguments) -> export.Exported:
-    """Exports a function of parameters and arguments (shapes; or, given the batch size, a shape)."""
-    (b,) = export.symbolic_shape("b")
-    shapes = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in flat_params(params).items()}
-    arguments = [argument(b) if callable(argument) else argument for argument in arguments]
-    return export.export(jax.jit(function), platforms=PLATFORMS)(shapes, *arguments)
+def _symbolic_batch_size():
+    """The batch dimension b, any number."""
+    return export.symbolic_shape("b")[0]
 
 
-def _nested(params: FlatParams) -> dict:
+def _export(function: Callable, params: PyTree, *inputs: jax.ShapeDtypeStruct) -> export.Exported:
+    """Exports a function of flat parameters and inputs of these shapes."""
+    flat = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in flat_params(params).items()}
+    return export.export(jax.jit(function), platforms=PLATFORMS)(flat, *inputs)
+
+
+def _variables(params: FlatParams) -> dict[str, PyTree]:
     return {"params": traverse_util.unflatten_dict(params, sep="/")}

@@ -65,12 +65,12 @@ def test_bfloat16_is_computed_in_float32(dual):
 def test_the_check_finds_a_difference(dual, differs, path, change):
     """Of latents, images and codes."""
     tokenizer, models = dual
-    check_models(models, tokenizer.module, tokenizer.params, IMAGES)
+    check_models(models, tokenizer.module, tokenizer.params, images=IMAGES)
     params = jax.tree_util.tree_map_with_path(
         lambda keys, leaf: change(leaf) if tuple(key.key for key in keys) == path else leaf, tokenizer.params
     )
     with pytest.raises(UserError, match="ONNX does not compute what JAX does") as error:
-        check_models(models, tokenizer.module, params, IMAGES)
+        check_models(models, tokenizer.module, params, images=IMAGES)
     # The three differences in the sentence, latents, images and codes.
     found = [float(number) for number in re.findall(r"\d\.\de[+-]\d+", str(error.value))]
     assert len(found) == 3

@@ -1,4 +1,6 @@
-"""Tokenizers and generators of a few thousand random parameters, for any K."""
+"""Tokenizers and generators of a few thousand random parameters, for any K; each is made once."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from fqgan_jax.models.fqgan import FQGAN
 IMAGE_SIZE = 8
 
 
+@functools.cache
 def tiny_tokenizer(num_codebooks: int, factorization: str = "adapters", **fields) -> Tokenizer:
     """8x8 images, f = 2; every other sub-codebook has a feature head."""
     widths = (None, *(8 * (1 + k % 2) for k in range(1, num_codebooks)))
@@ -23,6 +26,7 @@ def tiny_tokenizer(num_codebooks: int, factorization: str = "adapters", **fields
     return Tokenizer(module, random_params(module, images))
 
 
+@functools.cache
 def tiny_generator(num_codebooks: int) -> Generator:
     """4x4 positions, three classes."""
     sizes = {"codebook_size": 12, "num_classes": 3, "grid": (4, 4), "swiglu_multiple": 16}
