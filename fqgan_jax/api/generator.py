@@ -34,7 +34,6 @@ class Generator(Model):
     module: FAR
     tokenizer: str = dataclasses.field(default="", kw_only=True)
 
-    kind: ClassVar[str] = "generator"
     overrides: ClassVar[tuple[str, ...]] = ("grid", "num_heads", "dropout", "dtype")
 
     @classmethod

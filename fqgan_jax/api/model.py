@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 from fqgan_jax.checkpoints import CheckpointName, ModelDescription, write_export
 from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError
-from fqgan_jax.models.fields import build_module, module_fields
+from fqgan_jax.models.fields import build_module, model_kind, module_fields
 
 # A row is the wrapper of a kind of model, a subclass of `Model`; `models.fields.model_kinds` has its module.
 wrappers: Registry[type["Model"]] = Registry("kind of model")
@@ -27,7 +27,6 @@ class Model:
       module: the network.
       params: its parameters.
       class_names: names of the classes it was trained on, by label; empty if they are not known.
-      kind: the name of the wrapper's row in `wrappers`.
       overrides: module fields that can be changed when a model is loaded: what the shapes of tensors do not tell, and
         what does not touch the parameters.
     """
@@ -36,8 +35,12 @@ class Model:
     params: PyTree
     class_names: Sequence[str] = dataclasses.field(default=(), kw_only=True)
 
-    kind: ClassVar[str]
     overrides: ClassVar[tuple[str, ...]]
+
+    @property
+    def kind(self) -> str:
+        """The kind of model: the name of its rows in `wrappers` and `model_kinds`."""
+        return model_kind(self.module)
 
     @classmethod
     def from_description(cls, description: ModelDescription, params: PyTree) -> Self:

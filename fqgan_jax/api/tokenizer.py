@@ -27,7 +27,6 @@ class Tokenizer(Model):
 
     module: FQGAN
 
-    kind: ClassVar[str] = "tokenizer"
     overrides: ClassVar[tuple[str, ...]] = (
         *("grid", "adapter_heads", "feature_heads", "normalized", "norm_groups"),
         *("temperature", "chunk_tokens", "dtype"),
