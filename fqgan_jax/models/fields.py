@@ -1,7 +1,7 @@
 """A model's fields: the plain dict, which JSON can hold, that is saved beside its parameters.
 
-`model_kinds` is the table of module classes by the kind that `model.json` names. A class of your own
-joins the table under the decorator `@model_kinds("name")`.
+`model_kinds` is the table of module classes by the kind that `model.json` names. A class of your own joins it under the
+decorator `@model_kinds("name")`. Its class attribute `tables`, if it has one, holds the tables whose rows fields name.
 """
 
 import dataclasses
@@ -52,7 +52,8 @@ def build_module(kind: str, fields: Mapping[str, Any]) -> nn.Module:
     """Builds the module of a kind of model from its fields, which may come from JSON.
 
     Raises:
-      UserError: no such kind, or a field that this kind of model does not have.
+      UserError: no such kind, a field that this kind of model does not have, or one that names a row that nothing has
+        added.
     """
     module_class = model_kinds[kind]
     known = [field.name for field in _fields(module_class)]
@@ -65,7 +66,10 @@ def build_module(kind: str, fields: Mapping[str, Any]) -> nn.Module:
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     if "dtype" in values:
         values["dtype"] = jnp.dtype(values["dtype"])
-    return module_class(**values)
+    module = module_class(**values)
+    for name, table in getattr(module_class, "tables", {}).items():
+        table.check(getattr(module, name), f"model.{name}")
+    return module
 
 
 def model_kind(module: nn.Module) -> str:

@@ -1,12 +1,14 @@
 """FQGAN, the factorized tokenizer, for any number of sub-codebooks (paper section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fqgan_jax.config.registry import Registry
 from fqgan_jax.models.autoencoder import Decoder, Encoder
 from fqgan_jax.models.blocks import Dtype
 from fqgan_jax.models.feature_head import FeatureHead
@@ -72,6 +74,8 @@ class FQGAN(nn.Module, kw_only=True):
     remat: str = "none"
     dtype: Dtype = jnp.float32
     quantizer: str = added_later("vq")
+
+    tables: ClassVar[Mapping[str, Registry]] = {"factorization": heads, "quantizer": quantizers}  # rows of fields
 
     def setup(self):
         """Builds encoder, heads, quantizer, feature heads and decoder."""

@@ -19,7 +19,6 @@ from fqgan_jax.losses.rows import Loss
 from fqgan_jax.models.discriminators import discriminators
 from fqgan_jax.models.fields import build_module, downsampling
 from fqgan_jax.models.heads import heads
-from fqgan_jax.models.quantizers import quantizers
 from fqgan_jax.pretrained.lpips import LPIPS
 from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
 from fqgan_jax.training.adversarial import AdversarialTraining
@@ -66,8 +65,6 @@ def tokenizer_fields(config) -> dict:
         )
     fields = dict(model) | {"grid": (size // f, size // f), "feature_widths": widths}
     module = build_module("tokenizer", fields)
-    quantizers.check(module.quantizer, "model.quantizer")
-    heads.check(module.factorization, "model.factorization")
     heads[module.factorization].check_sizes(module.head_sizes())
     return fields
 

@@ -67,12 +67,13 @@ def test_half_precision(tmp_path, state):
 class TestTorchFiles:
     def save(self, content, path):
         torch = pytest.importorskip("torch")
-        tensors = lambda value: (
-            {name: tensors(item) for name, item in value.items()}
-            if isinstance(value, dict)
-            else (torch.tensor(value) if isinstance(value, np.ndarray) else value)
-        )
-        torch.save(tensors(content), path)
+
+        def with_tensors(value):
+            if isinstance(value, dict):
+                return {name: with_tensors(item) for name, item in value.items()}
+            return torch.tensor(value) if isinstance(value, np.ndarray) else value
+
+        torch.save(with_tensors(content), path)
         return path
 
     def test_published_layout(self, tmp_path, state, caplog):

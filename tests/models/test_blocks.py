@@ -38,12 +38,22 @@ def test_positions_are_untouched_on_the_learned_grid_and_smooth_on_others():
     np.testing.assert_allclose(larger[3, 5:11, 0], 3, atol=1e-4)
 
 
+def whole_decoder(decoder: Decoder, x):
+    return decoder.to_pixels(decoder(x))
+
+
 @pytest.mark.parametrize("multipliers", [(1, 2, 2), (1, 1, 2, 2), (1, 1, 1, 2, 2)])
 def test_encoder_and_decoder_shapes(multipliers):
     f = 2 ** (len(multipliers) - 1)
     images = jax.ShapeDtypeStruct((2, 32, 64, 3), jnp.float32)
-    whole = {"method": lambda decoder, x: decoder.to_pixels(decoder(x))}
-    run = lambda module, x, **how: jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, **how)[0], x)
-    features = run(Encoder(base_width=8, multipliers=multipliers, num_blocks=1), images)
+
+    def encode_and_decode(images):
+        encoder = Encoder(base_width=8, multipliers=multipliers, num_blocks=1)
+        decoder = Decoder(base_width=8, multipliers=multipliers, num_blocks=1)
+        features, _ = encoder.init_with_output(jax.random.key(0), images)
+        pixels, _ = decoder.init_with_output(jax.random.key(0), features, method=whole_decoder)
+        return features, pixels
+
+    features, pixels = jax.eval_shape(encode_and_decode, images)
     assert features.shape == (2, 32 // f, 64 // f, 16)
-    assert run(Decoder(base_width=8, multipliers=multipliers, num_blocks=1), features, **whole).shape == (2, 32, 64, 3)
+    assert pixels.shape == (2, 32, 64, 3)

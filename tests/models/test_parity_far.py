@@ -37,8 +37,8 @@ def generate(golden):
     return jax.jit(partial(_generate, golden.module))
 
 
-def _generate(module: FAR, params, labels, scale, forced):
-    """`forced` [B, T, K] holds the codes to take where two are equally likely, and -1 elsewhere."""
+def _generate(module: FAR, params, labels, *, scale, forced):
+    """`forced` [B, T, K] holds the codes to take if two are equally likely, and -1 elsewhere."""
     null = jnp.full_like(labels, module.num_classes)
     both = jnp.concatenate([labels, null])
 
@@ -78,6 +78,6 @@ def test_greedy_generation(golden, generate, guidance):
     tied = best - second <= 2 * TOLERANCE * np.abs(expected).max()
     assert tied.mean() < 0.05
     forced = np.where(tied, expected_codes, -1)
-    codes, logits = generate(golden.params, golden.numbers["labels"], guidance, forced)
+    codes, logits = generate(golden.params, golden.numbers["labels"], scale=guidance, forced=forced)
     np.testing.assert_array_equal(codes, expected_codes)
     assert golden_data.relative_error(logits, expected) < TOLERANCE

@@ -1,60 +1,63 @@
 """The quantizer against brute force, autodiff and invariants."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fqgan_jax.models import quantizers as q
 from fqgan_jax.models.distances import l2_normalize, nearest_codes, soft_assignment
+from fqgan_jax.models.quantizers import FactorizedQuantizer, QuantizerSizes
 
 
-def draw(K, N=24, d=4, B=2, T=12, seed=0):
-    keys = jax.random.split(jax.random.key(seed))
-    x = l2_normalize(jax.random.normal(keys[0], (B, T, K, d)))
-    return x, l2_normalize(jax.random.normal(keys[1], (K, N, d)))
+def draw(num_codebooks: int):
+    keys = jax.random.split(jax.random.key(0))
+    latents = jax.random.normal(keys[0], (2, 12, num_codebooks, 4))
+    return l2_normalize(latents), l2_normalize(jax.random.normal(keys[1], (num_codebooks, 24, 4)))
 
 
 @pytest.mark.parametrize("K", [1, 2, 3, 64])
 @pytest.mark.parametrize("chunk_tokens", [1, 8, 10**6])
 def test_nearest_codes_equal_brute_force(K, chunk_tokens):
-    x, codebooks = draw(K)
-    difference = np.asarray(x, np.float64)[..., None, :] - np.asarray(codebooks, np.float64)
+    latents, codebooks = draw(K)
+    difference = np.asarray(latents, np.float64)[..., None, :] - np.asarray(codebooks, np.float64)
     expected = np.argmin(np.sum(difference**2, -1), -1)
-    np.testing.assert_array_equal(nearest_codes(x, codebooks, chunk_tokens=chunk_tokens), expected)
+    np.testing.assert_array_equal(nearest_codes(latents, codebooks, chunk_tokens=chunk_tokens), expected)
 
 
-def direct_assignment(x, codebooks, temperature):
-    distances = jnp.sum((x[..., None, :] - codebooks) ** 2, -1)
-    p = jax.nn.softmax(-distances / temperature)
+def direct_assignment(latents, codebooks):
+    distances = jnp.sum((latents[..., None, :] - codebooks) ** 2, -1)
+    p = jax.nn.softmax(-distances / 0.1)
     return jnp.argmin(distances, -1), -jnp.mean(jnp.sum(p * jnp.log(p + 1e-30), -1), (0, 1)), jnp.mean(p, (0, 1))
 
 
 @pytest.mark.parametrize("chunk_tokens", [2, 8, 10**6])
 def test_soft_assignment_values_and_gradients_equal_the_direct_formula(chunk_tokens):
-    x, codebooks = draw(3)
+    latents, codebooks = draw(3)
     weights = jax.random.normal(jax.random.key(1), codebooks.shape[:2])
 
-    def scalar(assignment):
-        def function(x, codebooks):
-            _, entropy, probability = assignment(x, codebooks)
-            return jnp.sum(entropy * jnp.arange(1, 4)) + jnp.sum(probability**2 * weights)
+    def values_and_grads(assignment):
+        def scalar(latents, codebooks):
+            values = assignment(latents, codebooks)
+            _, entropy, probability = values
+            return jnp.sum(entropy * jnp.arange(1, 4)) + jnp.sum(probability**2 * weights), values
 
-        return function
+        (_, values), grads = jax.jit(jax.value_and_grad(scalar, (0, 1), has_aux=True))(latents, codebooks)
+        return values, grads
 
-    chunked = lambda x, codebooks: soft_assignment(x, codebooks, temperature=0.1, chunk_tokens=chunk_tokens)
-    direct = lambda x, codebooks: direct_assignment(x, codebooks, 0.1)
-    for ours, theirs in zip(chunked(x, codebooks), direct(x, codebooks), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
-    ours, theirs = (jax.grad(scalar(f), (0, 1))(x, codebooks) for f in (chunked, direct))
-    for mine, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+    values, grads = values_and_grads(partial(soft_assignment, temperature=0.1, chunk_tokens=chunk_tokens))
+    expected, expected_grads = values_and_grads(direct_assignment)
+    for value, direct in zip(values, expected, strict=True):
+        np.testing.assert_allclose(value, direct, rtol=1e-5, atol=1e-6)
+    for grad, direct in zip(grads, expected_grads, strict=True):
+        np.testing.assert_allclose(grad, direct, rtol=1e-4, atol=1e-5)
 
 
-def apply(latents, normalized=True, codebooks=None):
+def apply(latents, *, normalized=True, codebooks=None):
     K, d = latents.shape[-2:]
-    sizes = q.QuantizerSizes(num_codebooks=K, codebook_size=16, code_dim=d, normalized=normalized)
-    module = q.FactorizedQuantizer(sizes=sizes)
+    sizes = QuantizerSizes(num_codebooks=K, codebook_size=16, code_dim=d, normalized=normalized)
+    module = FactorizedQuantizer(sizes=sizes)
     params = module.init(jax.random.key(0), latents)
     if codebooks is not None:
         params = {"params": {"codebooks": codebooks}}
@@ -70,7 +73,7 @@ def test_new_entries_have_unit_length():
 def test_straight_through_gradient_skips_the_quantizer(normalized):
     latents = jax.random.normal(jax.random.key(2), (2, 3, 3, 2, 4))
     weights = jax.random.normal(jax.random.key(3), latents.shape)
-    module, params, _ = apply(latents, normalized)
+    module, params, _ = apply(latents, normalized=normalized)
     through = jax.grad(lambda z: jnp.sum(module.apply(params, z).quantized * weights))(latents)
     without = jax.grad(lambda z: jnp.sum((l2_normalize(z) if normalized else z) * weights))(latents)
     np.testing.assert_allclose(through, without, rtol=1e-5, atol=1e-6)
