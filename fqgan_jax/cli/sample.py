@@ -1,5 +1,9 @@
 """`fqgan sample`."""
 
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from fqgan_jax.cli.arguments import (
     add_batch_size,
     add_checkpoint,
@@ -11,6 +15,15 @@ from fqgan_jax.cli.arguments import (
     sampling_choices,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from jaxtyping import Int
+
+    from fqgan_jax.api import Generator
+    from fqgan_jax.pictures.sample_files import Write
+
 HELP = "Draw new images from a generator; writes PNGs or an .npz, and a grid with a row per class."
 EXAMPLES = """\
   fqgan sample --checkpoint runs/generator --tokenizer runs/tokenizer --out samples
@@ -18,10 +31,9 @@ EXAMPLES = """\
       --labels 0,3,5 --per-class 8 --guidance 2.5 --temperature 1.0,0.9 --top-k 200 --top-p 0.95
   fqgan sample --checkpoint runs/generator --tokenizer runs/tokenizer --out samples.npz --count 50000"""
 
-GRID_ROWS, GRID_COLUMNS = 10, 8
-
 
 def add_arguments(parser) -> None:
+    """Adds the command's flags."""
     add_checkpoint(parser, "generator")
     add_checkpoint(parser, "tokenizer that wrote the generator's codes", "--tokenizer")
     add_out(
@@ -42,63 +54,35 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
-    import numpy as np
-
-    from fqgan_jax.api import load_generator, load_tokenizer
-    from fqgan_jax.evaluation.generator import draw_samples
-    from fqgan_jax.models.sampling import sampling_options
-    from fqgan_jax.pictures.figures import image_rows, save_picture
-    from fqgan_jax.pictures.sample_files import npz_file, png_folder
+    """Draws the samples on all processes; the first one writes them."""
+    from fqgan_jax.api import load_generator
+    from fqgan_jax.pictures.sample_grid import SampleGrid
     from fqgan_jax.sharding.processes import is_first
 
-    generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
-    generator.check_tokenizer(tokenizer)
+    generator = load_generator(options.checkpoint)
     labels = _labels(options, generator.module.num_classes)
     generator.check_labels(labels)
-    names = _names(labels, generator.class_names)
-
-    choices = sampling_options(generator.module.num_codebooks, **sampling_choices(options))
-    drawn = draw_samples(
-        generator.module,
-        generator.params,
-        labels,
-        seed=options.seed,
-        options=choices,
-        batch_size=options.batch_size,
-        tokenizer=tokenizer,
-    )
+    batches = _drawn_images(options, generator, labels)
     if not is_first():
-        for _ in drawn:  # takes part in the computation
+        for _ in batches:  # takes part in the computation
             pass
         return
 
-    shown = {label: [] for label in list(dict.fromkeys(labels.tolist()))[:GRID_ROWS]}
-    is_file = options.out.suffix == ".npz"
-    with npz_file(options.out, len(labels)) if is_file else png_folder(out_folder(options.out)) as write:
+    names, grid = file_names(labels, generator.class_names), SampleGrid(labels)
+    with _writer(options.out, len(labels)) as write:
         done = 0
-        for rows in drawn:
-            here = slice(done, done + len(rows["image"]))
-            write(rows["image"], names[here], labels[here])
-            done = here.stop
-            for label, image in zip(labels[here].tolist(), rows["image"], strict=True):
-                if label in shown and len(shown[label]) < GRID_COLUMNS:
-                    shown[label].append(image)
-    grid = options.out.with_name(options.out.name.removesuffix(".npz") + ".png")
-    save_picture(image_rows([np.stack(images) for images in shown.values()]), grid)
-    print(f"{len(labels)} samples -> {options.out}, a grid of them -> {grid}")
+        for images in batches:
+            part = slice(done, done + len(images))
+            write(images, names[part], labels[part])
+            grid.add(images, labels[part])
+            done = part.stop
+    grid_file = options.out.with_name(options.out.name.removesuffix(".npz") + ".png")
+    grid.save(grid_file)
+    print(f"{len(labels)} samples -> {options.out}, a grid of them -> {grid_file}")
 
 
-def _labels(options, num_classes: int):
-    """The class of each sample, int32."""
-    import numpy as np
-
-    if options.count:
-        return np.arange(options.count, dtype=np.int32) % num_classes
-    return np.repeat(np.array(options.labels or range(min(10, num_classes)), np.int32), options.per_class)
-
-
-def _names(labels, class_names: tuple[str, ...]) -> list[str]:
-    """A file name for each sample: number and name of its class, and which of the class it is."""
+def file_names(labels: "Int[np.ndarray, ' n']", class_names: "Sequence[str]") -> list[str]:
+    """Returns a file name for each sample: number and name of its class, and its number among samples of the class."""
     from collections import Counter
 
     seen, names = Counter(), []
@@ -107,3 +91,39 @@ def _names(labels, class_names: tuple[str, ...]) -> list[str]:
         names.append(f"{name}_{seen[label]:03d}".replace(" ", "_").replace("/", "_"))
         seen[label] += 1
     return names
+
+
+def _labels(options, num_classes: int) -> "Int[np.ndarray, ' n']":
+    """The class of each sample, int32."""
+    import numpy as np
+
+    if options.count:
+        return np.arange(options.count, dtype=np.int32) % num_classes
+    return np.repeat(np.array(options.labels or range(min(10, num_classes)), np.int32), options.per_class)
+
+
+def _drawn_images(options, generator: "Generator", labels: "Int[np.ndarray, ' n']") -> "Iterator[np.ndarray]":
+    """The samples' images in order, uint8 [n, H, W, 3] at a time; UserError if generator and tokenizer do not fit."""
+    from fqgan_jax.api import load_tokenizer
+    from fqgan_jax.evaluation.generator import draw_samples
+    from fqgan_jax.models.sampling import sampling_options
+
+    tokenizer = load_tokenizer(options.tokenizer)
+    generator.check_tokenizer(tokenizer)
+    batches = draw_samples(
+        generator.module,
+        generator.params,
+        labels,
+        seed=options.seed,
+        options=sampling_options(generator.module.num_codebooks, **sampling_choices(options)),
+        batch_size=options.batch_size,
+        tokenizer=tokenizer,
+    )
+    return (rows["image"] for rows in batches)
+
+
+def _writer(out: Path, count: int) -> "AbstractContextManager[Write]":
+    """What writes the images: to one .npz file, or to PNGs in a folder."""
+    from fqgan_jax.pictures.sample_files import npz_file, png_folder
+
+    return npz_file(out, count) if out.suffix == ".npz" else png_folder(out_folder(out))

@@ -9,14 +9,26 @@ from fqgan_jax.api import load_generator, load_tokenizer
 from fqgan_jax.cli.main import main
 from fqgan_jax.data.pixels import to_uint8
 from fqgan_jax.errors import UserError
+from fqgan_jax.pictures.figures import image_rows
 from fqgan_jax.pictures.sample_files import npz_file
+from fqgan_jax.pictures.sample_grid import SampleGrid
 
 
-def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, tmp_path):
-    command = ["sample", "--checkpoint", str(trained_generator), "--tokenizer", str(trained_tokenizer)]
-    settings = ["--per-class", "3", "--batch-size", "4", "--top-k", "5,0", "--guidance", "1.5"]
-    assert main([*command, "--out", str(tmp_path / "a"), *settings]) == 0
-    assert main([*command, "--out", str(tmp_path / "b"), *settings[:3], "6", *settings[4:]]) == 0
+@pytest.fixture
+def sample(trained_generator, trained_tokenizer):
+    """Runs the command with more flags."""
+
+    def run(*flags) -> int:
+        models = ["--checkpoint", trained_generator, "--tokenizer", trained_tokenizer]
+        return main(["sample", *map(str, [*models, *flags])])
+
+    return run
+
+
+def test_sample_writes_images_and_a_grid(sample, tmp_path):
+    settings = ["--per-class", 3, "--top-k", "5,0", "--guidance", 1.5]
+    assert sample("--out", tmp_path / "a", "--batch-size", 4, *settings) == 0
+    assert sample("--out", tmp_path / "b", "--batch-size", 6, *settings) == 0
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == [f"{number}_{i:03d}.png" for number in ("000_blue", "001_red") for i in range(3)]
     for name in (*(f"a/{name}" for name in names), "a.png"):
@@ -24,11 +36,10 @@ def test_sample_writes_images_and_a_grid(trained_generator, trained_tokenizer, t
         assert (tmp_path / name).read_bytes() == (tmp_path / name.replace("a", "b", 1)).read_bytes()
 
 
-def test_sampled_files_hold_the_decoded_codes(trained_generator, trained_tokenizer, tmp_path):
-    command = ["sample", "--checkpoint", str(trained_generator), "--tokenizer", str(trained_tokenizer)]
-    options = ["--count", "11", "--seed", "3", "--batch-size", "4"]
-    assert main([*command, "--out", str(tmp_path / "all.npz"), *options]) == 0
-    assert main([*command, "--out", str(tmp_path / "all"), *options]) == 0
+def test_sampled_files_hold_the_decoded_codes(sample, trained_generator, trained_tokenizer, tmp_path):
+    flags = ["--count", 11, "--seed", 3, "--batch-size", 4]
+    assert sample("--out", tmp_path / "all.npz", *flags) == 0
+    assert sample("--out", tmp_path / "all", *flags) == 0
     tokenizer, generator = load_tokenizer(trained_tokenizer), load_generator(trained_generator)
     codes = generator.sample(np.arange(11) % 2, key=jax.random.key(3), guidance=2.0)
     expected = np.asarray(to_uint8(np.asarray(tokenizer.decode(codes))))
@@ -43,6 +54,23 @@ def test_sampled_files_hold_the_decoded_codes(trained_generator, trained_tokeniz
         np.testing.assert_array_equal(np.asarray(Image.open(path)), image)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all", "all.npz", "all.png"]
     assert main(["evaluate", "--data", str(tmp_path / "all.npz"), "--out", str(tmp_path / "e.json")]) == 0
+
+
+def test_bad_labels_write_nothing(sample, tmp_path, capsys):
+    assert sample("--out", tmp_path / "out", "--labels", "0,2") == 2
+    assert "Labels must lie between 0 and 1; these lie between 0 and 2." in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_grid_shows_the_first_samples_of_the_first_classes(tmp_path):
+    labels = np.array([7, 7, 2, 5, 7, 2, 7])
+    images = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((512, 4, 3), np.uint8)
+    grid = SampleGrid(labels, num_rows=2, num_columns=3)
+    grid.add(images[:4], labels[:4])
+    grid.add(images[4:], labels[4:])
+    grid.save(tmp_path / "grid.png")
+    expected = image_rows([images[[0, 1, 4]], images[[2, 5]]])
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "grid.png")), expected)
 
 
 def test_a_file_of_images_that_fails_is_not_there(tmp_path):
