@@ -4,7 +4,7 @@ A config file defines `get_config(arguments)` and starts from `tokenizer_default
 """
 
 from fqgan_jax.config.defaults import generator_defaults, task_defaults, tokenizer_defaults
-from fqgan_jax.config.loading import field_names, from_json, load_config, parse_arguments, to_json
+from fqgan_jax.config.loading import field_names, from_json, load_config, parse_arguments, to_json, with_defaults
 from fqgan_jax.config.registry import Registry
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "task_defaults",
     "to_json",
     "tokenizer_defaults",
+    "with_defaults",
 ]

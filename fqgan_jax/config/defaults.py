@@ -179,7 +179,3 @@ def _mesh_defaults() -> ConfigDict:
     mesh.fsdp = 1  # devices over which parameters are split too
     mesh.tensor = 1  # devices that share the heads, hidden channels and vocabulary of each layer; they see one batch
     return mesh
-
-
-# The defaults of a task's config, by the name of the task.
-DEFAULTS = {"tokenizer": tokenizer_defaults, "generator": generator_defaults}

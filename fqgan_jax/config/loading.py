@@ -8,7 +8,6 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from fqgan_jax.config.defaults import DEFAULTS
 from fqgan_jax.config.plugins import search_beside
 from fqgan_jax.config.registry import nearest
 from fqgan_jax.errors import UserError
@@ -95,10 +94,8 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """Reads a config that `to_json` wrote. Fields that its task has gained since then take their defaults."""
-    written = json.loads(text)
-    defaults = DEFAULTS[written["task"]]().to_dict() if written.get("task") in DEFAULTS else {}
-    return ConfigDict(_merged(defaults, _with_tuples(written)))
+    """Reads a config that `to_json` wrote; `with_defaults` adds the fields that its task has gained since then."""
+    return ConfigDict(_with_tuples(json.loads(text)))
 
 
 def _with_tuples(value: object) -> object:
@@ -108,8 +105,12 @@ def _with_tuples(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def with_defaults(config: ConfigDict, defaults: ConfigDict) -> ConfigDict:
+    """Returns the config, and the values of `defaults` for the fields that it lacks."""
+    return ConfigDict(_merged(defaults.to_dict(), config.to_dict()))
+
+
 def _merged(defaults: dict, values: dict) -> dict:
-    """The values, and the defaults of the fields that have none."""
     merged = dict(defaults)
     for name, value in values.items():
         default = defaults.get(name)

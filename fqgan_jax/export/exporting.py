@@ -13,13 +13,13 @@ from fqgan_jax.checkpoints import (
     load_discriminator_params,
     load_params_and_average,
 )
-from fqgan_jax.config import from_json
 from fqgan_jax.errors import UserError, check
 from fqgan_jax.export.formats import Export, formats
 from fqgan_jax.export.readme import readme
 from fqgan_jax.files import whole_folder
 from fqgan_jax.interop import export_discriminator
 from fqgan_jax.training.from_config import build_discriminator
+from fqgan_jax.training.workdir import saved_config
 
 
 def export_checkpoint(
@@ -108,7 +108,7 @@ def _parameter_sets(model: Model, checkpoint: Path, *, with_ema: bool) -> dict[s
 def _discriminator(checkpoint: Path) -> Mapping[str, np.ndarray]:
     """Published tensors of the discriminator of a run; UserError if it has none."""
     params = load_discriminator_params(checkpoint)
-    config = from_json((CheckpointName.parse(checkpoint).workdir / "config.json").read_text())
+    config = saved_config(CheckpointName.parse(checkpoint).workdir)
     return export_discriminator(params, build_discriminator(config), config.data.image_size)
 
 

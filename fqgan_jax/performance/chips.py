@@ -10,6 +10,7 @@ class Chip:
     """What one chip can do at most.
 
     Attributes:
+      name: in the table.
       flops: dense bfloat16 operations a second.
       memory: bytes of its memory (HBM).
       bandwidth: bytes a second between chip and memory.
@@ -60,6 +61,5 @@ _KINDS = {
 
 
 def chip_of(device: jax.Device) -> Chip | None:
-    """The chip of a device, None where the table has no entry (a CPU, for one)."""
-    name = _KINDS.get(device.device_kind)
-    return name and CHIPS[name]
+    """Returns the chip of a device, None if the table has no entry (a CPU, for one)."""
+    return CHIPS.get(_KINDS.get(device.device_kind, ""))

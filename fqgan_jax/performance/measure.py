@@ -5,10 +5,13 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from fqgan_jax.performance.chips import chip_of
 from fqgan_jax.performance.hlo import read_traffic
@@ -17,34 +20,34 @@ from fqgan_jax.performance.roofline import roofline
 Values = dict[str, float | str]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
     """What a benchmark runs again and again.
 
     Attributes:
-      function: jitted.
-      arguments: of its first call.
-      images: a call works on, all devices together.
-      tokens: a call works on.
+      lowered: the program.
+      inputs: of its first call.
+      call: `call(compiled, inputs)` runs the program once; it returns the result, and the inputs of the next call.
+      images: that a call works on, all devices together.
+      tokens: that a call works on, all devices together.
       flops: operations of a call that computes nothing twice, all devices together.
-      feed: arguments of the next call from a call's result and arguments; a training step goes on with its state.
     """
 
-    function: Callable
-    arguments: tuple
+    lowered: jax.stages.Lowered
+    inputs: Any
+    call: Callable[[jax.stages.Compiled, Any], tuple[PyTree, Any]]
     images: int
     tokens: int
     flops: float
-    feed: Callable = lambda result, arguments: arguments
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Clock:
     """How often a benchmark runs.
 
     Attributes:
       warm_up: calls that are not timed.
-      repeats: calls that are.
+      repeats: calls that are timed.
       profile: folder for a trace of the timed calls, or None.
     """
 
@@ -54,17 +57,15 @@ class Clock:
 
 
 def measure(work: Work, clock: Clock) -> Values:
-    """Compiles the work, runs it and tells what it took, a device.
+    """Compiles the work, runs it, and returns time, memory and rates of a device.
 
-    Peak shares need the chip's figures (`chips`): where the table has none they are "not known".
+    Shares of a chip's peak need its figures (`chips`): if the table has none they are "not known".
     """
     start = time.perf_counter()
-    compiled = work.function.lower(*work.arguments).compile()
+    compiled = work.lowered.compile()
     values: Values = {"compilation (s)": time.perf_counter() - start}
-    seconds = timed(compiled, work.arguments, clock, work.feed)
-    devices, device = jax.device_count(), jax.devices()[0]
-    values |= spread(seconds)
-    median = values["median (s)"]
+    values |= spread(timed(partial(work.call, compiled), work.inputs, clock))
+    devices, device, median = jax.device_count(), jax.devices()[0], values["median (s)"]
     values["images/s a device"] = work.images / median / devices
     values["tokens/s a device"] = work.tokens / median / devices
     traffic = read_traffic(compiled.as_text(), devices)
@@ -85,37 +86,45 @@ def measure(work: Work, clock: Clock) -> Values:
     }
 
 
-def timed(function: Callable, arguments: tuple, clock: Clock, feed: Callable = Work.feed) -> list[float]:
-    """Seconds of each call, waited for, after the warm-up."""
+def timed(call: Callable[[Any], tuple[PyTree, Any]], inputs: Any, clock: Clock) -> list[float]:
+    """Returns the seconds of each call after the warm-up, with the wait for its result.
 
-    def call(arguments):
-        result = jax.block_until_ready(function(*arguments))
-        return feed(result, arguments)
+    Args:
+      call: returns a result, and the inputs of the next call.
+      inputs: of the first call.
+      clock: how often it is called.
+    """
+
+    def next_inputs(inputs: Any) -> Any:
+        result, following = call(inputs)
+        jax.block_until_ready(result)
+        return following
 
     for _ in range(clock.warm_up):
-        arguments = call(arguments)
+        inputs = next_inputs(inputs)
     seconds = []
-    with jax.profiler.trace(str(clock.profile)) if clock.profile else nullcontext():
+    with nullcontext() if clock.profile is None else jax.profiler.trace(str(clock.profile)):
         for _ in range(clock.repeats):
             start = time.perf_counter()
-            arguments = call(arguments)
+            inputs = next_inputs(inputs)
             seconds.append(time.perf_counter() - start)
     return seconds
 
 
 def spread(seconds: list[float]) -> Values:
-    """Median and range."""
+    """Returns median and range."""
     return {"median (s)": statistics.median(seconds), "fastest (s)": min(seconds), "slowest (s)": max(seconds)}
 
 
 def copy_bandwidth(size: int = 2**28) -> float:
-    """Bytes a second, read and written, of a copy on one device: the bandwidth of a device without a table entry."""
+    """Returns the bytes per second, read and written, of a copy on one device, for devices without a table entry."""
+    increment = jax.jit(lambda x: x + 1)
     x = jax.device_put(jnp.zeros(size // 4, jnp.float32), jax.devices()[0])
-    return 2 * size / min(timed(jax.jit(lambda x: x + 1), (x,), Clock(warm_up=2, repeats=5)))
+    return 2 * size / min(timed(lambda x: (increment(x), x), x, Clock(warm_up=2, repeats=5)))
 
 
 def _memory(compiled, device: jax.Device) -> Values:
-    """Peak memory of a device: its own count where it keeps one, else what the compiler planned."""
+    """Peak memory of a device: its own count if it keeps one, else what the compiler planned."""
     peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
     if peak is not None:
         return {"peak memory (GiB)": peak / 2**30}

@@ -1,43 +1,39 @@
-"""What a training step needs on chips that are not here: compiled ahead of time for their topology."""
+"""What a training step needs on chips, from the program compiled for them ahead of time."""
 
 import dataclasses
-import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import jax
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
-from fqgan_jax.errors import UserError
 from fqgan_jax.performance.chips import Chip, chip_of
 from fqgan_jax.performance.hlo import Traffic, read_traffic
 from fqgan_jax.performance.roofline import Roofline, roofline
 from fqgan_jax.performance.tasks import Step, make_step, model_flops
-
-_NO_TPU_HERE = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # nothing is run, so plans may be made side by side
-}
+from fqgan_jax.performance.topology import count_chips
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StepPlan:
     """One training step, per chip; memory in bytes.
 
     Attributes:
-      chip: its figures, None where the table has none.
-      memory: bytes by kind; where a step does not fit, its `temporaries` are what the compiler says it lacks room for.
-      available: bytes that the compiler gives a program, None where it does not say.
+      devices: number of devices.
+      chips: number of chips, each of which may be several devices.
+      batch_size: of the global batch.
+      chip: its figures, None if the table has none.
+      memory: bytes by kind; if a step does not fit, its `temporaries` are what the compiler says it lacks room for.
+      available: bytes that the compiler gives a program, None if it does not say.
       fits: whether the compiler found room for it.
       model_flops: operations of a step that computes nothing twice.
       flops: operations with what the backward pass computes again.
       xla_flops: XLA's own count, which has the body of every loop once.
-      traffic: memory traffic and collectives, None where the step does not fit.
-      compile_seconds: how long the compiler took.
+      traffic: memory traffic and collectives, None if the step does not fit.
+      compile_seconds: time of the compilation.
     """
 
     devices: int
@@ -60,75 +56,49 @@ class StepPlan:
 
     @property
     def images_per_chip(self) -> float:
+        """Examples of a step on each chip."""
         return self.batch_size / self.chips
 
     @property
     def roofline(self) -> Roofline | None:
-        """The least time of the step, where chip and traffic are known."""
+        """The least time of the step, None if chip or traffic are not known."""
         if self.chip is None or self.traffic is None:
             return None
         return roofline(self.chip, self.flops, self.traffic.bytes, self.traffic.collectives)
 
 
-def topology_devices(name: str) -> Sequence[jax.Device]:
-    """Devices of a TPU topology such as "v5e:4x4", none of which is needed here, or those here for "local".
-
-    Raises:
-      UserError: an unknown topology, or the TPU compiler is not installed.
-    """
-    if name == "local":
-        return jax.devices()
-    # Without these the compiler looks for TPUs of its own and complains that there are none.
-    for variable, value in _NO_TPU_HERE.items():
-        os.environ.setdefault(variable, value)
-    from jax.experimental import topologies
-
-    try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        raise UserError(
-            f"There is no plan for topology {name!r} ({str(error).splitlines()[0]}): install the TPU compiler with "
-            "pip install fqgan-jax[tpu], and choose a topology such as v5e:4x4, v5p:8x8x4 or v6e:16x16, or local."
-        ) from error
-
-
-def count_chips(devices: Sequence[jax.Device]) -> int:
-    """Chips of the devices: a v4 has two cores, and each is a device of its own."""
-    places = {getattr(device, "coords", None) and tuple(device.coords) for device in devices}
-    return len(devices) if None in places else len(places)
-
-
-def plan_step(config, devices: Sequence[jax.Device], tokenizer_config=None) -> StepPlan:
+def plan_step(
+    config: ConfigDict, devices: Sequence[jax.Device], tokenizer_config: ConfigDict | None = None
+) -> StepPlan:
     """Compiles the config's training step for devices, from shapes alone.
 
-    `tokenizer_config`: see `make_step`.
+    Args:
+      config: of the training run.
+      devices: of a topology, or of this machine.
+      tokenizer_config: see `make_step`.
 
     Raises:
       UserError: sizes that cannot work together.
     """
-    step, chips = make_step(config, devices, tokenizer_config), count_chips(devices)
+    step = make_step(config, devices=devices, tokenizer_config=tokenizer_config)
+    chips, chip = count_chips(devices), chip_of(devices[0])
     cores = len(devices) // chips
-    memory = {kind: size * cores for kind, size in argument_bytes(step).items()}
+    memory = {kind: size * cores for kind, size in input_bytes(step).items()}
     start, compiled, available = time.monotonic(), None, _available(devices[0])
     try:
         with _without_cache():
-            compiled = step.function.lower(*step.arguments).compile()
+            compiled = step.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         needed, available = _out_of_memory(error)
         memory["temporaries"] = max(needed * cores - sum(memory.values()), 0)
     seconds = time.monotonic() - start
     traffic, xla_flops = None, None
     if compiled is not None:
-        sizes, cost = compiled.memory_analysis(), compiled.cost_analysis()
-        memory["padding"] = max(sizes.argument_size_in_bytes * cores - sum(memory.values()), 0)
-        memory["temporaries"] = sizes.temp_size_in_bytes * cores
-        memory["outputs"] = max(sizes.output_size_in_bytes - sizes.alias_size_in_bytes, 0) * cores
-        memory["program"] = sizes.generated_code_size_in_bytes * cores
+        memory |= _program_bytes(compiled, inputs=sum(memory.values()), cores=cores)
         traffic = read_traffic(compiled.as_text(), len(devices)).times(cores)
-        xla_flops = cost["flops"] * cores
-    available, chip = available and available * cores, chip_of(devices[0])
-    # With little effort the compiler for TPUs does not look whether a program fits.
-    limit = available or (chip and chip.memory)
+        xla_flops = compiled.cost_analysis()["flops"] * cores
+    if available is not None:
+        available *= cores
     return StepPlan(
         devices=len(devices),
         chips=chips,
@@ -136,8 +106,8 @@ def plan_step(config, devices: Sequence[jax.Device], tokenizer_config=None) -> S
         chip=chip,
         memory=memory,
         available=available,
-        fits=compiled is not None and (limit is None or sum(memory.values()) <= limit),
-        model_flops=model_flops(config, devices, tokenizer_config) / chips,
+        fits=compiled is not None and sum(memory.values()) <= _limit(available, chip),
+        model_flops=model_flops(config, devices=devices, tokenizer_config=tokenizer_config) / chips,
         flops=step.flops / chips,
         xla_flops=xla_flops,
         traffic=traffic,
@@ -145,9 +115,53 @@ def plan_step(config, devices: Sequence[jax.Device], tokenizer_config=None) -> S
     )
 
 
+def input_bytes(step: Step) -> dict[str, float]:
+    """Returns the bytes on each device of what the step takes, by kind."""
+    bytes_of = jax.tree.map(_bytes_on_device, step.shapes, step.shardings)
+    state, adversary = bytes_of.state, bytes_of.state.adversary
+    sums = {
+        "parameters": _total(state.params),
+        "optimizer": _total(state.opt_state),
+        "moving average": _total(state.ema),
+        "frozen networks": _total(bytes_of.frozen),
+        "batch": _total(bytes_of.batch),
+    }
+    if adversary is not None:
+        sums["parameters"] += _total(adversary.params)
+        sums["optimizer"] += _total(adversary.opt_state)
+    return sums
+
+
+def _bytes_on_device(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> float:
+    shard = jax.ShapeDtypeStruct(sharding.shard_shape(leaf.shape), leaf.dtype)
+    return shard.size * shard.dtype.itemsize
+
+
+def _total(tree: PyTree) -> float:
+    return sum(jax.tree.leaves(tree))
+
+
+def _program_bytes(compiled: jax.stages.Compiled, *, inputs: float, cores: int) -> dict[str, float]:
+    """Bytes on a chip that the program needs beside its `inputs`, by kind."""
+    sizes = compiled.memory_analysis()
+    return {
+        "padding": max(sizes.argument_size_in_bytes * cores - inputs, 0),
+        "temporaries": sizes.temp_size_in_bytes * cores,
+        "outputs": max(sizes.output_size_in_bytes - sizes.alias_size_in_bytes, 0) * cores,
+        "program": sizes.generated_code_size_in_bytes * cores,
+    }
+
+
+def _limit(available: float | None, chip: Chip | None) -> float:
+    """Bytes that a program may take; the compiler for TPUs does not check them if it works with little effort."""
+    if available:
+        return available
+    return float("inf") if chip is None else chip.memory
+
+
 @contextmanager
 def _without_cache() -> Iterator[None]:
-    """JAX's cache of compiled programs left aside: what is compiled for a topology cannot be read back from it."""
+    """Does without JAX's cache of compiled programs: programs for a topology cannot be read back from it."""
     before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     try:
@@ -156,30 +170,8 @@ def _without_cache() -> Iterator[None]:
         jax.config.update("jax_enable_compilation_cache", before)
 
 
-def argument_bytes(step: Step) -> dict[str, float]:
-    """Bytes on each device of what the step takes, by kind."""
-    (state, frozen, batch), (places, frozen_places, batch_places) = step.arguments, step.shardings
-    theirs, their_places = state.adversary, places.adversary
-    trees = {
-        "parameters": [(state.params, places.params)],
-        "optimizer": [(state.opt_state, places.opt_state)],
-        "moving average": [(state.ema, places.ema)],
-        "frozen networks": [(frozen, frozen_places)],
-        "batch": [(batch, batch_places)],
-    }
-    if theirs is not None:
-        trees["parameters"].append((theirs.params, their_places.params))
-        trees["optimizer"].append((theirs.opt_state, their_places.opt_state))
-    return {kind: sum(_bytes_on_device(*pair) for pair in pairs) for kind, pairs in trees.items()}
-
-
-def _bytes_on_device(tree: PyTree, places: PyTree) -> float:
-    one = lambda leaf, place: jax.ShapeDtypeStruct(place.shard_shape(leaf.shape), leaf.dtype)
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.tree.map(one, tree, places)))
-
-
 def _available(device: jax.Device) -> float | None:
-    """Bytes of memory that a program may take, where the device is here and says so."""
+    """Bytes of memory that a program may take, None if the device is not here or does not say."""
     try:
         return (device.memory_stats() or {}).get("bytes_limit")
     except jax.errors.JaxRuntimeError:  # a device of a topology
@@ -193,55 +185,3 @@ def _out_of_memory(error: Exception) -> tuple[float, float]:
     if "RESOURCE_EXHAUSTED" not in str(error) or len(found) < 2:
         raise error
     return found[0], found[1]
-
-
-def largest_batch(
-    config, devices: Sequence[jax.Device], tokenizer_config=None, tell: Callable = lambda plan: None, compiles: int = 5
-) -> StepPlan:
-    """The plan with the most examples a chip that fits, found in a few compilations.
-
-    Memory is about linear in the batch: two plans tell where it ends, the next ones confirm.
-
-    Args:
-      tell: called with every plan that is made.
-
-    Raises:
-      UserError: not even one example a chip fits.
-    """
-    chips, plans = count_chips(devices), {}
-    cores = len(devices) // chips
-
-    def attempt(examples: int) -> None:
-        changed = config.copy_and_resolve_references()
-        changed.data.batch_size = examples * len(devices)
-        plans[examples] = plan_step(changed, devices, tokenizer_config)
-        tell(plans[examples])
-
-    attempt(max(config.data.batch_size // len(devices), 1))
-    while len(plans) < compiles:
-        fitting = max((n for n, plan in plans.items() if plan.fits), default=0)
-        failing = min((n for n, plan in plans.items() if not plan.fits), default=None)
-        if failing == fitting + 1:
-            break
-        attempt(_next_batch(plans, fitting, failing))
-    fitting = [n for n, plan in plans.items() if plan.fits]
-    if not fitting:
-        needed = plans[min(plans)].total_memory / cores / 2**30
-        raise UserError(
-            f"No batch fits: {min(plans)} example(s) a device need {needed:.1f} GiB. "
-            "Set model.remat, or split the state with mesh.fsdp."
-        )
-    return plans[max(fitting)]
-
-
-def _next_batch(plans: dict[int, StepPlan], fitting: int, failing: int | None) -> int:
-    """Where the line through the two nearest plans ends, kept between what fits and what does not."""
-    room = next((plan.available for plan in plans.values() if plan.available), None)
-    room = room or next(plan.chip.memory * 0.98 for plan in plans.values())
-    if len(plans) == 1:
-        return 2 * fitting if fitting else max(failing // 2, 1)
-    near = sorted(plans, key=lambda n: abs(plans[n].total_memory - room))[:2]
-    low, high = sorted(near)
-    slope = (plans[high].total_memory - plans[low].total_memory) / (high - low)
-    guess = int(low + (room - plans[low].total_memory) / slope) if slope > 0 else 2 * high
-    return min(max(guess, fitting + 1), failing - 1 if failing else max(guess, fitting + 1))

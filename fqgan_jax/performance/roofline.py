@@ -9,7 +9,7 @@ from fqgan_jax.performance.hlo import Collective
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-    """Seconds that each side of a chip needs at its peak; the largest bounds the step where all overlap.
+    """Seconds that each side of a chip needs at its peak; the largest bounds the step if all overlap.
 
     Attributes:
       compute: operations over peak rate.
@@ -34,7 +34,7 @@ class Roofline:
 
 
 def roofline(chip: Chip, flops: float, num_bytes: float, collectives: Sequence[Collective] = ()) -> Roofline:
-    """Of `flops` operations, `num_bytes` of memory traffic and collectives, all of one chip."""
+    """Returns the roofline of `flops` operations, `num_bytes` of memory traffic and collectives, all of one chip."""
     sent = sum(collective.sent() for collective in collectives)
     return Roofline(flops / chip.flops, num_bytes / chip.bandwidth, sent / chip.interconnect)
 
@@ -44,8 +44,9 @@ class Scaled:
     """A step on another number of chips with the same batch on each.
 
     Attributes:
-      overlapped: seconds where collectives run beside the computation.
-      exposed: seconds where they wait for it.
+      chips: their number.
+      overlapped: seconds if collectives run beside the computation.
+      exposed: seconds if they wait for it.
     """
 
     chips: int
@@ -54,14 +55,24 @@ class Scaled:
 
 
 def scaling(
-    chip: Chip, here: Roofline, collectives: Sequence[Collective], chips: int, counts: Sequence[int]
+    chip: Chip, here: Roofline, *, collectives: Sequence[Collective], chips: int, counts: Sequence[int]
 ) -> list[Scaled]:
-    """Weak scaling from one compiled program: work per chip stays, collectives over all chips run on larger rings."""
+    """Returns the weak scaling of one compiled program to other numbers of chips.
+
+    The work per chip stays; collectives over all chips run on larger rings.
+
+    Args:
+      chip: its peak figures.
+      here: the roofline on `chips` chips.
+      collectives: of the program, per chip.
+      chips: for which the program was compiled.
+      counts: numbers of chips to scale to.
+    """
     busy = max(here.compute, here.memory)
 
     def scaled(count: int) -> Scaled:
         sent = sum(c.sent(count if c.group >= chips else None) if count > 1 else 0.0 for c in collectives)
         seconds = sent / chip.interconnect
-        return Scaled(count, max(busy, seconds), busy + seconds)
+        return Scaled(chips=count, overlapped=max(busy, seconds), exposed=busy + seconds)
 
     return [scaled(count) for count in counts]

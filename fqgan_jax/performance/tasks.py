@@ -1,11 +1,12 @@
-"""Training tasks from configs alone: no data, no code cache, no weights."""
+"""Training steps from configs alone: without data, code cache or weights."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import jax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from fqgan_jax.config import field_names
 from fqgan_jax.performance.flops import count_flops
@@ -19,45 +20,92 @@ from fqgan_jax.training.tasks import Task, tasks
 COMPUTED_ONCE = {"model.remat": "none", "train.accumulate": 1}
 
 
-class Step(NamedTuple):
-    """A config's training step, its arguments as shapes, and where those lie on the mesh."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepInputs:
+    """What a training step takes: arrays, or a shape or a sharding for each of them."""
+
+    state: PyTree
+    frozen: PyTree
+    batch: PyTree
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """The training step of a config.
+
+    Attributes:
+      task: which the config trains.
+      mesh: over all its devices.
+      function: the jitted step, `(state, frozen, batch) -> (state, metrics)`.
+      shapes: of the inputs.
+      shardings: of the inputs on the mesh.
+    """
 
     task: Task
     mesh: Mesh
     function: Callable
-    arguments: tuple[PyTree, PyTree, PyTree]  # state, frozen networks, batch
-    shardings: tuple[PyTree, PyTree, PyTree]
+    shapes: StepInputs
+    shardings: StepInputs
 
     @property
     def flops(self) -> float:
-        """Operations of the step on all devices, what the backward pass computes again included."""
-        return count_flops(self.task.step, *self.arguments)
+        """Operations of the step on all devices, with those that the backward pass computes again."""
+        return count_flops(self.task.step, self.shapes.state, self.shapes.frozen, self.shapes.batch)
+
+    def lower(self) -> jax.stages.Lowered:
+        """Lowers the step for its mesh."""
+        return self.function.lower(self.shapes.state, self.shapes.frozen, self.shapes.batch)
+
+    def random_inputs(self, key: jax.Array) -> StepInputs:
+        """Returns a fresh state, random frozen networks and a batch of noise, on the devices of the mesh."""
+        return StepInputs(
+            state=jax.jit(self.task.init, out_shardings=self.shardings.state)(key),
+            frozen=jax.jit(self.task.random_frozen, out_shardings=self.shardings.frozen)(key),
+            batch=jax.jit(self.task.random_batch, out_shardings=self.shardings.batch)(key),
+        )
 
 
-def make_step(config, devices=None, tokenizer_config=None) -> Step:
-    """The step that `fqgan train` runs on the devices (all here by default).
+def make_step(
+    config: ConfigDict, *, devices: Sequence[jax.Device] | None = None, tokenizer_config: ConfigDict | None = None
+) -> Step:
+    """Returns the step that `fqgan train` runs on the devices.
 
     Args:
-      tokenizer_config: whose codes a generator's step takes where its config names no code cache.
+      config: of the training run.
+      devices: by default all that this process sees.
+      tokenizer_config: whose codes a generator's step takes if its config names no code cache.
 
     Raises:
       UserError: sizes that cannot work together.
     """
     tasks.check(config.task, "task")
     mesh = make_mesh(dict(config.mesh), devices)
-    check_batch_size(config.data.batch_size, batch_shards(mesh))
-    task = tasks[config.task].without_data(config, batch_shards(mesh), tokenizer_config=tokenizer_config)
-    key = jax.random.key(0)
-    arguments = tuple(jax.eval_shape(make, key) for make in (task.init, task.random_frozen, task.random_batch))
-    sharding = state_sharding(arguments[0], mesh)
-    everywhere = jax.tree.map(lambda _: replicated(mesh), arguments[1])
-    split = jax.tree.map(lambda _: batch_sharding(mesh), arguments[2])
-    return Step(task, mesh, compiled_step(task, sharding, mesh), arguments, (sharding, everywhere, split))
+    shards = batch_shards(mesh)
+    check_batch_size(config.data.batch_size, shards)
+    task, key = tasks[config.task].without_data(config, shards, tokenizer_config=tokenizer_config), jax.random.key(0)
+    shapes = StepInputs(
+        state=jax.eval_shape(task.init, key),
+        frozen=jax.eval_shape(task.random_frozen, key),
+        batch=jax.eval_shape(task.random_batch, key),
+    )
+    shardings = StepInputs(
+        state=state_sharding(shapes.state, mesh),
+        frozen=jax.tree.map(lambda _: replicated(mesh), shapes.frozen),
+        batch=jax.tree.map(lambda _: batch_sharding(mesh), shapes.batch),
+    )
+    function = compiled_step(task, shardings.state, mesh)
+    return Step(task=task, mesh=mesh, function=function, shapes=shapes, shardings=shardings)
 
 
-def model_flops(config, devices=None, tokenizer_config=None) -> float:
-    """Operations of a step that computes nothing twice, on all devices: what utilization is measured by."""
+def model_flops(
+    config: ConfigDict, *, devices: Sequence[jax.Device] | None = None, tokenizer_config: ConfigDict | None = None
+) -> float:
+    """Returns the operations, on all devices, of a step that computes nothing twice: the measure of utilization.
+
+    For the arguments see `make_step`.
+    """
     plain = config.copy_and_resolve_references()
     known = field_names(plain)
     plain.update_from_flattened_dict({name: COMPUTED_ONCE[name] for name in COMPUTED_ONCE if name in known})
-    return make_step(plain, devices, tokenizer_config).flops
+    return make_step(plain, devices=devices, tokenizer_config=tokenizer_config).flops

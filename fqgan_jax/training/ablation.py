@@ -19,7 +19,8 @@ from fqgan_jax.config import load_config
 from fqgan_jax.errors import check
 from fqgan_jax.files import write_atomically
 from fqgan_jax.training.logging import read_log
-from fqgan_jax.training.loop import claim_workdir, train
+from fqgan_jax.training.loop import train
+from fqgan_jax.training.workdir import check_workdir
 
 
 class Run(NamedTuple):
@@ -77,7 +78,7 @@ def finished(run: Run) -> bool:
     """
     if not (run.workdir / FOLDER / str(run.config.train.steps)).is_dir():
         return False
-    claim_workdir(run.config, run.workdir)
+    check_workdir(run.config, run.workdir)
     return True
 
 

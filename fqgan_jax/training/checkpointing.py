@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: atomic, asynchronous, exact; and parameters alone for inference."""
+"""Saving and restoring the state of a training run: atomic, asynchronous, exact."""
 
 import dataclasses
 import itertools
@@ -31,21 +31,21 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints in a work folder. Parameters, moving average and the rest are separate items of each.
+    """The checkpoints in a work folder; parameters, moving average, discriminator and the rest are items of each.
 
-    Damaged ones are set aside first: they stay, as `damaged_STEP`, and the newest intact one is continued from.
+    Damaged checkpoints are set aside first, as `damaged_STEP`: the run continues from the newest intact one.
 
     Args:
       workdir: of the run.
-      keep: newest checkpoints that stay.
+      keep: number of newest checkpoints that stay.
       keep_every: checkpoints at multiples of this step stay for good; 0: none.
-      keep_best: the validation metric whose best checkpoint stays, "-" before it where lower is better; empty: none.
+      keep_best: the validation metric whose best checkpoint stays, with "-" before it if lower is better; empty: none.
 
     Raises:
       UserError: there are checkpoints, but every one is damaged.
     """
 
-    def __init__(self, workdir: Path, keep: int, keep_every: int = 0, keep_best: str = ""):
+    def __init__(self, workdir: Path, *, keep: int, keep_every: int = 0, keep_best: str = ""):
         if keep < 1 or keep_every < 0:
             raise UserError(
                 f"train.keep_checkpoints must be 1 or more and train.keep_every 0 or more, not {keep} and {keep_every}."
@@ -56,14 +56,8 @@ class Checkpoints:
         if jax.process_index() == 0:
             _set_damaged_aside(self._folder)
         multihost_utils.sync_global_devices("damaged checkpoints are set aside")
-        policies = [checkpoint_managers.LatestN(keep)]
-        if keep_every:
-            policies.append(checkpoint_managers.EveryNSteps(keep_every))
-        if keep_best:
-            best = {"get_metric_fn": score_function(keep_best), "n": 1, "keep_checkpoints_without_metrics": False}
-            policies.append(checkpoint_managers.BestN(**best))
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            preservation_policy=_preservation_policy(keep, keep_every, keep_best),
             best_fn=score_function(keep_best) if keep_best else None,  # without it no metrics are written
             cleanup_tmp_directories=True,  # what a kill left half-written
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
@@ -71,11 +65,11 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def latest_step(self) -> int | None:
-        """Step of the newest complete checkpoint."""
+        """Returns the step of the newest complete checkpoint, None if there is none."""
         return self._manager.latest_step()
 
     def save(self, state: TrainState, validation: dict[str, float] | None = None) -> None:
-        """Starts saving; the state may change as soon as this returns.
+        """Starts saving, unless this step is saved already; the state may be donated as soon as this returns.
 
         Args:
           state: what is saved.
@@ -87,10 +81,7 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        name = self._keep_best.removeprefix("-")
-        if name and validation and name not in validation:
-            known = ", ".join(sorted(validation))
-            log.warning("The checkpoint of step %d has no %s to compare (measured: %s).", step, name, known)
+        self._check_metric(step, validation or {})
         saves = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
         with self._full_disk():
             self._manager.wait_until_finished()
@@ -99,7 +90,7 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**saves), metrics=validation or {})
 
     def restore(self, abstract: TrainState) -> TrainState:
-        """The newest state, laid out as `abstract` (shapes, types, shardings) says."""
+        """Returns the newest state, with the shapes, types and shardings of `abstract`."""
         restores = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
         items = self._manager.restore(self.latest_step(), args=ocp.args.Composite(**restores))
         rest = _loaded_fields(items[Item.REST])
@@ -108,29 +99,44 @@ class Checkpoints:
         return abstract.replace(params=items[Item.PARAMS], ema=items.get(Item.EMA), **rest)
 
     def check(self) -> None:
-        """Raises what stopped the last save, if anything did; waits for nothing. UserError where the disk is full."""
+        """Raises what stopped the last save, if anything did; waits for nothing.
+
+        Raises:
+          UserError: the disk is full.
+        """
         if not self._manager.is_saving_in_progress():
             with self._full_disk():
                 self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits until everything is written. UserError where the disk is full."""
+        """Waits until everything is written.
+
+        Raises:
+          UserError: the disk is full.
+        """
         with self._full_disk():
             self._manager.close()
+
+    def _check_metric(self, step: int, validation: dict[str, float]) -> None:
+        """Warns if the metric that decides which checkpoint is the best was not measured."""
+        metric = self._keep_best.removeprefix("-")
+        if metric and validation and metric not in validation:
+            known = ", ".join(sorted(validation))
+            log.warning("The checkpoint of step %d has no %s to compare (measured: %s).", step, metric, known)
 
     def _write_checksums(self) -> None:
         # Called when all items are written and before the folder takes its name, so they belong to the whole.
         write_checksums(next(self._folder.glob(f"{self._saving}{ocp.path.atomicity_types.TMP_DIR_SUFFIX}*")))
 
     def _check_space(self, needed: int) -> None:
-        """A checkpoint that will not fit is not begun: it would take the last space from everybody."""
+        """Raises `UserError` if a checkpoint does not fit: its beginning would take the last space from everybody."""
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise self._unwritten(f"it takes about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
 
     @contextmanager
     def _full_disk(self) -> Iterator[None]:
-        """Errors of a full disk as a sentence; orbax and tensorstore pass them on as several types."""
+        """Raises errors of a full disk as a `UserError`; orbax and tensorstore raise several types."""
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
@@ -143,6 +149,16 @@ class Checkpoints:
             f"The checkpoint of step {self._saving} could not be written to {self._folder}: {reason}. "
             "Older checkpoints are intact: free some space, then start the same command again."
         )
+
+
+def _preservation_policy(keep: int, keep_every: int, keep_best: str) -> checkpoint_managers.PreservationPolicy:
+    policies = [checkpoint_managers.LatestN(keep)]
+    if keep_every:
+        policies.append(checkpoint_managers.EveryNSteps(keep_every))
+    if keep_best:
+        score = score_function(keep_best)
+        policies.append(checkpoint_managers.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False))
+    return checkpoint_managers.AnyPreservationPolicy(policies)
 
 
 # Names of fields in checkpoints, where they differ from those of the dataclasses.
@@ -178,17 +194,18 @@ def _set_damaged_aside(folder: Path) -> None:
     for step in saved_steps(folder):
         reason = find_damage(folder / str(step), items=(Item.METRICS,) if intact else tuple(Item))
         if reason:
-            aside = next(path for path in _aside_names(folder, step) if not path.exists())
+            aside = next(path for path in _names_aside(folder, step) if not path.exists())
             log.warning("The checkpoint of step %d is damaged (%s): it is set aside as %s.", step, reason, aside)
             (folder / str(step)).rename(aside)
         intact = intact or not reason
-    if not intact and (damaged := damaged_folders(folder)):
+    damaged = damaged_folders(folder)
+    if damaged and not intact:
         raise UserError(
             f"Every checkpoint in {folder} is damaged ({', '.join(path.name for path in damaged)}): put an intact copy "
             "there, named by its step, or start anew in another --workdir."
         )
 
 
-def _aside_names(folder: Path, step: int) -> Iterator[Path]:
+def _names_aside(folder: Path, step: int) -> Iterator[Path]:
     yield folder / f"damaged_{step}"
     yield from (folder / f"damaged_{step}_{count}" for count in itertools.count(2))

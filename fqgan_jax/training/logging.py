@@ -8,14 +8,19 @@ import numpy as np
 from fqgan_jax.files import write_atomically
 from fqgan_jax.pictures.figures import save_picture
 
+VALIDATION = "validation/"  # before the names of metrics of evaluations
+
 
 class RunLog:
     """Writes `metrics.jsonl`, TensorBoard events and `pictures/` in a work folder.
 
-    Opening it at a step drops what an interrupted run logged after that step. Of many processes one `writes`.
+    Args:
+      workdir: of the run.
+      step: from which the run continues: lines that an interrupted run logged after it are dropped.
+      writes: whether this process, one of many, writes the files.
     """
 
-    def __init__(self, workdir: Path, step: int, writes: bool = True):
+    def __init__(self, workdir: Path, step: int, *, writes: bool = True):
         kept = [line for line in read_log(workdir) if line["step"] <= step]
         self._newest = {name: value for line in kept for name, value in line.items()}
         self._writes = writes
@@ -42,11 +47,12 @@ class RunLog:
     @property
     def validation(self) -> dict[str, float]:
         """The newest value of every validation metric so far."""
-        prefix = "validation/"
-        return {name.removeprefix(prefix): value for name, value in self._newest.items() if name.startswith(prefix)}
+        return {
+            name.removeprefix(VALIDATION): value for name, value in self._newest.items() if name.startswith(VALIDATION)
+        }
 
     def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
-        """Logs uint8 pictures [H, W, 3] at a step; the newest of each name lies in `pictures/NAME.png`."""
+        """Logs uint8 pictures `[H, W, 3]` at a step; `pictures/NAME.png` is the newest of each name."""
         if not self._writes:
             return
         for name, picture in pictures.items():
@@ -60,7 +66,7 @@ class RunLog:
 
 
 def read_log(workdir: Path) -> list[dict]:
-    """The lines logged so far; a last line cut off by a kill is left out."""
+    """Returns the lines logged so far, without a last line that a kill has cut off."""
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return []

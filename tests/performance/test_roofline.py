@@ -31,8 +31,8 @@ def test_the_slowest_side_bounds():
 def test_weak_scaling_lets_rings_grow():
     over_all, within = Collective("all-reduce", 4, 1, 10), Collective("all-gather", 2, 1, 5)
     here = roofline(CHIP, 400, 30, [over_all, within])
-    one, two = scaling(CHIP, here, [over_all, within], 4, (1, 2))
+    one, two = scaling(CHIP, here, collectives=[over_all, within], chips=4, counts=(1, 2))
     assert (one.overlapped, one.exposed) == (4, 4)
     assert two.exposed == pytest.approx(4 + (10 + 5) / 5)
-    (many,) = scaling(CHIP, here, [over_all], 4, (1000,))
+    (many,) = scaling(CHIP, here, collectives=[over_all], chips=4, counts=(1000,))
     assert many.exposed == pytest.approx(4 + 2 * 999 / 1000 * 10 / 5)

@@ -29,17 +29,14 @@ def assert_identical(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-@pytest.mark.parametrize("stop", [1, 3])
-def test_stopped_and_resumed_equals_uninterrupted(tmp_path, trained_tokenizer, stop):
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, trained_tokenizer):
     config = tiny_tokenizer_config()
-    train(config, tmp_path, stop_after=stop)
-    state = train(config, tmp_path)
+    for stop in (1, 3, None):
+        state = train(config, tmp_path, stop_after=stop)
     assert int(state.step) == 4
     assert_identical(state.params, load_inference_params(trained_tokenizer)[0])
-    names = ("reconstruction", "validation/psnr", "usage/0")
-    theirs, ours = ({name: read_log(folder)[-2 if name != "validation/psnr" else -1].get(name) for name in names}
-                    for folder in (trained_tokenizer, tmp_path))  # fmt: skip
-    assert theirs["validation/psnr"] == ours["validation/psnr"]
+    resumed, whole = (read_log(folder)[-1] for folder in (tmp_path, trained_tokenizer))
+    assert resumed["validation/psnr"] == whole["validation/psnr"]
 
 
 def test_generator_with_moving_average_resumes_exactly(tmp_path, code_cache):
@@ -194,13 +191,6 @@ def test_run_that_is_never_finite_stops_and_leaves_its_checkpoints(tmp_path, mon
     assert_identical(after, before)
 
 
-def test_work_folder_of_another_config_is_left_alone(trained_tokenizer):
-    before = (trained_tokenizer / "config.json").read_text()
-    with pytest.raises(UserError, match=r"seed 0 -> 1"):
-        train(tiny_tokenizer_config("seed=1"), trained_tokenizer)
-    assert (trained_tokenizer / "config.json").read_text() == before
-
-
 def test_codes_of_another_tokenizer_are_refused(code_cache, tmp_path):
     from fqgan_jax.api import load_tokenizer
 
@@ -214,8 +204,3 @@ def test_codes_of_another_tokenizer_are_refused(code_cache, tmp_path):
 def test_log_is_cut_back_to_the_checkpoint(trained_tokenizer):
     steps = [line["step"] for line in read_log(trained_tokenizer)]
     assert steps == [2, 4, 4]
-
-
-def test_fields_that_change_no_number_may_change(trained_tokenizer):
-    state = train(tiny_tokenizer_config("data.num_threads=1", "train.log_every=1"), trained_tokenizer)
-    assert int(state.step) == 4

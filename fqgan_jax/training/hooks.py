@@ -1,0 +1,131 @@
+"""What a run does every so many steps: log, check, evaluate, save."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from fqgan_jax.errors import UserError
+from fqgan_jax.training.checkpointing import Checkpoints
+from fqgan_jax.training.logging import VALIDATION, RunLog
+from fqgan_jax.training.metrics import Meter
+from fqgan_jax.training.state import TrainState
+from fqgan_jax.training.tasks import Evaluator, Task
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run:
+    """What the hooks see after each step.
+
+    Attributes:
+      step: steps made, skipped ones included.
+      state: after that step.
+      num_steps: `train.steps`, with which the training ends.
+      task, mesh, workdir: of the run.
+      evaluators: of the task, by name.
+      meter: metrics and speed since the last log line.
+      log: of the run.
+      checkpoints: in the work folder.
+      progress: the progress bar.
+    """
+
+    step: int
+    state: TrainState
+    num_steps: int
+    task: Task
+    mesh: Mesh
+    workdir: Path
+    evaluators: Mapping[str, Evaluator]
+    meter: Meter
+    log: RunLog
+    checkpoints: Checkpoints
+    progress: tqdm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hook:
+    """Something that is done with a run after some of its steps.
+
+    Attributes:
+      run: called with the run.
+      every: steps between two calls.
+      also_at: a step after which it is called too.
+    """
+
+    run: Callable[[Run], None]
+    every: int
+    also_at: int
+
+    def is_due(self, step: int) -> bool:
+        """Returns whether it is called after this step."""
+        return step % self.every == 0 or step == self.also_at
+
+
+def training_hooks(settings, last_step: int) -> tuple[Hook, ...]:
+    """Returns the hooks of a run, in the order in which they are called after a step.
+
+    Args:
+      settings: `config.train`.
+      last_step: after which the run ends, because the training does or because it is stopped there.
+    """
+    return (
+        Hook(run=log_metrics, every=settings.log_every, also_at=last_step),
+        Hook(run=SkippedSteps(settings.max_skipped), every=settings.log_every, also_at=last_step),
+        Hook(run=check_last_save, every=settings.log_every, also_at=last_step),
+        Hook(run=evaluate, every=1, also_at=last_step),  # each evaluator has a period of its own
+        Hook(run=save_checkpoint, every=settings.checkpoint_every, also_at=last_step),
+    )
+
+
+def log_metrics(run: Run) -> None:
+    """Logs the metrics since the last line, the learning rates and the speed."""
+    values, rate = run.meter.read(run.step)
+    schedules = run.task.learning_rates(run.num_steps)
+    values |= {name: float(schedule(run.step)) for name, schedule in schedules.items()}
+    rates = {"images_per_second": rate, "images_per_second_per_chip": rate / run.mesh.size}
+    run.log.scalars(run.step, values | rates | {"skipped": int(run.state.skipped)})
+    run.progress.set_postfix_str(f"loss {values[run.task.headline]:.4f}, {rate:.0f} images/s")
+
+
+@dataclasses.dataclass(frozen=True)
+class SkippedSteps:
+    """Ends a run whose last `limit` updates were all skipped because something was not finite."""
+
+    limit: int
+
+    def __call__(self, run: Run) -> None:
+        """Raises `UserError` if that is so."""
+        skipped = int(run.state.skipped)
+        if skipped >= self.limit:
+            raise UserError(
+                f"The last {skipped} updates before step {run.step} were skipped because a loss or gradient was not "
+                f"finite. The checkpoints in {run.workdir} are intact: lower the learning rate, or compute in float32, "
+                "in a new folder."
+            )
+
+
+def check_last_save(run: Run) -> None:
+    """Raises what stopped the last save in the background, if anything did; waits for nothing."""
+    run.checkpoints.check()
+
+
+def evaluate(run: Run) -> None:
+    """Runs the evaluators that are due; logs their pictures, and their numbers in one line."""
+    due = [each for each in run.evaluators.values() if run.step % each.every == 0 or run.step == run.num_steps]
+    if not due:
+        return
+    values: dict[str, float] = {}
+    for evaluator in due:
+        found, pictures = evaluator.run(run.state.inference_params, run.mesh)
+        run.log.pictures(run.step, pictures)
+        values |= {VALIDATION + name: value for name, value in found.items()}
+    if values:
+        run.log.scalars(run.step, values)
+    run.meter.restart_clock(run.step)
+
+
+def save_checkpoint(run: Run) -> None:
+    """Starts saving the state, with the last evaluation's numbers, which decide which checkpoint is the best."""
+    run.checkpoints.save(run.state, run.log.validation)

@@ -1,0 +1,120 @@
+"""The work folder of a run: whose it is, and whether a run may start or continue in it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fqgan_jax.checkpoints import ModelDescription, read_description, write_description
+from fqgan_jax.checkpoints.description import DESCRIPTION
+from fqgan_jax.config import from_json, to_json, with_defaults
+from fqgan_jax.errors import UserError
+from fqgan_jax.files import write_atomically
+from fqgan_jax.sharding import processes
+from fqgan_jax.training.tasks import Task, tasks
+
+CONFIG = "config.json"
+# Fields that may change between runs in one work folder, because they do not change what is computed; for train.steps
+# see `check_learning_rates`.
+FREE_FIELDS = ("train.", "mesh.", "data.num_threads", "data.num_workers", "sample.", "evaluation.")
+
+
+def complete_config(config: ConfigDict) -> ConfigDict:
+    """Returns the config with its task's default for every field that it lacks.
+
+    Configs saved by an earlier version lack the fields that were added since.
+
+    Raises:
+      UserError: there is no such task.
+    """
+    tasks.check(config.task, "task")
+    return with_defaults(config, tasks[config.task].defaults())
+
+
+def check_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Raises `UserError` if the work folder belongs to a run with another config; names the fields that differ."""
+    if not (workdir / CONFIG).exists():
+        return
+    saved, given = _flat(saved_config(workdir)), _flat(complete_config(config))
+    differing = [
+        name
+        for name in sorted(saved.keys() | given.keys())
+        if not name.startswith(FREE_FIELDS) and saved.get(name) != given.get(name)
+    ]
+    if differing:
+        changes = ", ".join(f"{name} {saved.get(name)!r} -> {given.get(name)!r}" for name in differing[:5])
+        raise UserError(
+            f"The work folder {workdir} holds a run with another config ({changes}): "
+            "choose another --workdir, or the config it was started with."
+        )
+
+
+def check_description(description: ModelDescription, workdir: Path) -> None:
+    """Raises `UserError` if the work folder describes another model, such as one for codes of another tokenizer.
+
+    Only fields that both descriptions have are compared: an earlier version wrote fewer.
+    """
+    if not (workdir / DESCRIPTION).exists():
+        return
+    saved, given = _compared(read_description(workdir)), _compared(description)
+    differing = [name for name in sorted(saved.keys() & given.keys()) if saved[name] != given[name]]
+    if differing:
+        changes = ", ".join(f"{name} {saved[name]!r} -> {given[name]!r}" for name in differing[:5])
+        raise UserError(
+            f"The work folder {workdir} holds another model ({changes}), although the config is the same: the data "
+            "that it was trained on has changed. Choose another --workdir, or the data it was started with."
+        )
+
+
+def check_learning_rates(task: Task, workdir: Path, step: int) -> None:
+    """Raises `UserError` if the steps made so far would have had other learning rates with the task's `train.steps`.
+
+    A run with a constant rate can be extended. A schedule that ends with the training cannot, once it falls.
+
+    Args:
+      task: of the run, with the config that is to continue it.
+      workdir: of the run; its saved config has the `train.steps` of the steps made so far.
+      step: how many those are.
+    """
+    if not (workdir / CONFIG).exists():
+        return
+    before, now = saved_config(workdir).train.steps, task.config.train.steps
+    if before == now:
+        return
+    old, new = task.learning_rates(before), task.learning_rates(now)
+    for name in old:
+        for made in np.unique(np.linspace(0, max(step - 1, 0), 50).astype(int)):
+            first, second = float(old[name](made)), float(new[name](made))
+            if not np.isclose(first, second, rtol=1e-6, atol=0):
+                raise UserError(
+                    f"The run in {workdir} has made {step} of train.steps={before}, and its learning rates depend on "
+                    f"that number: with train.steps={now} the {name} of step {made} would have been {second:.4g}, not "
+                    f"{first:.4g}. Continue with train.steps={before}, or train anew in another --workdir."
+                )
+
+
+def claim_workdir(config: ConfigDict, workdir: Path, description: ModelDescription) -> None:
+    """Writes the complete config and the description of a run that is known to be valid into its work folder."""
+    if processes.is_first():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_atomically(workdir / CONFIG, to_json(config))
+        write_description(workdir, description)
+
+
+def saved_config(workdir: Path) -> ConfigDict:
+    """Returns the config of the run in a work folder, complete."""
+    return complete_config(from_json((workdir / CONFIG).read_text()))
+
+
+def _compared(description: ModelDescription) -> dict:
+    """The parts of a description that stay while a run is continued, with tuples as the lists of JSON."""
+    compared = {"kind": description.kind, "tokenizer": description.tokenizer, **description.fields}
+    return json.loads(json.dumps(compared))
+
+
+def _flat(config: ConfigDict, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else {prefix + name: value}
+    return flat
