@@ -25,4 +25,4 @@ def run(options) -> None:
     from fqgan_jax.training.ablation import run_ablation
 
     config = load_config(options.config, options.overrides)
-    print(run_ablation(config, options.workdir, options.data, options.only_run), end="")
+    print(run_ablation(config, options.workdir, source=options.data, only_run=options.only_run), end="")

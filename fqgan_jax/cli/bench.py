@@ -1,10 +1,13 @@
 """`fqgan bench`."""
 
+import dataclasses
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from fqgan_jax.cli.arguments import add_config, add_tokenizer_config, positive
+from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError
 
 HELP = "Time a part on the devices here: on noise, with random weights."
@@ -15,16 +18,35 @@ EXAMPLES = """\
   fqgan bench generator-sample --config configs/demo_generator.py --tokenizer-config configs/demo_tokenizer.py
   fqgan bench quantizer --config configs/tokenizer_imagenet.py:k=3 --config.data.batch_size=32
   fqgan bench loader --data FOLDER --config.data.batch_size=32 --config.data.num_threads=2 --steps 30"""
-CONFIGS = {"tokenizer": "configs/tokenizer_imagenet.py", "generator": "configs/generator_imagenet.py"}
-PARTS = (
-    *("tokenizer-train", "tokenizer-encode", "tokenizer-decode"),
-    *("generator-train", "generator-sample", "loader", "quantizer"),
-)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """Something that is measured.
+
+    Attributes:
+      measure: function of the options and the config; returns numbers by name.
+      task: that the config trains.
+      config: default config file.
+    """
+
+    measure: Callable
+    task: str
+    config: str
+
+
+def _row(measure: Callable, *, task: str, config: str) -> Part:
+    return Part(measure=measure, task=task, config=config)
+
+
+parts: Registry[Part] = Registry("part of fqgan bench", _row)
+TOKENIZER = {"task": "tokenizer", "config": "configs/tokenizer_imagenet.py"}
+GENERATOR = {"task": "generator", "config": "configs/generator_imagenet.py"}
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("part", choices=PARTS, help="what is measured")
-    add_config(parser, " or ".join(CONFIGS.values()))
+    parser.add_argument("part", choices=tuple(parts), help="what is measured")
+    add_config(parser, " or ".join((TOKENIZER["config"], GENERATOR["config"])))
     add_tokenizer_config(parser)
     parser.add_argument("--data", help="for loader: a folder of images, a subfolder a class (default: synthetic files)")
     parser.add_argument("--steps", type=positive, default=5, help="calls that are timed (default: %(default)s)")
@@ -40,41 +62,52 @@ def run(options) -> None:
     from fqgan_jax.config import load_config
     from fqgan_jax.files import write_atomically
 
-    task = "generator" if options.part.startswith("generator") else "tokenizer"
-    options.config = options.config or CONFIGS[task]
+    part = parts[options.part]
+    options.config = options.config or part.config
     config = load_config(options.config, options.overrides)
-    if config.task != task:
-        raise UserError(f"{options.config} trains a {config.task}: fqgan bench {options.part} needs a {task}'s config.")
-    values = _measured(options, config)
+    if config.task != part.task:
+        raise UserError(
+            f"{options.config} trains a {config.task}: fqgan bench {options.part} needs a {part.task}'s config."
+        )
+    values = part.measure(options, config)
     for name, value in values.items():
         print(f"{name:<36} {value if isinstance(value, str) else f'{value:.4g}'}")
     if options.json:
-        what = {"part": options.part, "config": options.config, "overrides": options.overrides, **_where()}
-        write_atomically(options.json, json.dumps(what | {"values": values}, indent=2) + "\n")
+        run_of = {"part": options.part, "config": options.config, "overrides": options.overrides, **_where()}
+        write_atomically(options.json, json.dumps(run_of | {"values": values}, indent=2) + "\n")
 
 
-def _measured(options, config) -> dict[str, float | str]:
-    from fqgan_jax.config import load_config
-    from fqgan_jax.performance import bench
-    from fqgan_jax.performance.measure import Clock
-    from fqgan_jax.training.from_config import tokenizer_fields
+@parts("tokenizer-train", **TOKENIZER)
+@parts("generator-train", **GENERATOR)
+def _training(options, config) -> dict[str, float | str]:
+    from fqgan_jax.performance.bench import bench_training
 
-    clock = Clock(options.warm_up, options.steps, options.profile)
-    if options.part == "loader":
-        return _bench_loader(options, config)
-    if options.part == "quantizer":
-        fields = tokenizer_fields(config)
-        tokens = config.data.batch_size * fields["grid"][0] * fields["grid"][1]
-        sizes = (fields["num_codebooks"], fields["codebook_size"], fields["code_dim"], tokens)
-        return bench.bench_quantizer(*sizes, config.model.chunk_tokens, clock)
-    if options.part in ("tokenizer-encode", "tokenizer-decode"):
-        return bench.bench_tokenizer(config, options.part.removeprefix("tokenizer-"), clock)
-    tokenizer_config = load_config(options.tokenizer_config)
-    run = bench.bench_sampling if options.part == "generator-sample" else bench.bench_training
-    return run(config, tokenizer_config, clock)
+    return bench_training(config, _tokenizer_config(options), _clock(options))
 
 
-def _bench_loader(options, config) -> dict[str, float]:
+@parts("tokenizer-encode", **TOKENIZER)
+def _encoding(options, config) -> dict[str, float | str]:
+    from fqgan_jax.performance.bench import bench_encode
+
+    return bench_encode(config, _clock(options))
+
+
+@parts("tokenizer-decode", **TOKENIZER)
+def _decoding(options, config) -> dict[str, float | str]:
+    from fqgan_jax.performance.bench import bench_decode
+
+    return bench_decode(config, _clock(options))
+
+
+@parts("generator-sample", **GENERATOR)
+def _sampling(options, config) -> dict[str, float | str]:
+    from fqgan_jax.performance.bench import bench_sampling
+
+    return bench_sampling(config, _tokenizer_config(options), _clock(options))
+
+
+@parts("loader", **TOKENIZER)
+def _loader(options, config) -> dict[str, float | str]:
     from fqgan_jax.data.sources.folder import ImageFolder
     from fqgan_jax.performance.bench_loader import bench_loader, synthetic_folder
     from fqgan_jax.training.from_config import check_reading
@@ -83,6 +116,34 @@ def _bench_loader(options, config) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="fqgan_bench_") as temporary:
         folder = Path(options.data) if options.data else synthetic_folder(Path(temporary))
         return bench_loader(ImageFolder(folder, "train", 0), config.data, options.steps)
+
+
+@parts("quantizer", **TOKENIZER)
+def _quantizer(options, config) -> dict[str, float | str]:
+    from fqgan_jax.performance.bench import QuantizerSizes, bench_quantizer
+    from fqgan_jax.training.from_config import tokenizer_fields
+
+    fields = tokenizer_fields(config)
+    sizes = QuantizerSizes(
+        num_codebooks=fields["num_codebooks"],
+        codebook_size=fields["codebook_size"],
+        code_dim=fields["code_dim"],
+        tokens=config.data.batch_size * fields["grid"][0] * fields["grid"][1],
+        chunk_tokens=config.model.chunk_tokens,
+    )
+    return bench_quantizer(sizes, _clock(options))
+
+
+def _clock(options):
+    from fqgan_jax.performance.measure import Clock
+
+    return Clock(warm_up=options.warm_up, repeats=options.steps, profile=options.profile)
+
+
+def _tokenizer_config(options):
+    from fqgan_jax.config import load_config
+
+    return load_config(options.tokenizer_config)
 
 
 def _where() -> dict:

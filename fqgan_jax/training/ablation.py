@@ -1,16 +1,17 @@
 """Several training runs that differ in a few fields, side by side in one table and one plot."""
 
 import csv
+import dataclasses
 import io
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jax import tree
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fqgan_jax import api
@@ -22,23 +23,42 @@ from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.loop import train
 from fqgan_jax.training.workdir import check_workdir
 
+BITS = "bits per position"
+QUALITY = ("PSNR (dB)", "SSIM", "rFID")  # columns that the plot shows
+Columns = Mapping[str, Sequence[float]]  # by name, a value per seed
 
-class Run(NamedTuple):
-    """One training run: its variant's name, its config, and its work folder `VARIANT/seed_S`."""
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AblationRun:
+    """One training run.
+
+    Attributes:
+      variant: name of what is compared; its runs differ in their seeds only.
+      config: of the run.
+      workdir: `VARIANT/seed_S` in the ablation's folder.
+    """
 
     variant: str
-    config: object
+    config: ConfigDict
     workdir: Path
 
+    @property
+    def images(self) -> int:
+        """Number of images that the run sees."""
+        return self.config.train.steps * self.config.data.batch_size
 
-def run_ablation(config, workdir: Path, source: str | None = None, only_run: int | None = None) -> str:
-    """Trains every variant with every seed, where that is not done yet; returns the table as Markdown.
+
+def run_ablation(config: ConfigDict, workdir: Path, *, source: str | None = None, only_run: int | None = None) -> str:
+    """Trains every variant with every seed, unless that is done already, and compares them.
 
     Args:
       config: `runs` (a variant's name to a config file and overrides) and `seeds`, as in `configs/ablation_*.py`.
-      workdir: takes the runs' work folders, and `table.csv`, `table.md` and `plot.png` of what is finished.
-      source: images for all of them, instead of those in the configs.
+      workdir: where the runs' work folders are, and `table.csv`, `table.md` and `plot.png` of those that are finished.
+      source: images for all runs, instead of those in the configs.
       only_run: number of the only run to train, from 0: variants in their order, seed after seed.
+
+    Returns:
+      The table as Markdown.
 
     Raises:
       UserError: a config that cannot be trained, budgets that differ, a work folder of another run, no such run.
@@ -47,22 +67,30 @@ def run_ablation(config, workdir: Path, source: str | None = None, only_run: int
     known = only_run is None or 0 <= only_run < len(runs)
     check(known, f"There is no run {only_run}: the ablation has runs 0 to {len(runs) - 1}.")
     for run in tqdm(runs if only_run is None else [runs[only_run]], desc="runs"):
-        if not finished(run):
+        if not is_finished(run):
             train(run.config, run.workdir)
         table = write_results(runs, workdir)
     return table
 
 
-def plan_runs(config, workdir: Path, source: str | None = None) -> list[Run]:
-    """All runs of an ablation, every config loaded and checked for equal budgets."""
+def plan_runs(config: ConfigDict, workdir: Path, source: str | None = None) -> list[AblationRun]:
+    """Returns all runs of an ablation with their configs, whose budgets are equal.
+
+    Raises:
+      UserError: no runs, a config that does not load, or budgets that differ.
+    """
     check(bool(config.runs) and bool(config.seeds), "An ablation needs at least one run and one seed.")
-    everywhere = [f"--config.data.source={source}"] if source else []
-    runs = []
-    for variant, (file, *overrides) in config.runs.items():
-        for seed in config.seeds:
-            loaded = load_config(file, [*overrides, *everywhere, f"--config.seed={seed}"])
-            runs.append(Run(variant, loaded, workdir / variant.replace("/", "_") / f"seed_{seed}"))
-    budgets = {run.variant: run.config.train.steps * run.config.data.batch_size for run in runs}
+    shared_overrides = [f"--config.data.source={source}"] if source else []
+    runs = [
+        AblationRun(
+            variant=variant,
+            config=load_config(file, [*overrides, *shared_overrides, f"--config.seed={seed}"]),
+            workdir=workdir / variant.replace("/", "_") / f"seed_{seed}",
+        )
+        for variant, (file, *overrides) in config.runs.items()
+        for seed in config.seeds
+    ]
+    budgets = {run.variant: run.images for run in runs}
     check(
         len(set(budgets.values())) == 1,
         f"The runs see different numbers of images ({budgets}): give all the same train.steps and data.batch_size.",
@@ -70,8 +98,8 @@ def plan_runs(config, workdir: Path, source: str | None = None) -> list[Run]:
     return runs
 
 
-def finished(run: Run) -> bool:
-    """Whether a run's last checkpoint is there.
+def is_finished(run: AblationRun) -> bool:
+    """Returns whether a run's last checkpoint is saved.
 
     Raises:
       UserError: its work folder holds a run with another config.
@@ -82,92 +110,105 @@ def finished(run: Run) -> bool:
     return True
 
 
-def write_results(runs: Sequence[Run], workdir: Path) -> str:
+def write_results(runs: Sequence[AblationRun], workdir: Path) -> str:
     """Writes the table and the plot of all variants with a finished run; returns the table as Markdown."""
-    variants: dict[str, list[Run]] = {}
-    for run in filter(finished, runs):
+    variants: dict[str, list[AblationRun]] = {}
+    for run in filter(is_finished, runs):
         variants.setdefault(run.variant, []).append(run)
-    rows = {variant: _measures(seeds) for variant, seeds in variants.items()}
-    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    lines = [
-        {"run": variant} | {name: _text(row[name]) if name in row else "" for name in columns}
-        for variant, row in rows.items()
-    ]
+    rows = {variant: _columns(of_seeds) for variant, of_seeds in variants.items()}
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    cells = [[variant, *(_cell(row.get(name, ())) for name in names)] for variant, row in rows.items()]
+    header = ["run", *names]
+
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["run", *columns])
-    writer.writeheader()
-    writer.writerows(lines)
+    csv.writer(text).writerows([header, *cells])
     write_atomically(workdir / "table.csv", text.getvalue())
-    cells = [["run", *columns], ["---"] * (len(columns) + 1), *(list(line.values()) for line in lines)]
-    table = "".join(f"| {' | '.join(row)} |\n" for row in cells)
+    table = "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *cells])
     write_atomically(workdir / "table.md", table)
     save_plot(rows, workdir / "plot.png")
     return table
 
 
-def _measures(seeds: Sequence[Run]) -> dict[str, list[float]]:
-    """A variant's columns, each with a value per seed."""
+def _columns(of_seeds: Sequence[AblationRun]) -> dict[str, list[float]]:
+    """The columns of a variant, each with a value per seed."""
     columns: dict[str, list[float]] = {}
-    for run in seeds:
-        for name, value in (_sizes(run.workdir) | _last_measures(run)).items():
+    for run in of_seeds:
+        log = read_log(run.workdir)
+        for name, value in (_sizes(run.workdir) | _last_validation(log) | _speed(run, log)).items():
             columns.setdefault(name, []).append(value)
     return columns
 
 
-@cache  # a finished run's sizes stay
+@cache  # the sizes of a finished run stay
 def _sizes(workdir: Path) -> dict[str, float]:
     tokenizer = api.load_tokenizer(workdir)
     K, N = tokenizer.module.num_codebooks, tokenizer.module.codebook_size
-    parameters = sum(leaf.size for leaf in tree.leaves(tokenizer.params))
-    return {"K": K, "N": N, "bits per position": K * math.log2(N), "parameters (millions)": parameters / 1e6}
+    num_params = sum(leaf.size for leaf in tree.leaves(tokenizer.params))
+    return {"K": K, "N": N, BITS: K * math.log2(N), "parameters (millions)": num_params / 1e6}
 
 
-def _last_measures(run: Run) -> dict[str, float]:
-    """Of the last held-out evaluation: usage of the worst sub-codebook, mutual information as a mean over pairs."""
-    log = read_log(run.workdir)
+def _last_validation(log: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The last evaluation: usage of the worst sub-codebook, mutual information as the mean over pairs."""
     last = next(line for line in reversed(log) if "validation/psnr" in line)
-    several = lambda name: [value for key, value in last.items() if key.startswith(f"validation/{name}/")]
-    measures = {"PSNR (dB)": last["validation/psnr"], "SSIM": last["validation/ssim"]}
-    measures |= {"rFID": last["validation/rfid"]} if "validation/rfid" in last else {}
-    measures |= {"usage": min(several("usage")), "perplexity": min(several("perplexity"))}
-    shared = several("mutual_information")
-    measures |= {"mutual information (nats)": statistics.mean(shared)} if shared else {}
-    # Of the training steps alone, at their median speed.
+
+    def values(name: str) -> list[float]:
+        return [value for key, value in last.items() if key.startswith(f"validation/{name}/")]
+
+    measured = {"PSNR (dB)": last["validation/psnr"], "SSIM": last["validation/ssim"]}
+    if "validation/rfid" in last:
+        measured["rFID"] = last["validation/rfid"]
+    measured |= {"usage": min(values("usage")), "perplexity": min(values("perplexity"))}
+    if values("mutual_information"):
+        measured["mutual information (nats)"] = statistics.mean(values("mutual_information"))
+    return measured
+
+
+def _speed(run: AblationRun, log: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The median speed, and the chip-hours of the training steps alone at that speed."""
     rate = statistics.median(line["images_per_second_per_chip"] for line in log if "images_per_second_per_chip" in line)
-    seconds = run.config.train.steps * run.config.data.batch_size / rate
-    return measures | {"images/s per chip": rate, "chip-hours": seconds / 3600}
+    return {"images/s per chip": rate, "chip-hours": run.images / rate / 3600}
 
 
-def _text(values: Sequence[float]) -> str:
-    """Mean ± deviation over seeds; sizes, which are the same for all, without one."""
+def _cell(values: Sequence[float]) -> str:
+    """Mean ± deviation over seeds; sizes, which are the same for all seeds, without deviation."""
+    if not values:
+        return ""
     if len(set(values)) == 1:
         return f"{values[0]:.4g}"
     digits = max(0, 3 - math.floor(math.log10(abs(statistics.mean(values)) + 1e-12)))
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}"
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
-def save_plot(rows: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """Quality against bits per position, with the deviation over seeds; variants named "GROUP: RUN" share a colour."""
+def save_plot(rows: Mapping[str, Columns], path: Path) -> None:
+    """Plots quality against bits per position, with the deviation over seeds.
+
+    Variants named "GROUP: RUN" share a colour.
+    """
     from matplotlib.figure import Figure
 
-    names = [name for name in ("PSNR (dB)", "SSIM", "rFID") if all(name in row for row in rows.values())]
-    figure = Figure(figsize=(5.5 * len(names), 4.2), layout="constrained")
-    groups = list(dict.fromkeys(variant.rpartition(": ")[0] for variant in rows))
-    for place, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), place + 1)
-        for number, group in enumerate(groups):
-            members = {variant: row for variant, row in rows.items() if variant.rpartition(": ")[0] == group}
-            bits = [row["bits per position"][0] for row in members.values()]
-            spread = [np.std(row[name], ddof=1) if len(row[name]) > 1 else 0 for row in members.values()]
-            means = [np.mean(row[name]) for row in members.values()]
-            axes.errorbar(bits, means, spread, fmt="o", capsize=3, color=f"C{number}", label=group or None)
-            for variant, x, y in zip(members, bits, means, strict=True):
-                label = variant.rpartition(": ")[2]
-                axes.annotate(label, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7)
-        axes.set(xlabel="bits per position", ylabel=name)
+    shown = [name for name in QUALITY if all(name in row for row in rows.values())]
+    figure = Figure(figsize=(5.5 * len(shown), 4.2), layout="constrained")
+    groups: dict[str, dict[str, Columns]] = {}
+    for variant, row in rows.items():
+        group, _, label = variant.rpartition(": ")
+        groups.setdefault(group, {})[label] = row
+    for index, name in enumerate(shown, 1):
+        axes = figure.add_subplot(1, len(shown), index)
+        for number, (group, members) in enumerate(groups.items()):
+            _plot_group(axes, members, name=name, color=f"C{number}", group=group)
+        axes.set(xlabel=BITS, ylabel=name)
         axes.margins(x=0.2)
         axes.grid(alpha=0.3)
         if any(groups):
             axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def _plot_group(axes, members: Mapping[str, Columns], *, name: str, color: str, group: str) -> None:
+    """Points of the variants of a group, with their labels."""
+    bits = [row[BITS][0] for row in members.values()]
+    means = [np.mean(row[name]) for row in members.values()]
+    deviations = [np.std(row[name], ddof=1) if len(row[name]) > 1 else 0 for row in members.values()]
+    axes.errorbar(bits, means, deviations, fmt="o", capsize=3, color=color, label=group or None)
+    for label, x, y in zip(members, bits, means, strict=True):
+        axes.annotate(label, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7)

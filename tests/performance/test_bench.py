@@ -11,7 +11,7 @@ import pytest
 from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 from fqgan_jax.cli.main import main
-from fqgan_jax.performance.bench import bench_quantizer, sampling_floor_bytes
+from fqgan_jax.performance.bench import QuantizerSizes, bench_quantizer, sampling_floor_bytes
 from fqgan_jax.performance.measure import Clock, Work, copy_bandwidth, measure, timed
 from fqgan_jax.performance.tasks import make_step
 
@@ -24,7 +24,11 @@ def test_calls_are_waited_for_and_fed_with_their_results():
         time.sleep(0.02)
         return x + 1
 
-    seconds = timed(function, (0,), Clock(warm_up=2, repeats=3), lambda result, arguments: (result,))
+    def call(x):
+        result = function(x)
+        return result, result
+
+    seconds = timed(call, 0, Clock(warm_up=2, repeats=3))
     assert seen == [0, 1, 2, 3, 4]
     assert len(seconds) == 3
     assert min(seconds) >= 0.02
@@ -32,8 +36,11 @@ def test_calls_are_waited_for_and_fed_with_their_results():
 
 def test_measured_numbers_follow_from_each_other():
     x = jnp.ones((64, 64))
-    work = Work(jax.jit(lambda x: x @ x), (x,), images=64, tokens=640, flops=2 * 64**3)
-    values = measure(work, Clock(1, 3))
+    lowered = jax.jit(lambda x: x @ x).lower(x)
+    work = Work(
+        lowered=lowered, inputs=x, call=lambda compiled, x: (compiled(x), x), images=64, tokens=640, flops=2 * 64**3
+    )
+    values = measure(work, Clock(warm_up=1, repeats=3))
     devices, median = jax.device_count(), values["median (s)"]
     assert values["fastest (s)"] <= median <= values["slowest (s)"]
     assert values["images/s a device"] == pytest.approx(64 / median / devices)
@@ -48,7 +55,8 @@ def test_a_profile_is_written(tmp_path):
     # In a process of its own: the profiler crashes where other tests have loaded the TPU compiler without a TPU.
     program = (
         "import sys, jax; from pathlib import Path; from fqgan_jax.performance.measure import Clock, timed\n"
-        "timed(jax.jit(lambda x: x + 1), (1.0,), Clock(1, 2, Path(sys.argv[1])))"
+        "increment = jax.jit(lambda x: x + 1)\n"
+        "timed(lambda x: (increment(x), x), 1.0, Clock(warm_up=1, repeats=2, profile=Path(sys.argv[1])))"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=300)
     assert list(tmp_path.rglob("*.xplane.pb"))
@@ -60,7 +68,7 @@ def test_bandwidth_of_a_copy_is_plausible():
 
 def test_sampling_floor_by_hand():
     step = make_step(tiny_generator_config(), tokenizer_config=tiny_tokenizer_config())
-    module, params = step.task.module, step.arguments[0].params
+    module, params = step.task.module, step.shapes.state.params
     T, K, D = module.grid[0] * module.grid[1], module.num_codebooks, module.width
     size = lambda name: sum(leaf.size for leaf in jax.tree.leaves(params[name]))
     weights = size("backbone") + size("aggregate") + size("outputs") + K * size("head")
@@ -70,7 +78,8 @@ def test_sampling_floor_by_hand():
 
 
 def test_chunks_save_memory_and_change_no_gradient():
-    values = bench_quantizer(2, 256, 8, tokens=1024, chunk_tokens=64, clock=Clock(1, 1))
+    sizes = QuantizerSizes(num_codebooks=2, codebook_size=256, code_dim=8, tokens=1024, chunk_tokens=64)
+    values = bench_quantizer(sizes, Clock(warm_up=1, repeats=1))
     assert values["chunked / direct temporaries"] < 0.2
     assert values["largest relative difference"] < 1e-4
 

@@ -10,10 +10,12 @@ from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 from fqgan_jax.cli.main import main
 from fqgan_jax.errors import UserError
 from fqgan_jax.performance import plan as plan_module
+from fqgan_jax.performance import search
 from fqgan_jax.performance.chips import CHIPS
-from fqgan_jax.performance.flops import count_flops
-from fqgan_jax.performance.plan import StepPlan, count_chips, largest_batch, plan_step, topology_devices
+from fqgan_jax.performance.plan import StepPlan, input_bytes, plan_step
+from fqgan_jax.performance.search import largest_batch
 from fqgan_jax.performance.tasks import make_step, model_flops
+from fqgan_jax.performance.topology import count_chips, topology_devices
 from fqgan_jax.training.tokenizer_task import TokenizerTask
 
 
@@ -46,7 +48,7 @@ def test_memory_is_the_state_and_a_share_of_the_batch():
 def test_memory_of_both_players():
     config = tiny_tokenizer_config("adversarial.discriminator=style", "adversarial.width=4")
     step = make_step(config)
-    state, parts = step.arguments[0], plan_module.argument_bytes(step)
+    state, parts = step.shapes.state, input_bytes(step)
     assert parts["parameters"] == tree_bytes(state.params) + tree_bytes(state.adversary.params)
     assert parts["optimizer"] == tree_bytes(state.opt_state) + tree_bytes(state.adversary.opt_state)
 
@@ -55,8 +57,8 @@ def test_memory_of_a_split_state():
     step = make_step(
         tiny_generator_config("model.width=256", "mesh.data=1", "mesh.fsdp=8"), tokenizer_config=tiny_tokenizer_config()
     )
-    parts = plan_module.argument_bytes(step)
-    params = step.arguments[0].params
+    parts = input_bytes(step)
+    params = step.shapes.state.params
     # Small arrays stay whole: everywhere, all of the larger ones have a dimension that eight devices split.
     held = [leaf.size * 4 / (8 if leaf.size >= 2**14 else 1) for leaf in jax.tree.leaves(params)]
     assert parts["parameters"] == sum(held) < 0.2 * tree_bytes(params)
@@ -78,7 +80,7 @@ def test_generator_flops_by_hand():
     """Products with weights, three times for a step, and those of attention."""
     config, tokenizer = tiny_generator_config(), tiny_tokenizer_config()
     step = make_step(config, tokenizer_config=tokenizer)
-    params, module = step.arguments[0].params, step.task.module
+    params, module = step.shapes.state.params, step.task.module
     B, (h, w), K, D = config.data.batch_size, module.grid, module.num_codebooks, module.width
     T = h * w
     kernels = lambda name: sum(leaf.size for leaf in jax.tree.leaves(params[name]) if leaf.ndim > 2)
@@ -86,13 +88,26 @@ def test_generator_flops_by_hand():
     once += 2 * B * (T - 1) * params["aggregate"]["kernel"].size
     once += 2 * 2 * B * D * (module.depth * T * T + module.head_depth * T * K * K)
     # The first product's input, the codes' embedding, is learned too: everything has both of its gradients.
-    np.testing.assert_allclose(count_flops(step.task.step, *step.arguments), 3 * once, rtol=1e-6)
+    np.testing.assert_allclose(step.flops, 3 * once, rtol=1e-6)
 
 
 def made_up_plan(examples: int, available: float = 100.0) -> StepPlan:
     memory = {"parameters": 30.0, "temporaries": 5 + 1.7 * examples + 0.002 * examples**2}
     fits = sum(memory.values()) <= available
-    return StepPlan(8, 8, 8 * examples, CHIPS["TPU v5e"], memory, available, fits, 1, 1, 1, None, 0.0)
+    return StepPlan(
+        devices=8,
+        chips=8,
+        batch_size=8 * examples,
+        chip=CHIPS["TPU v5e"],
+        memory=memory,
+        available=available,
+        fits=fits,
+        model_flops=1,
+        flops=1,
+        xla_flops=1,
+        traffic=None,
+        compile_seconds=0.0,
+    )
 
 
 @pytest.mark.parametrize("start", [1, 8, 100])
@@ -103,16 +118,16 @@ def test_search_finds_the_largest_batch_in_few_compilations(monkeypatch, start):
         tried.append(config.data.batch_size // 8)
         return made_up_plan(tried[-1])
 
-    monkeypatch.setattr(plan_module, "plan_step", fake)
+    monkeypatch.setattr(search, "plan_step", fake)
     config = tiny_tokenizer_config(f"data.batch_size={8 * start}")
-    best = largest_batch(config, jax.devices(), compiles=8)
+    best = largest_batch(config, jax.devices(), max_compilations=8)
     largest = max(n for n in range(1, 100) if made_up_plan(n).fits)
     assert best.batch_size == 8 * largest
     assert len(tried) == len(set(tried)) <= 8
 
 
 def test_search_where_nothing_fits(monkeypatch):
-    monkeypatch.setattr(plan_module, "plan_step", lambda config, *_: made_up_plan(config.data.batch_size // 8, 20))
+    monkeypatch.setattr(search, "plan_step", lambda config, *_: made_up_plan(config.data.batch_size // 8, 20))
     with pytest.raises(UserError, match="No batch fits: 1 example"):
         largest_batch(tiny_tokenizer_config("data.batch_size=16"), jax.devices())
 

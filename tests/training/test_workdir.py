@@ -67,6 +67,12 @@ def test_number_of_steps_on_which_past_learning_rates_depend_is_refused(copied_t
     assert contents(copied_tokenizer) == before
 
 
+BOTH_PLAYERS = (
+    *("optimizer.schedule=constant", "adversarial.optimizer.schedule=cosine"),
+    *("adversarial.discriminator=patch", "data.image_size=32"),
+)
+
+
 class Schedules(Task):
     """Nothing but the schedules of both players."""
 
@@ -83,7 +89,7 @@ class Schedules(Task):
         (("optimizer.schedule=cosine", "optimizer.warmup_steps=3"), 3, ""),  # so far all would have been the same
         (("optimizer.schedule=cosine", "optimizer.warmup_steps=1"), 3, "the learning_rate of step 2"),
         (
-            ("optimizer.schedule=constant", "adversarial.optimizer.schedule=cosine"),
+            BOTH_PLAYERS,
             2,
             "the discriminator_learning_rate of step 1",
         ),
