@@ -12,6 +12,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser) -> None:
+    """Adds the flags of `fqgan ablate`."""
     add_config(parser)
     parser.add_argument("--workdir", required=True, type=Path, help="takes a work folder for each run, and the table")
     parser.add_argument("--data", help="images for all runs, instead of those in their configs")
@@ -21,6 +22,7 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
+    """Runs `fqgan ablate`."""
     from fqgan_jax.config import load_config
     from fqgan_jax.training.ablation import run_ablation
 

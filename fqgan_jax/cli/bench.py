@@ -45,6 +45,7 @@ GENERATOR = {"task": "generator", "config": "configs/generator_imagenet.py"}
 
 
 def add_arguments(parser) -> None:
+    """Adds the flags of `fqgan bench`."""
     parser.add_argument("part", choices=tuple(parts), help="what is measured")
     add_config(parser, " or ".join((TOKENIZER["config"], GENERATOR["config"])))
     add_tokenizer_config(parser)
@@ -59,6 +60,7 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
+    """Runs `fqgan bench`."""
     from fqgan_jax.config import load_config
     from fqgan_jax.files import write_atomically
 

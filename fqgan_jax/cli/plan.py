@@ -19,6 +19,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser) -> None:
+    """Adds the flags of `fqgan plan`."""
     add_config(parser)
     parser.add_argument(
         "--topology", required=True, help="chips and how they are laid out: v5e:4x4, v5p:8x8x4, ...; local: those here"
@@ -30,6 +31,7 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
+    """Runs `fqgan plan`."""
     from fqgan_jax.config import load_config
     from fqgan_jax.files import write_atomically
     from fqgan_jax.performance.plan import plan_step

@@ -14,11 +14,13 @@ EXAMPLES = """\
 
 
 def add_arguments(parser) -> None:
+    """Adds the flags of `fqgan train`."""
     add_config(parser)
     parser.add_argument("--workdir", required=True, type=Path, help="takes checkpoints, logs and pictures")
 
 
 def run(options) -> None:
+    """Runs `fqgan train`."""
     from fqgan_jax.config import load_config
     from fqgan_jax.training.loop import train
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
     """What one chip can do at most.
 
@@ -33,14 +33,14 @@ _TERA, _GIGA, _GIB = 1e12, 1e9, 2**30
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("TPU v4", 275 * _TERA, 32 * _GIB, 1228 * _GIGA, 300 * _GIGA),
-        Chip("TPU v5e", 197 * _TERA, 16 * _GIB, 819 * _GIGA, 200 * _GIGA),
-        Chip("TPU v5p", 459 * _TERA, 95 * _GIB, 2765 * _GIGA, 600 * _GIGA),
-        Chip("TPU v6e", 918 * _TERA, 32 * _GIB, 1640 * _GIGA, 400 * _GIGA),
-        Chip("A100 40GB", 312 * _TERA, 40 * _GIGA, 1555 * _GIGA, 300 * _GIGA),
-        Chip("A100 80GB", 312 * _TERA, 80 * _GIGA, 2039 * _GIGA, 300 * _GIGA),
-        Chip("H100 SXM", 989 * _TERA, 80 * _GIGA, 3350 * _GIGA, 450 * _GIGA),
-        Chip("H200", 989 * _TERA, 141 * _GIGA, 4800 * _GIGA, 450 * _GIGA),
+        Chip(name="TPU v4", flops=275 * _TERA, memory=32 * _GIB, bandwidth=1228 * _GIGA, interconnect=300 * _GIGA),
+        Chip(name="TPU v5e", flops=197 * _TERA, memory=16 * _GIB, bandwidth=819 * _GIGA, interconnect=200 * _GIGA),
+        Chip(name="TPU v5p", flops=459 * _TERA, memory=95 * _GIB, bandwidth=2765 * _GIGA, interconnect=600 * _GIGA),
+        Chip(name="TPU v6e", flops=918 * _TERA, memory=32 * _GIB, bandwidth=1640 * _GIGA, interconnect=400 * _GIGA),
+        Chip(name="A100 40GB", flops=312 * _TERA, memory=40 * _GIGA, bandwidth=1555 * _GIGA, interconnect=300 * _GIGA),
+        Chip(name="A100 80GB", flops=312 * _TERA, memory=80 * _GIGA, bandwidth=2039 * _GIGA, interconnect=300 * _GIGA),
+        Chip(name="H100 SXM", flops=989 * _TERA, memory=80 * _GIGA, bandwidth=3350 * _GIGA, interconnect=450 * _GIGA),
+        Chip(name="H200", flops=989 * _TERA, memory=141 * _GIGA, bandwidth=4800 * _GIGA, interconnect=450 * _GIGA),
     )
 }
 

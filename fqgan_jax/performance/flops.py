@@ -13,13 +13,15 @@ from jax.interpreters import partial_eval
 
 
 def count_flops(function: Callable, *arguments) -> float:
-    """Floating-point operations of the matrix products and convolutions in `function(*arguments)`, on all devices.
+    """Returns the operations of the matrix products and convolutions in `function(*arguments)`, on all devices.
 
     A multiplication and an addition are two. Loops count as often as they run (a `while` whose length is not in its
-    program: once), branches as the dearest one; what no result needs does not count, nor do a convolution's taps that
-    meet padding or the holes of a dilation. Element-wise operations, bound by memory, are left out.
+    program: once), and branches as the most expensive one. Values that no result needs do not count, nor do a
+    convolution's taps that meet padding or the holes of a dilation. Element-wise operations, bound by memory, are left
+    out.
 
     Args:
+      function: traceable by JAX.
       arguments: arrays or their shapes (`jax.ShapeDtypeStruct`); nothing is computed.
     """
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
@@ -39,15 +41,12 @@ def _count_equation(equation: JaxprEqn) -> float:
         return _convolution(equation)
     if name == "cond":
         return max(_count(branch.jaxpr) for branch in params["branches"])
-    return (
-        params.get("length", 1) * sum(map(_count, _inner(params)))
-        if name == "scan"
-        else sum(map(_count, _inner(params)))
-    )
+    rounds = params["length"] if name == "scan" else 1
+    return rounds * sum(map(_count, _inner(params)))
 
 
 def _inner(params: dict) -> Iterator[Jaxpr]:
-    """Programs within an equation: those of calls, loops, rematerialization and custom derivatives."""
+    """Yields the programs within an equation: of calls, loops, rematerialization and custom derivatives."""
     for value in params.values():
         if isinstance(value, jax.extend.core.ClosedJaxpr):
             yield value.jaxpr
@@ -65,17 +64,24 @@ def _convolution(equation: JaxprEqn) -> float:
     params, numbers = equation.params, equation.params["dimension_numbers"]
     left, right, result = (v.aval.shape for v in (*equation.invars, *equation.outvars))
     taps = 1.0
-    for i, (lhs, rhs, out) in enumerate(
-        zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
-    ):
-        sizes = left[lhs], right[rhs], result[out]
-        steps = params["window_strides"][i], params["lhs_dilation"][i], params["rhs_dilation"][i]
-        taps *= _taps(*sizes, *steps, params["padding"][i][0])
+    spatial = zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
+    for i, (left_axis, right_axis, result_axis) in enumerate(spatial):
+        taps *= _taps(
+            size=left[left_axis],
+            kernel=right[right_axis],
+            outputs=result[result_axis],
+            stride=params["window_strides"][i],
+            dilation=params["lhs_dilation"][i],
+            kernel_dilation=params["rhs_dilation"][i],
+            padding=params["padding"][i][0],
+        )
     batch, features = (result[axis] for axis in numbers.out_spec[:2])
     return 2.0 * batch * features * right[numbers.rhs_spec[1]] * taps
 
 
-def _taps(size: int, kernel: int, outputs: int, stride: int, dilation: int, kernel_dilation: int, padding: int) -> int:
-    """How many pairs of output and kernel position along one dimension meet an input element."""
+def _taps(
+    *, size: int, kernel: int, outputs: int, stride: int, dilation: int, kernel_dilation: int, padding: int
+) -> int:
+    """Number of pairs of an output and a kernel position along one dimension that meet an input element."""
     at = np.arange(outputs)[:, None] * stride + np.arange(kernel) * kernel_dilation - padding
     return int(np.sum((at >= 0) & (at % dilation == 0) & (at // dilation < size)))

@@ -1,7 +1,7 @@
 """Traffic of a compiled program, read from its text (HLO): bytes to and from memory, and collectives.
 
 XLA's `cost_analysis` counts the body of a loop once; here loops count as often as they run. It is an estimate: every
-instruction reads its operands from memory and writes its results there, unless they lie in a chip's fast memory.
+instruction reads its operands from memory and writes its results there, unless they are in a chip's fast memory.
 """
 
 import dataclasses
@@ -12,27 +12,22 @@ from math import prod
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _NO_TRAFFIC = (
-    "parameter",
-    "constant",
-    "tuple",
-    "get-tuple-element",
-    "bitcast",
-    "after-all",
-    "partition-id",
-    "replica-id",
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"),
+    *("while", "conditional", "call", "async-start"),  # the instructions that they run are counted on their own
 )
 _NO_CODE = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound")  # custom calls that move nothing
 _SLICES = ("dynamic-slice", "slice", "gather")
 _ARRAY = re.compile(r"\b(pred|bf16|token|[a-z]\w*?(\d+)\w*)\[([\d,]*)\](\{[^{}]*\})?")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Collective:
     """Collectives of one kind among groups of one size.
 
     Attributes:
-      group: devices that take part together.
-      count: how many a step.
+      kind: one of `COLLECTIVES`.
+      group: number of devices that take part together.
+      count: number in a step.
       bytes: of their operands on one device, together.
     """
 
@@ -42,20 +37,24 @@ class Collective:
     bytes: float
 
     def sent(self, group: int | None = None) -> float:
-        """Bytes that each device sends in rings of `group` devices (by default its own), the whole staying as large."""
+        """Returns the bytes that each device sends in rings of `group` devices; the whole stays as large.
+
+        Args:
+          group: by default the collective's own.
+        """
         share = 1 - 1 / (group or self.group)
         whole = {"all-reduce": 2, "all-gather": self.group}.get(self.kind, 1) * self.bytes
         return self.bytes if self.kind == "collective-permute" else share * whole
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """Per device and step.
+    """Traffic of a device in a step.
 
     Attributes:
       bytes: read from memory and written to it.
       collectives: by kind and group size.
-      unknown_loops: loops whose length the program does not tell; they count once.
+      unknown_loops: number of loops whose length the program does not tell; they count once.
     """
 
     bytes: float
@@ -63,14 +62,15 @@ class Traffic:
     unknown_loops: int
 
     def times(self, devices: int) -> "Traffic":
-        """Of several devices together."""
-        collectives = (
-            dataclasses.replace(c, count=c.count * devices, bytes=c.bytes * devices) for c in self.collectives
+        """Returns the traffic of several devices together."""
+        collectives = tuple(
+            dataclasses.replace(each, count=each.count * devices, bytes=each.bytes * devices)
+            for each in self.collectives
         )
-        return Traffic(self.bytes * devices, tuple(collectives), self.unknown_loops)
+        return Traffic(bytes=self.bytes * devices, collectives=collectives, unknown_loops=self.unknown_loops)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Instruction:
     name: str
     type: str
@@ -85,23 +85,30 @@ class _Instruction:
 
     @cached_property
     def memory_bytes(self) -> float:
-        """Of the arrays that do not lie in a chip's fast memory."""
+        """Bytes of the arrays that are not in a chip's fast memory."""
         return sum(size for size, fast in _arrays(self.type) if not fast)
 
     def called(self, attribute: str) -> str | None:
         found = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)
-        return found and found[1]
+        return None if found is None else found[1]
 
 
 _Computation = dict[str, _Instruction]
 
 
 def read_traffic(text: str, devices: int) -> Traffic:
-    """Traffic of a program from `compiled.as_text()`; `devices` take part in collectives that name no group."""
+    """Returns the traffic of a program.
+
+    Args:
+      text: from `compiled.as_text()`.
+      devices: number of devices, which take part in collectives that name no group.
+    """
     return _Reader(text, devices).traffic()
 
 
 class _Reader:
+    """Sums up the traffic of one program."""
+
     def __init__(self, text: str, devices: int):
         self.devices = devices
         self.computations, self.entry = _parse(text)
@@ -117,17 +124,21 @@ class _Reader:
                 counted[0] += times
                 counted[1] += times * sum(computation[name].bytes for name in instruction.operands)
             total += times * self._bytes(instruction, computation)
-        collectives = tuple(Collective(*key, *value) for key, value in sorted(sums.items()))
-        return Traffic(total, collectives, self.unknown_loops)
+        collectives = tuple(
+            Collective(kind=kind, group=group, count=count, bytes=num_bytes)
+            for (kind, group), (count, num_bytes) in sorted(sums.items())
+        )
+        return Traffic(bytes=total, collectives=collectives, unknown_loops=self.unknown_loops)
 
     def _executed(self, name: str, times: float) -> Iterator[tuple[_Instruction, _Computation, float]]:
-        """Every instruction that runs on its own, with how often; collectives within fusions too."""
+        """Yields every instruction that runs on its own, its computation and how often; collectives in fusions too."""
         computation = self.computations[name]
         for instruction in computation.values():
             yield instruction, computation, times
             if instruction.opcode == "while":
                 length = self._length(instruction)
-                self.unknown_loops += length is None
+                if length is None:
+                    self.unknown_loops += 1
                 yield from self._executed(instruction.called("body"), times * (length or 1))
             elif instruction.opcode == "conditional":
                 # One branch runs; those of training steps are alike, so the first one stands for it.
@@ -143,7 +154,7 @@ class _Reader:
                 yield from ((i, inner, times) for i in inner.values() if i.opcode in COLLECTIVES)
 
     def _length(self, loop: _Instruction) -> int | None:
-        """How often a loop runs: as the compiler wrote it down, or the constant its counter is compared with."""
+        """Number of rounds of a loop: as the compiler wrote it, or the constant that its counter is compared with."""
         known = re.search(r'known_trip_count"?:\{"n":"(\d+)"', loop.attributes)
         if known:
             return int(known[1])
@@ -157,7 +168,7 @@ class _Reader:
         return int(limits[0][1]) if len(limits) == 1 and limits[0] and compares else None
 
     def _group(self, instruction: _Instruction) -> int:
-        """Devices that take part in a collective together."""
+        """Number of devices that take part in a collective together."""
         attributes = instruction.attributes
         if found := re.search(r"replica_groups=\[(\d+),(\d+)\]", attributes):
             return int(found[2])
@@ -170,11 +181,7 @@ class _Reader:
 
     def _bytes(self, instruction: _Instruction, computation: _Computation) -> float:
         opcode = instruction.opcode
-        if (
-            opcode in _NO_TRAFFIC
-            or opcode.endswith("-done")
-            or opcode in ("while", "conditional", "call", "async-start")
-        ):
+        if opcode in _NO_TRAFFIC or opcode.endswith("-done"):
             return 0
         if opcode == "custom-call" and any(f'"{name}"' in instruction.attributes for name in _NO_CODE):
             return 0
@@ -243,12 +250,12 @@ def _root(computation: _Computation) -> _Instruction:
 
 def _parameters(computation: _Computation) -> dict[int, _Instruction]:
     """Parameters by their number."""
-    found = (i for i in computation.values() if i.opcode == "parameter")
-    return {int(i.attributes.split(")")[0]): i for i in found}
+    parameters = [instruction for instruction in computation.values() if instruction.opcode == "parameter"]
+    return {int(parameter.attributes.split(")")[0]): parameter for parameter in parameters}
 
 
 def _arrays(text: str) -> Iterator[tuple[float, bool]]:
-    """Bytes of each array in a type, and whether it lies in fast memory (a layout's `S(n)`)."""
+    """Yields the bytes of each array in a type, and whether it is in fast memory (a layout's `S(n)`)."""
     for kind, bits, shape, layout in _ARRAY.findall(text):
         width = 0 if kind == "token" else 1 if kind == "pred" else int(bits or 16) / 8
         yield width * prod(map(int, filter(None, shape.split(",")))), "S(" in layout
@@ -265,13 +272,13 @@ def _parse(text: str) -> tuple[dict[str, _Computation], str]:
                 current = computations[head[2]] = {}
                 entry = head[2] if head[1] else entry
         elif found := re.match(r"\s+(ROOT )?%?([\w.\-]+) = ", line):
-            instruction = _instruction(line[found.end() :], found[2], bool(found[1]))
+            instruction = _instruction(line[found.end() :], found[2], root=bool(found[1]))
             current[instruction.name] = instruction
     return computations, entry
 
 
-def _instruction(text: str, name: str, root: bool) -> _Instruction:
-    """`TYPE OPCODE(OPERANDS), ATTRIBUTES`."""
+def _instruction(text: str, name: str, *, root: bool) -> _Instruction:
+    """Parses `TYPE OPCODE(OPERANDS), ATTRIBUTES`."""
     end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
     opening = text.index("(", end)
     closing = _closing(text, opening)
@@ -279,11 +286,11 @@ def _instruction(text: str, name: str, root: bool) -> _Instruction:
     operands = tuple(re.findall(r"%([\w.\-]+)", inside))
     if opcode in ("parameter", "constant"):
         attributes = f"{inside}){attributes}"
-    return _Instruction(name, text[:end], opcode, operands, attributes, root)
+    return _Instruction(name=name, type=text[:end], opcode=opcode, operands=operands, attributes=attributes, root=root)
 
 
 def _closing(text: str, opening: int) -> int:
-    """Where the parenthesis at `opening` closes."""
+    """Index at which the parenthesis at `opening` closes."""
     depth = 0
     for found in re.finditer(r"[()]", text[opening:]):
         depth += 1 if found[0] == "(" else -1

@@ -70,7 +70,10 @@ def test_sampling_floor_by_hand():
     step = make_step(tiny_generator_config(), tokenizer_config=tiny_tokenizer_config())
     module, params = step.task.module, step.shapes.state.params
     T, K, D = module.grid[0] * module.grid[1], module.num_codebooks, module.width
-    size = lambda name: sum(leaf.size for leaf in jax.tree.leaves(params[name]))
+
+    def size(name):
+        return sum(leaf.size for leaf in jax.tree.leaves(params[name]))
+
     weights = size("backbone") + size("aggregate") + size("outputs") + K * size("head")
     keys_and_values = sum(module.depth * 2 * D * (t + 1) for t in range(T))
     # Conditional and unconditional rows of three images, in float32.

@@ -8,7 +8,7 @@ from jax import lax
 from fqgan_jax.performance.flops import count_flops
 
 
-def convolution(x, kernel, stride=1, padding="SAME", dilation=1, groups=1):
+def convolution(x, kernel, *, stride=1, padding="SAME", dilation=1, groups=1):
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -42,7 +42,10 @@ def test_a_convolution_does_not_count_its_padding():
 )
 def test_convolutions_and_their_gradients_agree_with_xla(options):
     x, kernel = jnp.ones((2, 9, 9, 32)), jnp.ones((3, 3, 32 // options.get("groups", 1), 16))
-    forward = lambda x, kernel: jnp.sum(convolution(x, kernel, **options) ** 2)
+
+    def forward(x, kernel):
+        return jnp.sum(convolution(x, kernel, **options) ** 2)
+
     for function in (forward, jax.grad(forward, (0, 1))):
         # XLA also counts element-wise operations, a few a value.
         assert count_flops(function, x, kernel) == pytest.approx(xla_flops(function, x, kernel), rel=0.03)
@@ -50,7 +53,10 @@ def test_convolutions_and_their_gradients_agree_with_xla(options):
 
 def test_loops_count_as_often_as_they_run():
     weights, x = jnp.ones((6, 16, 16)), jnp.ones((3, 16))
-    loop = lambda weights, x: jnp.sum(lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0])
+
+    def loop(weights, x):
+        return jnp.sum(lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0])
+
     once = 2 * 3 * 16 * 16
     assert count_flops(loop, weights, x) == 6 * once
     assert count_flops(jax.grad(loop), weights, x) == 3 * 6 * once
@@ -60,7 +66,10 @@ def test_loops_count_as_often_as_they_run():
 def test_what_is_computed_again_counts_and_what_nobody_needs_does_not():
     w, x = jnp.ones((16, 16)), jnp.ones((3, 16))
     once = 2 * 3 * 16 * 16
-    again = lambda w, x: jnp.sum(jnp.sin(jax.checkpoint(lambda x: jnp.tanh(x @ w) @ w)(x)))
+
+    def again(w, x):
+        return jnp.sum(jnp.sin(jax.checkpoint(lambda x: jnp.tanh(x @ w) @ w)(x)))
+
     assert count_flops(again, w, x) == 2 * once
     # Forward two, backward four, and again the one product whose value the backward pass needs.
     assert count_flops(jax.grad(again, (0, 1)), w, x) == 7 * once
@@ -69,5 +78,8 @@ def test_what_is_computed_again_counts_and_what_nobody_needs_does_not():
 
 def test_branches_count_as_the_dearest():
     w, x = jnp.ones((16, 16)), jnp.ones((3, 16))
-    either = lambda w, x: lax.cond(x[0, 0] > 0, lambda: x @ w @ w, lambda: x)
+
+    def either(w, x):
+        return lax.cond(x[0, 0] > 0, lambda: x @ w @ w, lambda: x)
+
     assert count_flops(either, w, x) == 2 * 2 * 3 * 16 * 16

@@ -14,8 +14,12 @@ def compiled_text(function, *arguments, **options) -> str:
     return jax.jit(function, **options).lower(*arguments).compile().as_text()
 
 
+def collective(kind: str, *, group: int, count: int, num_bytes: int) -> Collective:
+    return Collective(kind=kind, group=group, count=count, bytes=num_bytes)
+
+
 def by_kind(text: str) -> dict[str, Collective]:
-    return {collective.kind: collective for collective in read_traffic(text, 8).collectives}
+    return {each.kind: each for each in read_traffic(text, 8).collectives}
 
 
 def on_mesh(function, in_spec, out_spec):
@@ -42,7 +46,10 @@ def test_collectives_by_kind_with_their_groups_and_bytes():
 
 def test_collectives_in_a_loop_count_as_often_as_it_runs():
     x = jnp.ones((8, 1000), jnp.float32)
-    many = lambda x: lax.scan(lambda x, _: (lax.psum(jnp.sin(x), "data"), None), x, None, length=5)[0]
+
+    def many(x):
+        return lax.scan(lambda x, _: (lax.psum(jnp.sin(x), "data"), None), x, None, length=5)[0]
+
     found = by_kind(compiled_text(on_mesh(many, PartitionSpec("data"), PartitionSpec("data")), x))
     assert (found["all-reduce"].count, found["all-reduce"].bytes) == (5, 5 * 2 * 4000)
 
@@ -59,7 +66,10 @@ def test_gradients_of_replicated_weights_are_reduced_over_the_batch():
 
 def test_memory_traffic_of_a_scan_takes_one_slice_at_a_time():
     weights, x = jnp.ones((10, 256, 256)), jnp.ones((256, 256))
-    loop = lambda weights, x: lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0]
+
+    def loop(weights, x):
+        return lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0]
+
     array = 256 * 256 * 4
     traffic = read_traffic(compiled_text(loop, weights, x), 1)
     # Read x and w, write the product; its tanh may be an instruction of its own; copies of the carry may come on top.
@@ -113,9 +123,9 @@ ENTRY %main (x: f32[24,8]) -> f32[24,8] {
 def test_the_dialect_of_tpus(devices):
     """Loop lengths stand in the condition; groups name mesh axes; layouts hold parentheses; `S(1)` is fast memory."""
     traffic = read_traffic(TPU.replace("'fsdp'=2]", f"'fsdp'=2]{devices}"), 8)
-    found = {collective.kind: collective for collective in traffic.collectives}
-    assert found["all-reduce"] == Collective("all-reduce", 4, 24, 24 * (16 + 8))
-    assert found["all-gather"] == Collective("all-gather", 2, 24, 24 * 8)
+    found = {each.kind: each for each in traffic.collectives}
+    assert found["all-reduce"] == collective("all-reduce", group=4, count=24, num_bytes=24 * (16 + 8))
+    assert found["all-gather"] == collective("all-gather", group=2, count=24, num_bytes=24 * 8)
     assert traffic.unknown_loops == 0
     # A round reads %x whole and one slice of it into fast memory, reduces %b in place and gathers it into a new array.
     reduced, gathered = 8 + 8, 8 + 16 + 4
@@ -123,9 +133,9 @@ def test_the_dialect_of_tpus(devices):
 
 
 def test_rings_send_what_each_kind_needs():
-    assert Collective("all-reduce", 4, 1, 100).sent() == 150
-    assert Collective("all-gather", 4, 1, 100).sent() == 300
-    assert Collective("all-gather", 4, 1, 100).sent(8) == 350  # eighths of the same 400
-    assert Collective("reduce-scatter", 4, 1, 100).sent() == 75
-    assert Collective("all-to-all", 4, 1, 100).sent(2) == 50
-    assert Collective("collective-permute", 4, 1, 100).sent() == 100
+    assert collective("all-reduce", group=4, count=1, num_bytes=100).sent() == 150
+    assert collective("all-gather", group=4, count=1, num_bytes=100).sent() == 300
+    assert collective("all-gather", group=4, count=1, num_bytes=100).sent(8) == 350  # eighths of the same 400
+    assert collective("reduce-scatter", group=4, count=1, num_bytes=100).sent() == 75
+    assert collective("all-to-all", group=4, count=1, num_bytes=100).sent(2) == 50
+    assert collective("collective-permute", group=4, count=1, num_bytes=100).sent() == 100

@@ -83,7 +83,10 @@ def test_generator_flops_by_hand():
     params, module = step.shapes.state.params, step.task.module
     B, (h, w), K, D = config.data.batch_size, module.grid, module.num_codebooks, module.width
     T = h * w
-    kernels = lambda name: sum(leaf.size for leaf in jax.tree.leaves(params[name]) if leaf.ndim > 2)
+
+    def kernels(name):
+        return sum(leaf.size for leaf in jax.tree.leaves(params[name]) if leaf.ndim > 2)
+
     once = 2 * B * T * kernels("backbone") + 2 * B * T * K * kernels("head") + 2 * B * T * params["outputs"].size
     once += 2 * B * (T - 1) * params["aggregate"]["kernel"].size
     once += 2 * 2 * B * D * (module.depth * T * T + module.head_depth * T * K * K)

@@ -9,7 +9,7 @@ from fqgan_jax.performance.chips import CHIPS, Chip, chip_of
 from fqgan_jax.performance.hlo import Collective
 from fqgan_jax.performance.roofline import roofline, scaling
 
-CHIP = Chip("test", flops=100, memory=1000, bandwidth=10, interconnect=5)
+CHIP = Chip(name="test", flops=100, memory=1000, bandwidth=10, interconnect=5)
 
 
 def test_chips_are_found_by_the_kind_of_their_devices():
@@ -21,7 +21,7 @@ def test_chips_are_found_by_the_kind_of_their_devices():
 
 
 def test_the_slowest_side_bounds():
-    collectives = [Collective("all-reduce", 4, 1, 100)]
+    collectives = [Collective(kind="all-reduce", group=4, count=1, bytes=100)]
     both = roofline(CHIP, 400, 30, collectives)
     assert (both.compute, both.memory, both.interconnect) == (4, 3, 30)
     assert (both.seconds, both.bound) == (30, "interconnect")
@@ -29,7 +29,10 @@ def test_the_slowest_side_bounds():
 
 
 def test_weak_scaling_lets_rings_grow():
-    over_all, within = Collective("all-reduce", 4, 1, 10), Collective("all-gather", 2, 1, 5)
+    over_all, within = (
+        Collective(kind="all-reduce", group=4, count=1, bytes=10),
+        Collective(kind="all-gather", group=2, count=1, bytes=5),
+    )
     here = roofline(CHIP, 400, 30, [over_all, within])
     one, two = scaling(CHIP, here, collectives=[over_all, within], chips=4, counts=(1, 2))
     assert (one.overlapped, one.exposed) == (4, 4)

@@ -81,7 +81,11 @@ def test_metric_that_was_not_measured_is_named(tmp_path, caplog):
 def test_best_and_any_other_can_be_loaded(tmp_path):
     validation = {1: {"psnr": 20.0}, 2: {"psnr": 30.0}, 3: {"psnr": 25.0}}
     save(tmp_path, 1, 2, 3, 4, keep_best="psnr", validation=validation)
-    config = lambda **train: (tmp_path / "config.json").write_text(to_json(ml_collections.ConfigDict({"train": train})))
+
+    def config(keep_best):
+        values = ml_collections.ConfigDict({"train": {"keep_best": keep_best}})
+        (tmp_path / "config.json").write_text(to_json(values))
+
     config(keep_best="psnr")
     for name, step in (("", 4), ("@best", 2), ("@3", 3)):
         params, loaded = load_inference_params(Path(f"{tmp_path}{name}"))
@@ -223,7 +227,7 @@ def test_full_disk_leaves_older_checkpoints_and_the_run_goes_on_after_it(tmp_pat
     limits, usage = resource.getrlimit(resource.RLIMIT_FSIZE), shutil.disk_usage(tmp_path)
     big = TrainState(jnp.int32(3), {"kernel": jax.random.normal(jax.random.key(0), (500, 500))}, (), None, jnp.int32(0))
     if full == "before":
-        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=900_000))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=900_000))
         with pytest.raises(UserError, match=r"step 3 could not be written.* about 1\.0 MB, and 0\.9 MB are free"):
             checkpoints.save(big)
     else:
