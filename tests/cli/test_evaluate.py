@@ -13,12 +13,18 @@ from fqgan_jax.evaluation import networks
 
 
 @pytest.fixture
-def stand_in(monkeypatch):
-    """A small network instead of Inception, whatever the cache holds."""
-    monkeypatch.setattr(networks, "load_feature_network", lambda file: stand_in_features.network())
+def stand_in(monkeypatch, tmp_path):
+    """A small network instead of Inception, and an empty cache."""
+
+    def load(file):
+        return stand_in_features.network()
+
+    monkeypatch.setattr(networks, "load_feature_network", load)
+    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
 
 
-def test_images_statistics_and_their_protocol(image_folder, tmp_path, stand_in, capsys):
+@pytest.mark.usefixtures("stand_in")
+def test_images_statistics_and_their_protocol(image_folder, tmp_path, capsys):
     common = ["--size", "16", "--batch-size", "5"]
     blue, red, stored = (
         str(path) for path in (image_folder / "blue", image_folder / "red", tmp_path / "new" / "s.npz")
@@ -38,8 +44,8 @@ def test_images_statistics_and_their_protocol(image_folder, tmp_path, stand_in, 
     assert re.search(rf"fid  {images['results']['fid']:.6g} +lower is better\n", printed)
 
 
-def test_models(trained_tokenizer, trained_generator, image_folder, tmp_path, stand_in, monkeypatch):
-    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("stand_in")
+def test_models(trained_tokenizer, trained_generator, image_folder, tmp_path):
     out = tmp_path / "out.json"
     command = ["evaluate", "--checkpoint", str(trained_tokenizer), "--data", str(image_folder), "--out", str(out)]
     assert main([*command, "--count", "9", "--report", str(tmp_path / "report")]) == 0

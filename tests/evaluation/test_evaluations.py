@@ -26,14 +26,8 @@ from fqgan_jax.sharding.mesh import make_mesh
 SAMPLING = {"guidance": [2.0], "temperature": [1.0], "top_k": [0], "top_p": [1.0]}
 
 
-@pytest.fixture
-def network():
-    return stand_in_features.network()
-
-
-@pytest.fixture
-def networks():
-    return stand_in_features.networks()
+NETWORKS = stand_in_features.networks()
+NETWORK = NETWORKS.inception
 
 
 def each_layout(monkeypatch):
@@ -50,12 +44,12 @@ def assert_same(all_results):
         np.testing.assert_allclose(list(results.values()), list(all_results[0].values()), rtol=1e-4, atol=1e-5)
 
 
-def test_images_on_any_devices_and_batches(image_folder, network, networks, monkeypatch):
+def test_images_on_any_devices_and_batches(image_folder, monkeypatch):
     blue, red = (open_images(str(image_folder / name), size=16) for name in ("blue", "red"))
     all_results = []
     for batch_size in each_layout(monkeypatch):
-        reference = open_reference(red.name, network, size=16, batch_size=batch_size)
-        measured = evaluate_images(blue, reference=reference, networks=networks, batch_size=batch_size)
+        reference = open_reference(red.name, NETWORK, size=16, batch_size=batch_size)
+        measured = evaluate_images(blue, reference=reference, networks=NETWORKS, batch_size=batch_size)
         assert (
             len(measured.features) == measured.evaluation.protocol["data"]["count"] == reference.protocol["count"] == 12
         )
@@ -63,25 +57,25 @@ def test_images_on_any_devices_and_batches(image_folder, network, networks, monk
     assert_same(all_results)
     # Against features taken image by image.
     rows = [next(images.batches(12))["image"] for images in (blue, red)]
-    pool = [np.concatenate([network.apply(network.params, row[i : i + 1]).pool for i in range(12)]) for row in rows]
+    pool = [np.concatenate([NETWORK.apply(NETWORK.params, row[i : i + 1]).pool for i in range(12)]) for row in rows]
     np.testing.assert_allclose(all_results[0]["fid"], frechet_distance(*map(gaussian, pool)), rtol=1e-4)
     assert all_results[0]["fid"] > 0.1
 
 
-def test_a_set_against_itself(image_folder, network, networks):
+def test_a_set_against_itself(image_folder):
     images = open_images(str(image_folder), size=16)
-    reference = open_reference(str(image_folder), network, size=16, batch_size=5)
-    results = evaluate_images(images, reference=reference, networks=networks, batch_size=8).evaluation.results
+    reference = open_reference(str(image_folder), NETWORK, size=16, batch_size=5)
+    results = evaluate_images(images, reference=reference, networks=NETWORKS, batch_size=8).evaluation.results
     assert results["fid"] < 1e-3
     assert results["sfid"] < 1e-3
     assert results["precision"] == results["recall"] == 1
 
 
-def test_tokenizer_on_any_devices_and_batches(trained_tokenizer, image_folder, network, networks, monkeypatch):
+def test_tokenizer_on_any_devices_and_batches(trained_tokenizer, image_folder, monkeypatch):
     tokenizer, images = load_tokenizer(trained_tokenizer, dtype="float32"), open_images(str(image_folder), size=16)
     all_results = []
     for batch_size in each_layout(monkeypatch):
-        measured = evaluate_tokenizer(tokenizer, images, reference=None, networks=networks, batch_size=batch_size)
+        measured = evaluate_tokenizer(tokenizer, images, reference=None, networks=NETWORKS, batch_size=batch_size)
         all_results.append(measured.evaluation.results)
     assert_same(all_results)
     assert measured.evaluation.missing == {"lpips": "run `fqgan weights fetch vgg16`"}
@@ -89,17 +83,15 @@ def test_tokenizer_on_any_devices_and_batches(trained_tokenizer, image_folder, n
     pixels = next(images.batches(24))["image"]
     decoded = tokenizer.decode(tokenizer.encode(pixels))
     np.testing.assert_allclose(measured.evaluation.results["psnr"], np.mean(psnr(decoded, to_float(pixels))), rtol=1e-5)
-    pool = [gaussian(network.apply(network.params, x).pool) for x in (np.asarray(to_uint8(decoded)), pixels)]
+    pool = [gaussian(NETWORK.apply(NETWORK.params, x).pool) for x in (np.asarray(to_uint8(decoded)), pixels)]
     np.testing.assert_allclose(measured.evaluation.results["rfid"], frechet_distance(*pool), rtol=1e-4)
     codes = np.asarray(tokenizer.encode(pixels))
     assert measured.evaluation.results["usage/1"] == pytest.approx(len(np.unique(codes[..., 1])) / 32)
 
 
-def test_generator_on_any_devices_and_batches(
-    trained_generator, trained_tokenizer, image_folder, network, networks, monkeypatch
-):
+def test_generator_on_any_devices_and_batches(trained_generator, trained_tokenizer, image_folder, monkeypatch):
     generator, tokenizer = load_generator(trained_generator), load_tokenizer(trained_tokenizer, dtype="float32")
-    reference = open_reference(str(image_folder), network, size=16, batch_size=24)
+    reference = open_reference(str(image_folder), NETWORK, size=16, batch_size=24)
     all_results = []
     for batch_size in each_layout(monkeypatch):
         measured = evaluate_generator(
@@ -109,7 +101,7 @@ def test_generator_on_any_devices_and_batches(
             seed=3,
             sampling=SAMPLING,
             reference=reference,
-            networks=networks,
+            networks=NETWORKS,
             batch_size=batch_size,
         )
         all_results.append(measured.evaluation.results)
@@ -119,7 +111,7 @@ def test_generator_on_any_devices_and_batches(
     # The very samples that a user draws with the same key, classes in turn.
     codes = generator.sample(np.arange(11) % 2, key=jax.random.key(3), **SAMPLING)
     pixels = to_uint8(np.asarray(tokenizer.decode(codes)))
-    np.testing.assert_allclose(measured.features.features(), network.apply(network.params, pixels).pool, atol=1e-5)
+    np.testing.assert_allclose(measured.features.features(), NETWORK.apply(NETWORK.params, pixels).pool, atol=1e-5)
 
 
 def test_without_weights_the_rest_is_computed(trained_tokenizer, trained_generator, image_folder):
@@ -161,30 +153,30 @@ def test_lpips_of_reconstructions(trained_tokenizer, image_folder):
     assert measured.evaluation.protocol["lpips"] == {"vgg16": "a"}
 
 
-def test_statistics_are_stored_and_those_of_other_weights_refused(image_folder, network, networks, tmp_path):
+def test_statistics_are_stored_and_those_of_other_weights_refused(image_folder, tmp_path):
     images = open_images(str(image_folder / "blue"), size=16)
-    measured = evaluate_images(images, reference=None, networks=networks, batch_size=12)
+    measured = evaluate_images(images, reference=None, networks=NETWORKS, batch_size=12)
     assert measured.evaluation.missing["fid"].endswith("give --reference")
     save_statistics(tmp_path / "blue.npz", measured.features, measured.evaluation.protocol)
-    stored = open_reference(str(tmp_path / "blue.npz"), network, size=16, batch_size=12)
+    stored = open_reference(str(tmp_path / "blue.npz"), NETWORK, size=16, batch_size=12)
     assert stored.protocol["statistics"]["data"]["count"] == 12
-    measured = evaluate_images(images, reference=stored, networks=networks, batch_size=5)
+    measured = evaluate_images(images, reference=stored, networks=NETWORKS, batch_size=5)
     assert measured.evaluation.results["fid"] < 1e-9
     assert measured.evaluation.results["sfid"] < 1e-9
     assert "statistics only" in measured.evaluation.missing["recall"]
     with pytest.raises(UserError, match="other Inception weights"):
         open_reference(
-            str(tmp_path / "blue.npz"), dataclasses.replace(network, sha256="6" * 64), size=16, batch_size=12
+            str(tmp_path / "blue.npz"), dataclasses.replace(NETWORK, sha256="6" * 64), size=16, batch_size=12
         )
 
 
-def test_adms_reference_batches(image_folder, network, networks, tmp_path):
+def test_adms_reference_batches(image_folder, tmp_path):
     images = open_images(str(image_folder / "blue"), size=16)
     pixels = next(images.batches(12))["image"]
     mean, covariance = np.full(12, 0.1), np.eye(12)
     np.savez(tmp_path / "adm.npz", arr_0=pixels, mu=mean, sigma=covariance)
-    reference = open_reference(str(tmp_path / "adm.npz"), network, size=99, batch_size=5)
-    measured = evaluate_images(images, reference=reference, networks=networks, batch_size=5)
+    reference = open_reference(str(tmp_path / "adm.npz"), NETWORK, size=99, batch_size=5)
+    measured = evaluate_images(images, reference=reference, networks=NETWORKS, batch_size=5)
     # The distance is that from the statistics; precision and recall are those of the images beside them.
     expected = frechet_distance(measured.features.pool(), reference.pool._replace(mean=mean, covariance=covariance))
     assert measured.evaluation.results["fid"] == expected > 1
@@ -193,18 +185,18 @@ def test_adms_reference_batches(image_folder, network, networks, tmp_path):
     assert reference.protocol["precision_recall_images"]["size"] == 16
 
 
-def test_damaged_images_are_named_and_not_counted(image_folder, networks, tmp_path):
+def test_damaged_images_are_named_and_not_counted(image_folder, tmp_path):
     for path in sorted((image_folder / "red").iterdir())[:3]:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "01.png").write_bytes(b"broken")
     images = open_images(str(tmp_path), size=16)
-    measured = evaluate_images(images, reference=None, networks=networks, batch_size=8)
+    measured = evaluate_images(images, reference=None, networks=NETWORKS, batch_size=8)
     assert len(measured.features) == measured.evaluation.protocol["data"]["count"] == 2
     assert measured.evaluation.protocol["data"]["skipped"] == [str(tmp_path / "01.png")]
     for path in tmp_path.iterdir():
         path.write_bytes(b"broken")
     with pytest.raises(UserError, match="None of the images"):
-        evaluate_images(open_images(str(tmp_path), size=16), reference=None, networks=networks, batch_size=8)
+        evaluate_images(open_images(str(tmp_path), size=16), reference=None, networks=NETWORKS, batch_size=8)
 
 
 def test_pixels_on_devices_and_hosts_are_rounded_alike():
@@ -218,8 +210,8 @@ def test_pixels_on_devices_and_hosts_are_rounded_alike():
     np.testing.assert_array_equal(to_uint8(to_float(every)), every)
 
 
-def test_reference_of_one_image_is_refused(image_folder, network, networks):
+def test_reference_of_one_image_is_refused(image_folder):
     images = open_images(str(image_folder), size=16, limit=1)
-    measured = evaluate_images(images, reference=None, networks=networks, batch_size=8)
+    measured = evaluate_images(images, reference=None, networks=NETWORKS, batch_size=8)
     with pytest.raises(UserError, match="at least two images; there are 1"):
         reference_of(measured.features, {})

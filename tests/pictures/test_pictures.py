@@ -29,7 +29,11 @@ def test_parts_of_a_reconstruction(trained_tokenizer):
 
 def test_rows_of_originals_reconstructions_and_errors(trained_tokenizer, tmp_path, monkeypatch):
     saved = {}
-    monkeypatch.setattr(tokenizer_pictures, "save_labelled_rows", lambda rows, path: saved.update(rows))
+
+    def save(rows, path):
+        saved.update(rows)
+
+    monkeypatch.setattr(tokenizer_pictures, "save_labelled_rows", save)
     tokenizer = load_tokenizer(trained_tokenizer)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
     tokenizer_pictures.save_reconstructions(tokenizer, images, tmp_path / "x.png")
