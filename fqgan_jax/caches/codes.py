@@ -1,7 +1,7 @@
 """The code cache: what the frozen tokenizer made of a dataset, as ArrayRecord shards.
 
-A record is one readable image: its label (int32), where its crops are random ones their places (int32 `[crops, 4]`,
-see `transforms.Place`), and its codes `[crops, h, w, K]`; the manifest holds sizes, class names, source and the
+A record is one readable image: its label (int32), where its crops are random ones their boxes (int32 `[crops, 4]`,
+see `transforms.CropBox`), and its codes `[crops, h, w, K]`; the manifest holds sizes, class names, source and the
 fingerprint of the tokenizer that wrote it.
 """
 
@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from fqgan_jax.caches.records import Example, open_records, places_of, read_manifest
+from fqgan_jax.caches.records import Example, decode_crop_boxes, open_records, read_manifest
 from fqgan_jax.data.stream import Batch, Stream, train_batches
-from fqgan_jax.data.transforms import Place
+from fqgan_jax.data.transforms import CropBox
 from fqgan_jax.errors import UserError
 
 MANIFEST = "codes.json"
@@ -55,8 +55,8 @@ class CodesManifest:
         return (self.crops, *self.grid, self.num_codebooks)
 
     @property
-    def places_bytes(self) -> int:
-        """Of one record's places."""
+    def boxes_bytes(self) -> int:
+        """Of one record's boxes."""
         return 16 * self.crops if self.kind == "random" else 0
 
     def encode(self, example: Example, rows: dict[str, np.ndarray]) -> bytes | None:
@@ -64,7 +64,7 @@ class CodesManifest:
         if example.crops is None:
             return None
         codes = np.ascontiguousarray(rows["codes"], self.dtype).tobytes()
-        return np.array(example.label, "<i4").tobytes() + example.crops.places.astype("<i4").tobytes() + codes
+        return np.array(example.label, "<i4").tobytes() + example.crops.boxes.astype("<i4").tobytes() + codes
 
 
 class CodeCache:
@@ -85,13 +85,13 @@ class CodeCache:
         return len(self._records)
 
     def __getitem__(self, index: int) -> tuple[int, Int[np.ndarray, "crops h w K"]]:
-        record, offset = self._records[index], LABEL_BYTES + self.manifest.places_bytes
+        record, offset = self._records[index], LABEL_BYTES + self.manifest.boxes_bytes
         codes = np.frombuffer(record, self.manifest.dtype, offset=offset).reshape(self.manifest.shape)
         return int(np.frombuffer(record, "<i4", 1)[0]), codes
 
-    def places(self, index: int) -> list[Place]:
+    def boxes(self, index: int) -> list[CropBox]:
         """Of a record's random crops."""
-        return places_of(self._records[index], LABEL_BYTES, self.manifest.crops)
+        return decode_crop_boxes(self._records[index], LABEL_BYTES, self.manifest.crops)
 
 
 def code_batches(cache: CodeCache, stream: Stream) -> Iterator[Batch]:

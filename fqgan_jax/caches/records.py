@@ -20,11 +20,11 @@ from jax.experimental.multihost_utils import sync_global_devices
 from jaxtyping import Int, PyTree, UInt8
 from tqdm import tqdm
 
-from fqgan_jax.data.images import UnreadableImage
+from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.shards import Part, ShardFolder, check_size, hash_of, parts_of, record_writer
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source, fingerprint, relative_name
-from fqgan_jax.data.transforms import Place, crop_at, largest_side, numbered_places
+from fqgan_jax.data.transforms import CropBox, crop_at, largest_side, numbered_crop_boxes
 from fqgan_jax.errors import UserError
 from fqgan_jax.sharding.mesh import make_mesh
 from fqgan_jax.sharding.passes import Step, on_each_device, rows_of_batches
@@ -35,10 +35,10 @@ IMAGES_PER_SHARD = 4096
 
 
 class Crops(NamedTuple):
-    """Crops of an image; `places` has no row where they are no random ones; `rows` is what was made of them so far."""
+    """Crops of an image; `boxes` has no row where they are no random ones; `rows` is what was made of them so far."""
 
     images: UInt8[np.ndarray, "crops size size 3"]
-    places: Int[np.ndarray, "crops 4"]
+    boxes: Int[np.ndarray, "crops 4"]
     rows: dict[str, np.ndarray]
 
 
@@ -56,7 +56,7 @@ class CachePass(NamedTuple):
 
     Attributes:
       source: of the images.
-      read: crops of an image by its index; raises `UnreadableImage`.
+      read: crops of an image by its index; raises `UnreadableImageError`.
       crops: how many each image has.
       step: pure function of (frozen, {"image": crops}) to a dict of arrays with a row per crop.
       frozen: its parameters.
@@ -93,11 +93,11 @@ def random_crops(source: Source, size: int, count: int, seed: int, full_decode: 
     """Training crops of an image, each by a generator of (seed, index, number); the image is decoded once.
 
     Raises:
-      UnreadableImage: it does not hold a whole image.
+      UnreadableImageError: it does not hold a whole image.
     """
     image = source.read(index, None if full_decode else largest_side(size))
-    places = numbered_places(image.size, size, count, seed, index)
-    return Crops(np.stack([crop_at(image, size, place) for place in places]), np.array(places, np.int32), {})
+    boxes = numbered_crop_boxes(image.size, size, count=count, seed=seed, index=index)
+    return Crops(np.stack([crop_at(image, size, box) for box in boxes]), np.array(boxes, np.int32), {})
 
 
 def described(source: Source, name: str, split: str) -> dict:
@@ -169,7 +169,7 @@ def _examples(work: CachePass, indices: Sequence[int], num_threads: int) -> Iter
         label = work.source.label(index)
         try:
             return Example(index, label, work.read(index))
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             return Example(index, label, None, str(error))
 
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
@@ -249,6 +249,6 @@ def open_records(folder: Path, manifest: dict) -> grain.sources.ArrayRecordDataS
     return grain.sources.ArrayRecordDataSource([str(folder / shard["file"]) for shard in shards])
 
 
-def places_of(record: bytes, offset: int, crops: int) -> list[Place]:
-    """The places of random crops that a record holds."""
-    return [Place(*map(int, row)) for row in np.frombuffer(record, "<i4", 4 * crops, offset).reshape(crops, 4)]
+def decode_crop_boxes(record: bytes, offset: int, crops: int) -> list[CropBox]:
+    """The boxes of random crops that a record holds."""
+    return [CropBox(*map(int, row)) for row in np.frombuffer(record, "<i4", 4 * crops, offset).reshape(crops, 4)]

@@ -1,8 +1,8 @@
 """The feature cache: what frozen teachers say about R augmentations of every image, as ArrayRecord shards.
 
-Record i belongs to image i of the source: its label (int32), the places of its augmentations (int32 `[R, 4]`, see
-`transforms.Place`), and each teacher's features (float32 `[R, W]`) in the manifest's order. An image that could not be
-read has an empty record.
+Record i belongs to image i of the source: its label (int32), the boxes of its augmentations (int32 `[R, 4]`, see
+`transforms.CropBox`), and each teacher's features (float32 `[R, W]`) in the manifest's order. An image that could not
+be read has an empty record.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from fqgan_jax.caches.records import Example, open_records, places_of, read_manifest
-from fqgan_jax.data.images import UnreadableImage
-from fqgan_jax.data.loader import noting_skipped
+from fqgan_jax.caches.records import Example, decode_crop_boxes, open_records, read_manifest
+from fqgan_jax.data.images import UnreadableImageError
+from fqgan_jax.data.loader import collect_skipped
 from fqgan_jax.data.skipping import Skipped, read_or_next
 from fqgan_jax.data.sources import Source, fingerprint
 from fqgan_jax.data.stream import Batch, Stream, train_batches
-from fqgan_jax.data.transforms import Place, crop_at, largest_side
+from fqgan_jax.data.transforms import CropBox, crop_at, largest_side
 from fqgan_jax.errors import UserError
 
 MANIFEST = "features.json"
@@ -30,7 +30,7 @@ class Augmented(NamedTuple):
     """A record: an image's label, its augmentations, and each teacher's features of them."""
 
     label: int
-    places: list[Place]
+    boxes: list[CropBox]
     features: dict[str, Float[np.ndarray, "R W"]]
 
 
@@ -38,7 +38,7 @@ def encode_features(teachers: Sequence[str], example: Example, rows: Mapping[str
     """An image's record; an empty one where it could not be read."""
     if example.crops is None:
         return b""
-    parts = [np.array(example.label, "<i4"), example.crops.places.astype("<i4")]
+    parts = [np.array(example.label, "<i4"), example.crops.boxes.astype("<i4")]
     return b"".join(part.tobytes() for part in (*parts, *(np.asarray(rows[name], "<f4") for name in teachers)))
 
 
@@ -63,17 +63,17 @@ class FeatureCache:
         """The record of an image.
 
         Raises:
-          UnreadableImage: it is empty.
+          UnreadableImageError: it is empty.
         """
         record, R = self._records[index], self.augmentations
         if not record:
-            raise UnreadableImage("it could not be read when its features were computed")
+            raise UnreadableImageError("it could not be read when its features were computed")
         offset, features = LABEL_BYTES + 16 * R, {}
         for name, teacher in self.teachers.items():
             width = teacher["width"]
             features[name] = np.frombuffer(record, "<f4", R * width, offset).reshape(R, width)
             offset += 4 * R * width
-        return Augmented(int(np.frombuffer(record, "<i4", 1)[0]), places_of(record, LABEL_BYTES, R), features)
+        return Augmented(int(np.frombuffer(record, "<i4", 1)[0]), decode_crop_boxes(record, LABEL_BYTES, R), features)
 
     def check(self, teachers: Sequence[str], image_size: int, full_decode: bool, weights: Mapping[str, str]) -> None:
         """Raises `UserError` where a run with these settings cannot use the cache.
@@ -151,8 +151,8 @@ def feature_batches(
     def prepare(index: int, rng: np.random.Generator) -> Batch:
         served, image = read_or_next(images, int(index), side)
         record, r = cache[served], rng.integers(cache.augmentations)
-        example = {"image": crop_at(image, size, record.places[r]), "label": np.int32(record.label)}
-        example |= {"asked": np.int64(index), "served": np.int64(served)}
+        example = {"image": crop_at(image, size, record.boxes[r]), "label": np.int32(record.label)}
+        example |= {"requested": np.int64(index), "served": np.int64(served)}
         return example | {f"feature/{name}": record.features[name][r] for name in teachers}
 
-    return noting_skipped(train_batches(range(len(source)), prepare, stream), images, skipped)
+    return collect_skipped(train_batches(range(len(source)), prepare, stream), images, skipped)

@@ -117,7 +117,7 @@ def _loader(options, config) -> dict[str, float | str]:
     check_reading(config.data)
     with tempfile.TemporaryDirectory(prefix="fqgan_bench_") as temporary:
         folder = Path(options.data) if options.data else synthetic_folder(Path(temporary))
-        return bench_loader(ImageFolder(folder, "train", 0), config.data, options.steps)
+        return bench_loader(ImageFolder(str(folder), "train", validation_fraction=0), config.data, options.steps)
 
 
 @parts("quantizer", **TOKENIZER)

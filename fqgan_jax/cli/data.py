@@ -32,7 +32,7 @@ def run(options) -> None:
     from fqgan_jax.data.sources import open_source
 
     source = open_source(options.source, options.split, data_dir=options.data_dir)
-    found = survey(source, Pool(options.workers, options.processes))
+    found = survey(source, Pool(options.workers, processes=options.processes))
     for title, value in _table(source, found):
         print(f"{title:<16}{value}")
     for name, reason in found.damaged.items():

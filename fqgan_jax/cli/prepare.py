@@ -46,7 +46,7 @@ def run(options) -> None:
     from fqgan_jax.data.preparation.verify import verify
 
     settings = Settings(options.shorter_side, options.quality, options.images_per_shard, options.validation_fraction)
-    pool = Pool(options.workers, options.processes)
+    pool = Pool(options.workers, processes=options.processes)
     with stoppable():
         manifest = prepare(options.source, options.folder, settings, pool, options.data_dir)
         for split, shards in manifest.splits.items():

@@ -35,7 +35,7 @@ def run(options) -> None:
     import numpy as np
 
     from fqgan_jax.api import load_tokenizer
-    from fqgan_jax.data.images import UnreadableImage
+    from fqgan_jax.data.images import UnreadableImageError
     from fqgan_jax.data.pixels import to_float
     from fqgan_jax.evaluation.metrics.reconstruction_metrics import psnr
     from fqgan_jax.pictures.figures import image_rows, save_picture
@@ -46,7 +46,7 @@ def run(options) -> None:
     for path in options.images:
         try:
             image = _read(path, options.max_side)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             print(f"Skipped {path}: {error}")
             continue
         original, reconstruction = to_float(image)[None], _reconstruct(tokenizer, image)[None]

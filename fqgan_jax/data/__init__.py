@@ -1,1 +1,11 @@
-"""Images, their frozen features and their codes, served by grain: every batch is a function of seed and step."""
+"""Images, and the training and evaluation batches that are made of them.
+
+Reading images and opening sources needs NumPy and Pillow only. Batches are in `stream` and `loader`, which import grain
+and JAX.
+"""
+
+from fqgan_jax.data.images import UnreadableImageError, read_image
+from fqgan_jax.data.skipping import Skipped
+from fqgan_jax.data.sources import Source, open_source
+
+__all__ = ["Skipped", "Source", "UnreadableImageError", "open_source", "read_image"]

@@ -1,4 +1,4 @@
-"""Reads any image file into RGB."""
+"""Reading and writing image files."""
 
 import io
 from pathlib import Path
@@ -7,21 +7,26 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 
-class UnreadableImage(Exception):
-    """A file that does not hold a whole image."""
+class UnreadableImageError(Exception):
+    """A file does not hold a whole image."""
 
 
 def read_image(file: bytes | Path, shortest_side: int | None = None) -> Image.Image:
     """Decodes an image to 8-bit RGB as a viewer would show it.
 
-    EXIF rotation is applied, transparency is laid on white, 16-bit values are scaled, of an animation the first frame
-    is taken. JPEG files are decoded at a reduced scale where the result keeps at least `shortest_side` pixels.
+    EXIF rotation is applied, transparent pixels are blended with white, 16-bit values are scaled to 8 bits, and only
+    the first frame of an animation is read.
+
+    Args:
+      file: the content of an image file, or its path.
+      shortest_side: decode JPEG files at a reduced scale if the result keeps at least so many pixels on its shorter
+        side; None decodes at full scale.
 
     Raises:
-      UnreadableImage: not an image, or a truncated one.
+      UnreadableImageError: the file is not an image, or a truncated one.
     """
     try:
-        # Read at once: every small read would wait for Python's lock among threads.
+        # Read at once: each of many small reads would wait for the interpreter lock.
         with Image.open(io.BytesIO(file if isinstance(file, bytes) else file.read_bytes())) as image:
             if shortest_side is not None:
                 image.draft(None, _reduced_size(image.size, shortest_side))
@@ -29,9 +34,16 @@ def read_image(file: bytes | Path, shortest_side: int | None = None) -> Image.Im
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
     except UnidentifiedImageError as error:
-        raise UnreadableImage("not an image") from error
+        raise UnreadableImageError("not an image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(str(error) or type(error).__name__) from error
+        raise UnreadableImageError(str(error) or type(error).__name__) from error
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """Returns the content of a lightly compressed PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def _reduced_size(size: tuple[int, int], shortest_side: int) -> tuple[int, int]:
@@ -42,9 +54,9 @@ def _reduced_size(size: tuple[int, int], shortest_side: int) -> tuple[int, int]:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I"):  # 16 bits, also where Pillow holds them in 32
+    if image.mode.startswith("I"):  # 16-bit values, which Pillow may hold in 32 bits
         return _from_floats(np.asarray(image, np.float64) / 257)
-    if image.mode == "F":  # taken as [0, 1] where nothing is larger, else as 8-bit values
+    if image.mode == "F":  # values up to 1 are taken as [0, 1], others as [0, 255]
         values = np.asarray(image, np.float64)
         return _from_floats(values * 255 if values.max() <= 1 else values)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

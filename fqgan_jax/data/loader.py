@@ -1,18 +1,21 @@
 """Batches of images for training and evaluation, and their transfer to devices."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import grain
 import jax
 import numpy as np
 from jax.sharding import Sharding
+from jaxtyping import Float, UInt8
 
 from fqgan_jax.data import transforms
-from fqgan_jax.data.images import UnreadableImage
-from fqgan_jax.data.skipping import Skipped, read_or_next, unreadable
+from fqgan_jax.data.images import UnreadableImageError
+from fqgan_jax.data.skipping import Skipped, passed_over, read_or_next
 from fqgan_jax.data.sources import Source
 from fqgan_jax.data.stream import Batch, Stream, train_batches
+
+FeatureFunction = Callable[[UInt8[np.ndarray, "size size 3"]], Float[np.ndarray, " W"]]
 
 
 def image_batches(
@@ -21,38 +24,47 @@ def image_batches(
     *,
     image_size: int,
     skipped: Skipped,
-    feature_functions: Sequence[tuple[str, Callable]] = (),
+    feature_functions: Mapping[str, FeatureFunction] | None = None,
     full_decode: bool = False,
 ) -> Iterator[Batch]:
-    """Training batches: "image" uint8 [B, size, size, 3], "label" int32 [B], and per teacher "feature/NAME" [B, W].
+    """Yields training batches of random crops; the next readable image replaces an unreadable one.
 
-    A teacher's function sees the very crop that it describes. JPEG files are decoded at a reduced scale that still
-    holds every pixel the crop needs, unless `full_decode`. The next readable image stands in for an unreadable one.
+    Args:
+      source: images to draw from.
+      stream: batch size, seed, first step, and threads and processes that read.
+      image_size: side of the crops.
+      skipped: collects unreadable images.
+      feature_functions: functions of a crop by teacher name.
+      full_decode: decode JPEG files at full scale even if a reduced scale holds every pixel that the crop needs.
+
+    Yields:
+      "image" uint8 [B, size, size, 3], "label" int32 [B], and "feature/NAME" [B, W] for each feature function.
 
     Raises:
-      UserError: when a batch is asked for: more images were skipped than `skipped` allows.
+      UserError: when a batch is requested: more images were skipped than `skipped` allows.
     """
 
     def prepare(index: int, rng: np.random.Generator) -> Batch:
         side = transforms.random_side(image_size, rng)
         served, image = read_or_next(source, int(index), None if full_decode else side)
-        crop = transforms.random_crop(image, image_size, rng, side)
-        example = {"image": crop, "label": np.int32(source.label(served)), "asked": np.int64(index)}
-        example["served"] = np.int64(served)
-        return example | {f"feature/{name}": function(crop) for name, function in feature_functions}
+        crop = transforms.random_crop(image, image_size, rng, side=side)
+        features = {f"feature/{name}": function(crop) for name, function in (feature_functions or {}).items()}
+        label = np.int32(source.label(served))
+        return {"image": crop, "label": label, **features, "requested": np.int64(index), "served": np.int64(served)}
 
-    return noting_skipped(train_batches(range(len(source)), prepare, stream), source, skipped)
+    return collect_skipped(train_batches(range(len(source)), prepare, stream), source, skipped)
 
 
-def noting_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
-    """Takes what was asked for and what was served out of the batches and names the images in between.
+def collect_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
+    """Removes "requested" and "served" indices from batches and records the unreadable images between them.
 
-    This way the count is right wherever the images are read: in threads or in other processes.
+    This counts each image once, whether images are read in threads or in other processes.
     """
     for batch in batches:
-        asked, served = batch.pop("asked"), batch.pop("served")
-        for first, last in zip(asked[asked != served], served[asked != served], strict=True):
-            for name, reason in unreadable(source, int(first), int(last)).items():
+        requested, served = batch.pop("requested"), batch.pop("served")
+        differs = requested != served
+        for first, last in zip(requested[differs], served[differs], strict=True):
+            for name, reason in passed_over(source, int(first), int(last)).items():
                 skipped.add(name, reason)
         yield batch
 
@@ -66,23 +78,38 @@ def evaluation_batches(
     limit: int | None = None,
     num_threads: int = 8,
 ) -> Iterator[Batch]:
-    """Every image once, fully decoded, centre-cropped, in order; "mask" is 0 where the last batch is filled up."""
+    """Yields every readable image once and in order, fully decoded and centre-cropped.
 
-    def example(index: int) -> Batch | str:
+    Args:
+      source: images to read.
+      image_size: side of the crops.
+      batch_size: images in a batch; the last one is filled up with zeros.
+      skipped: collects unreadable images.
+      limit: number of images, from the first on; None reads all.
+      num_threads: threads that read.
+
+    Yields:
+      "image" uint8 [B, size, size, 3], "label" int32 [B], and "mask" float32 [B], which is 0 for filler.
+
+    Raises:
+      UserError: when a batch is requested: more images were skipped than `skipped` allows.
+    """
+
+    def read(index: int) -> Batch | str:
         try:
             crop = transforms.center_crop(source.read(index), image_size)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             return str(error)
         return {"image": crop, "label": np.int32(source.label(index)), "mask": np.float32(1)}
 
     count = min(len(source), limit or len(source))
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4 * num_threads)
     pending: list[Batch] = []
-    for index, read in enumerate(grain.MapDataset.range(count).map(example).to_iter_dataset(options)):
-        if isinstance(read, str):
-            skipped.add(source.name(index), read)
+    for index, example in enumerate(grain.MapDataset.range(count).map(read).to_iter_dataset(options)):
+        if isinstance(example, str):
+            skipped.add(source.name(index), example)
             continue
-        pending.append(read)
+        pending.append(example)
         if len(pending) == batch_size:
             yield _stack(pending)
             pending = []
@@ -95,11 +122,11 @@ def _stack(examples: Sequence[Batch]) -> Batch:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 
-def to_devices(batches: Iterator[Batch], sharding: Sharding, *, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
-    """Global arrays sharded over devices, made of each host's slices, transferred `ahead` batches before use."""
+def to_devices(batches: Iterator[Batch], sharding: Sharding, *, num_ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+    """Yields global arrays made of each host's slices; batches are transferred `num_ahead` steps before use."""
     queue = deque()
     for batch in batches:
         queue.append(jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch))
-        if len(queue) > ahead:
+        if len(queue) > num_ahead:
             yield queue.popleft()
     yield from queue

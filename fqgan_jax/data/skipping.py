@@ -1,28 +1,30 @@
-"""What happens to images that cannot be read: skipped, counted, named, and an error when they are too many."""
+"""Unreadable images: they are skipped, counted and named, and too many of them are an error."""
 
 import logging
 import math
 
 from PIL import Image
 
-from fqgan_jax.data.images import UnreadableImage
+from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.errors import UserError
 
 log = logging.getLogger(__name__)
 
-ALWAYS_ALLOWED = 10  # skipped images that end no run by themselves, so that small folders may hold a few
-LONGEST_RUN = 100  # unreadable images in a row after which the source is taken to be gone
+ALWAYS_ALLOWED = 10  # skipped images that never end a run, so that small datasets may hold a few
+MAX_CONSECUTIVE = 100  # unreadable images in a row after which the source counts as lost
 
 
 def largest_skipped(count: int, fraction: float) -> int:
-    """How many of a source's images may be skipped: a fraction, at least ten; none where the fraction is 0."""
+    """Returns how many of `count` images may be skipped: a fraction, but at least ten; none if the fraction is 0."""
     return max(ALWAYS_ALLOWED, math.floor(fraction * count)) if fraction > 0 else 0
 
 
 class Skipped:
-    """Images that could not be read, by name: each is logged when it is met, and all are reported at the end.
+    """Collects images that could not be read.
 
-    Where more than `limit` come together, `add` raises a `UserError`.
+    Attributes:
+      limit: number of images above which `add` raises an error.
+      reasons: reason by image name.
     """
 
     def __init__(self, limit: float = math.inf):
@@ -30,7 +32,11 @@ class Skipped:
         self.reasons: dict[str, str] = {}
 
     def add(self, name: str, reason: str) -> None:
-        """Counts an image once."""
+        """Logs and counts an image, once for each name.
+
+        Raises:
+          UserError: more than `limit` images have been skipped.
+        """
         if name in self.reasons:
             return
         self.reasons[name] = reason
@@ -42,7 +48,7 @@ class Skipped:
             )
 
     def report(self) -> str:
-        """Empty, or a sentence with the count and at most ten names."""
+        """Returns a sentence with the count and at most ten names; empty if no image was skipped."""
         if not self.reasons:
             return ""
         names = [f"{name} ({reason})" for name, reason in sorted(self.reasons.items())[:10]]
@@ -51,29 +57,38 @@ class Skipped:
 
 
 def read_or_next(source, index: int, shortest_side: int | None = None) -> tuple[int, Image.Image]:
-    """Reads an image or, where it is damaged, the next readable one, so that a batch depends on the files alone.
+    """Reads an image or, if it is unreadable, the next readable one, so that a batch depends on the files alone.
+
+    Returns:
+      The index of the image that was read, and the image.
 
     Raises:
-      UserError: not one image can be read, or a hundred in a row cannot.
+      UserError: no image of the source, or none of a hundred in a row, can be read.
     """
-    for offset in range(min(len(source), LONGEST_RUN)):
+    for offset in range(min(len(source), MAX_CONSECUTIVE)):
         candidate = (index + offset) % len(source)
         try:
             return candidate, source.read(candidate, shortest_side)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             reason = f"{source.name(candidate)} ({error})"
-    tried = min(len(source), LONGEST_RUN)
+    tried = min(len(source), MAX_CONSECUTIVE)
     raise UserError(f"None of the {tried} images that were tried in a row can be read, the last one {reason}.")
 
 
-def unreadable(source, first: int, served: int) -> dict[str, str]:
-    """Names and reasons of the images that `read_or_next` passed over from `first` to the one it served."""
+def passed_over(source, requested: int, served: int) -> dict[str, str]:
+    """Returns name and reason of each image that `read_or_next` passed over between two indices.
+
+    Args:
+      source: the source of the images.
+      requested: index that was requested.
+      served: index that was served instead.
+    """
     reasons = {}
-    for offset in range((served - first) % len(source)):
-        index = (first + offset) % len(source)
+    for offset in range((served - requested) % len(source)):
+        index = (requested + offset) % len(source)
         try:
             source.read(index)
             reasons[source.name(index)] = "could not be read at first"
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             reasons[source.name(index)] = str(error)
     return reasons

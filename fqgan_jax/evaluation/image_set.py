@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from fqgan_jax.data.images import UnreadableImage
+from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.loader import evaluation_batches
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source, open_source
-from fqgan_jax.data.sources.splits import EmptySplit
+from fqgan_jax.data.sources.splits import EmptySplitError
 from fqgan_jax.data.stream import Batch
 from fqgan_jax.errors import UserError
 
@@ -147,7 +147,7 @@ def _open_split(name: str, split: str | None, data_dir: str | None) -> tuple[Sou
     try:
         # With a validation fraction of 0 only a source with a split of its own has validation images.
         own = open_source(name, "validation", validation_fraction=0, data_dir=data_dir)
-    except EmptySplit:
+    except EmptySplitError:
         return open_source(name, "train", validation_fraction=0, data_dir=data_dir), "all"
     if split == "all":
         raise UserError(f"{name} has a train and a validation split: choose one with --split.")
@@ -159,7 +159,7 @@ def _common_size(source: Source, name: str) -> int:
     for index in range(len(source)):
         try:
             width, height = source.read(index).size
-        except UnreadableImage:
+        except UnreadableImageError:
             continue
         if width != height:
             raise UserError(f"The images of {name} are not square ({width}x{height}): choose a crop with --size.")

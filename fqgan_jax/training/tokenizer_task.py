@@ -191,7 +191,7 @@ class TokenizerTask(Task):
             stream,
             image_size=data.image_size,
             skipped=self.skipped,
-            feature_functions=[(teacher, HOST_TEACHERS[teacher].features) for teacher in teachers],
+            feature_functions={teacher: HOST_TEACHERS[teacher].features for teacher in teachers},
             full_decode=data.full_decode,
         )
 

@@ -1,4 +1,4 @@
-"""`fqgan features`: what is stored, and training batches that take it in the teachers' place."""
+"""`fqgan features`: what is stored, and training batches that take it in the teachers' box."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from support.tiny_configs import tiny_tokenizer_config
 from fqgan_jax.caches import records as cache_module
 from fqgan_jax.caches.teacher_features import FeatureCache
 from fqgan_jax.cli.main import main
-from fqgan_jax.data.images import UnreadableImage
+from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.sources.folder import ImageFolder
 from fqgan_jax.data.transforms import crop_at, largest_side, random_crop
@@ -68,21 +68,21 @@ def contents(folder) -> dict[str, bytes]:
 
 
 def test_record_i_describes_the_training_crops_of_image_i(teacher, images, folder):
-    cache, source = FeatureCache(folder), ImageFolder(images, "train", 0)
+    cache, source = FeatureCache(folder), ImageFolder(str(images), "train", validation_fraction=0)
     assert len(cache) == len(source) == 24
     apply, params = jax.jit(teacher.features), teacher.load()
     for index in range(len(source)):
         if source.name(index).endswith(DAMAGED):
-            with pytest.raises(UnreadableImage):
+            with pytest.raises(UnreadableImageError):
                 cache[index]
             continue
         record = cache[index]
         image = source.read(index, largest_side(SIZE))
         drawn = [random_crop(image, SIZE, np.random.default_rng([SEED, index, r])) for r in range(R)]
         assert record.label == source.label(index)
-        assert {place.side for place in record.places} <= set(range(16, 21))
-        for r, (crop, place) in enumerate(zip(drawn, record.places, strict=True)):
-            np.testing.assert_array_equal(crop_at(image, SIZE, place), crop)
+        assert {box.side for box in record.boxes} <= set(range(16, 21))
+        for r, (crop, box) in enumerate(zip(drawn, record.boxes, strict=True)):
+            np.testing.assert_array_equal(crop_at(image, SIZE, box), crop)
             np.testing.assert_array_equal(record.features["hog"][r], hog_features(crop))
         if index % 8 == 0:
             expected = apply(params, to_float(np.stack(drawn)))

@@ -44,7 +44,7 @@ def test_label_crops_and_codes_of_random_crops_stay_together(tokenizer, image_fo
     for index in range(len(source)):
         image = source.read(index, largest_side(IMAGE_SIZE))
         crops = [random_crop(image, IMAGE_SIZE, np.random.default_rng([SEED, index, r])) for r in range(R)]
-        stored = [crop_at(image, IMAGE_SIZE, place) for place in codes.places(index)]
+        stored = [crop_at(image, IMAGE_SIZE, box) for box in codes.boxes(index)]
         np.testing.assert_array_equal(stored, crops)
         drawn.append(np.stack(crops))
     expected = np.asarray(tokenizer.encode(np.concatenate(drawn))).reshape(len(source), R, 4, 4, 2)

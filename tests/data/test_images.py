@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fqgan_jax.data.images import UnreadableImage, read_image
+from fqgan_jax.data.images import UnreadableImageError, read_image
 
 RGB = np.zeros((8, 12, 3), np.uint8)
 RGB[:4, :6], RGB[:4, 6:], RGB[4:, :6], RGB[4:, 6:] = (200, 30, 30), (30, 200, 30), (30, 30, 200), (240, 240, 240)
@@ -82,5 +82,5 @@ def test_damaged_files_are_refused(tmp_path, content):
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
         content = path.read_bytes()[:900]
     path.write_bytes(content)
-    with pytest.raises(UnreadableImage):
+    with pytest.raises(UnreadableImageError):
         read_image(path)

@@ -28,7 +28,9 @@ def serve(source, stream, skipped=None, **fields):
 def batches(folder, start, count, **fields):
     """`count` batches of eight with HOG features from step `start` on; `fields` are those of `Stream`."""
     stream = Stream(**({"batch_size": 8, "seed": 3, "start_step": start} | fields))
-    served = serve(ImageFolder(folder, "train", 0), stream, feature_functions=[("hog", hog_features)])
+    served = serve(
+        ImageFolder(str(folder), "train", validation_fraction=0), stream, feature_functions={"hog": hog_features}
+    )
     return list(itertools.islice(served, count))
 
 
@@ -56,7 +58,9 @@ def test_worker_processes_give_the_batches_of_threads(image_folder):
 def test_a_killed_worker_process_is_replaced(image_folder):
     expected = batches(image_folder, 0, 12)
     stream = Stream(batch_size=8, seed=3, num_workers=1)
-    stream = serve(ImageFolder(image_folder, "train", 0), stream, feature_functions=[("hog", hog_features)])
+    stream = serve(
+        ImageFolder(str(image_folder), "train", validation_fraction=0), stream, feature_functions={"hog": hog_features}
+    )
     found = [next(stream)]
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGKILL)
@@ -71,7 +75,7 @@ def test_unreadable_images_are_replaced_named_and_counted(image_folder, tmp_path
     damaged = [tmp_path / "data" / "red" / f"{i:02d}.png" for i in (3, 4, 11)]
     for path in damaged:
         path.write_bytes(path.read_bytes()[:300])
-    source, skipped = ImageFolder(tmp_path / "data", "train", 0), Skipped()
+    source, skipped = ImageFolder(str(tmp_path / "data"), "train", validation_fraction=0), Skipped()
     stream = serve(source, Stream(batch_size=8, num_workers=workers), skipped)
     for _ in range(3):  # an epoch
         batch = next(stream)
@@ -86,7 +90,7 @@ def test_too_many_unreadable_images_end_the_run(image_folder, tmp_path):
     shutil.copytree(image_folder, tmp_path / "data")
     for i in range(3):
         (tmp_path / "data" / "red" / f"{i:02d}.png").write_bytes(b"")
-    source = ImageFolder(tmp_path / "data", "train", 0)
+    source = ImageFolder(str(tmp_path / "data"), "train", validation_fraction=0)
     stream = serve(source, Stream(batch_size=8), Skipped(limit=2))
     with pytest.raises(UserError, match=r"Skipped 3 unreadable .* more than the 2 allowed by data.largest_skipped"):
         list(itertools.islice(stream, 3))
@@ -110,7 +114,7 @@ def test_full_decoding_is_exact(tmp_path):
             decoded.save(tmp_path / "png" / f"{i}.png")
 
     def crops(folder, full_decode):
-        source = ImageFolder(tmp_path / folder, "train", 0)
+        source = ImageFolder(str(tmp_path / folder), "train", validation_fraction=0)
         stream = Stream(batch_size=4)
         served = image_batches(source, stream, image_size=32, skipped=Skipped(), full_decode=full_decode)
         return next(served)["image"]
@@ -141,7 +145,7 @@ def test_a_feature_describes_its_own_crop(image_folder):
 
 @pytest.mark.parametrize("batch_size", [1, 5, 24, 100])
 def test_evaluation_sees_every_image_once(image_folder, batch_size):
-    source = ImageFolder(image_folder, "train", 0)
+    source = ImageFolder(str(image_folder), "train", validation_fraction=0)
     seen = list(evaluation_batches(source, image_size=16, batch_size=batch_size, skipped=Skipped()))
     assert {len(batch["image"]) for batch in seen} == {batch_size}
     assert sum(batch["mask"].sum() for batch in seen) == 24
@@ -152,7 +156,7 @@ def test_code_cache_keeps_labels_crops_and_codes_together(code_cache, trained_to
     from fqgan_jax.data.transforms import ten_crops
 
     cache, tokenizer = CodeCache(code_cache), load_tokenizer(trained_tokenizer)
-    source = ImageFolder(image_folder, "train")
+    source = ImageFolder(str(image_folder), "train")
     assert cache.manifest.tokenizer == tokenizer.fingerprint
     assert cache.manifest.count == len(cache) == len(source)
     for index in (0, len(source) - 1):

@@ -23,7 +23,7 @@ class Stopped(Exception):
 class Pool:
     """Runs tasks in `size` threads or processes of their own."""
 
-    def __init__(self, size: int, processes: bool = False):
+    def __init__(self, size: int, *, processes: bool = False):
         self.size, self.processes = size, processes
 
     def run(

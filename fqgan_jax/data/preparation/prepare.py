@@ -13,12 +13,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from fqgan_jax.data.images import UnreadableImage, read_image
+from fqgan_jax.data.images import UnreadableImageError, read_image
 from fqgan_jax.data.preparation.pool import Pool
 from fqgan_jax.data.shards import Part, ShardFolder, parts_of, record_writer
 from fqgan_jax.data.sources import Source, open_source, relative_name
 from fqgan_jax.data.sources.records import MANIFEST, Manifest, Record, Shard, encode_record
-from fqgan_jax.data.sources.splits import EmptySplit
+from fqgan_jax.data.sources.splits import EmptySplitError
 from fqgan_jax.errors import UserError
 
 
@@ -63,7 +63,7 @@ def _open_splits(name: str, fraction: float, data_dir: str | None) -> dict[str, 
     sources = {"train": open_source(name, "train", validation_fraction=fraction, data_dir=data_dir)}
     try:
         sources["validation"] = open_source(name, "validation", validation_fraction=fraction, data_dir=data_dir)
-    except EmptySplit:  # nothing is kept aside: the folder has one split
+    except EmptySplitError:  # nothing is kept aside: the folder has one split
         return sources
     if sources["train"].class_names != sources["validation"].class_names:
         theirs = [set(source.class_names) for source in sources.values()]
@@ -90,7 +90,7 @@ def _manifest(
     if not any(shard.count for shards in splits.values() for shard in shards):
         reasons = [f"{name} ({reason})" for shard in splits["train"] for name, reason in shard.skipped.items()]
         raise UserError(f"Not one image can be read: {', '.join(reasons[:3])}.")
-    return Manifest(class_names, splits, dataclasses.asdict(settings), plan)
+    return Manifest(class_names=class_names, splits=splits, settings=dataclasses.asdict(settings), plan=plan)
 
 
 def write_shard(
@@ -112,7 +112,7 @@ def _write_records(source: Source, part: Part, settings: Settings, tick, path: P
             name = relative_name(source, index)
             try:
                 image = stored(source.encoded(index), settings)
-            except UnreadableImage as error:
+            except UnreadableImageError as error:
                 skipped[name] = str(error)
             else:
                 labels.append(source.label(index))
@@ -126,7 +126,7 @@ def stored(content: bytes, settings: Settings) -> bytes:
     """What is kept of an image file: itself, or a smaller JPEG.
 
     Raises:
-      UnreadableImage: it does not hold a whole image.
+      UnreadableImageError: it does not hold a whole image.
     """
     image = read_image(content)
     if not settings.shorter_side or min(image.size) <= settings.shorter_side:

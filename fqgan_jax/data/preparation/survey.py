@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from fqgan_jax.data.images import UnreadableImage, read_image
+from fqgan_jax.data.images import UnreadableImageError, read_image
 from fqgan_jax.data.preparation.pool import Pool
 from fqgan_jax.data.sources import Source
 
@@ -54,7 +54,7 @@ def survey_chunk(source: Source, start: int, stop: int, tick) -> Survey:
         try:
             content = source.encoded(index)
             size = read_image(content).size
-        except (UnreadableImage, OSError) as error:
+        except (UnreadableImageError, OSError) as error:
             found.damaged[source.name(index)] = str(error)
         else:
             found.labels[source.label(index)] += 1

@@ -4,7 +4,7 @@ import hashlib
 from itertools import groupby
 from pathlib import Path
 
-from fqgan_jax.data.images import UnreadableImage, read_image
+from fqgan_jax.data.images import UnreadableImageError, read_image
 from fqgan_jax.data.preparation.pool import Pool
 from fqgan_jax.data.shards import check_size
 from fqgan_jax.data.sources.records import Manifest, Shard, decode_record
@@ -43,7 +43,7 @@ def faults(folder: Path, shard: Shard, tick) -> str:
             labels.append(record.label)
             read_image(record.image)
             tick()
-    except (OSError, RuntimeError, UnreadableImage, UserError) as error:
+    except (OSError, RuntimeError, UnreadableImageError, UserError) as error:
         return str(error)
     runs = tuple((label, len(list(run))) for label, run in groupby(labels))
     return "" if runs == shard.labels else f"{path} has other labels than the manifest says"

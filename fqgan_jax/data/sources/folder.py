@@ -1,76 +1,88 @@
-"""A folder of images with one subfolder a class."""
+"""A folder of images with one subfolder per class."""
 
 import os
 from pathlib import Path
 
-from PIL import Image
-
-from fqgan_jax.data.images import read_image
-from fqgan_jax.data.sources.splits import EmptySplit, present_splits, share
+from fqgan_jax.data.sources.source import FALLBACK, Source, sources
+from fqgan_jax.data.sources.splits import EmptySplitError, present_splits, split_positions
 from fqgan_jax.errors import UserError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
-class ImageFolder:
-    """A folder with one subfolder a class, in alphabetical order (images without subfolders: one class).
+@sources(FALLBACK)
+class ImageFolder(Source):
+    """A folder with one subfolder per class, in alphabetical order; images without subfolders are one class.
 
-    Where it holds `train` and `val` folders, these are the splits; else a fixed share of each class, chosen by a hash
-    of the file names, is kept aside for validation.
+    If the folder holds `train` and `val` folders, these are the splits. Otherwise a fixed part of each class, chosen by
+    a hash of the file names, is held out for validation.
     """
 
-    def __init__(self, root: Path, split: str, validation_fraction: float = 0.05):
-        if not root.is_dir():
-            raise UserError(
-                f"There is no folder {root}: give a folder of images with one subfolder a class, or photos."
-            )
-        splits = present_splits(_folders(root))
-        root = root / splits[split] if splits else root
-        by_class = {name: files for name in _folders(root) if (files := _image_files(root, name))}
-        by_class = by_class or {root.name: _image_files(root, "")}
-        self.root = str(root)
+    usage = "a folder of images with one subfolder a class"
+
+    @staticmethod
+    def recognizes(name: str) -> bool:
+        """Whether a name is that of a folder."""
+        return Path(name).is_dir()
+
+    def __init__(self, name: str, split: str, *, validation_fraction: float = 0.05, data_dir: str | None = None):
+        del data_dir  # used by tensorflow-datasets only
+        folder = Path(name)
+        if folder.is_file():
+            raise UserError(f"{folder} is a file: give a folder of images, of tar files or of prepared records.")
+        if not folder.is_dir():
+            known = ", ".join(kind.usage for kind in sources.values() if kind.usage)
+            raise UserError(f"There is no folder {folder}: give one of {known}.")
+        splits = present_splits(_subfolders(folder))
+        if splits:
+            folder = folder / splits[split]
+        by_class = {name: files for name in _subfolders(folder) if (files := _image_files(folder, name))}
+        by_class = by_class or {folder.name: _image_files(folder, "")}
+        self.root = str(folder)
         self.class_names = tuple(by_class)
-        everything = [(file, label) for label, files in enumerate(by_class.values()) for file in files]
-        self._files = everything if splits else [everything[i] for i in share(everything, split, validation_fraction)]
-        if not everything:
-            endings = " ".join(sorted(EXTENSIONS))
-            raise UserError(f"The folder {root} holds no images (looked for {endings}, also in its subfolders).")
-        if not self._files:
-            raise EmptySplit(
-                f"The folder {root} has no image for the {split} split: add images or change the fraction."
+        files = [(file, label) for label, class_files in enumerate(by_class.values()) for file in class_files]
+        if not files:
+            extensions = " ".join(sorted(EXTENSIONS))
+            raise UserError(f"The folder {folder} holds no images (looked for {extensions}, also in its subfolders).")
+        if not splits:
+            files = [files[i] for i in split_positions(files, split, validation_fraction)]
+        if not files:
+            raise EmptySplitError(
+                f"The folder {folder} has no image for the {split} split: add images or change the fraction."
             )
+        self._files = files
 
     def __len__(self) -> int:
         return len(self._files)
 
     def name(self, index: int) -> str:
+        """Path of the file."""
         return os.path.join(self.root, self._files[index][0])
 
     def label(self, index: int) -> int:
+        """Position of the subfolder among all subfolders that hold images."""
         return self._files[index][1]
 
     def encoded(self, index: int) -> bytes:
+        """Content of the file."""
         return Path(self.name(index)).read_bytes()
 
-    def read(self, index: int, shortest_side: int | None = None) -> Image.Image:
-        return read_image(Path(self.name(index)), shortest_side)
 
-
-def _folders(root: Path) -> list[str]:
+def _subfolders(folder: Path) -> list[str]:
     try:
-        return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
-        raise UserError(f"The folder {root} cannot be read: {error.strerror}.") from error
+        raise UserError(f"The folder {folder} cannot be read: {error.strerror}.") from error
 
 
-def _image_files(root: Path, folder: str) -> list[str]:
-    """Paths below the root of the images in one of its folders, links that lead nowhere included."""
+def _image_files(root: Path, subfolder: str) -> list[str]:
+    """Returns paths, relative to the root, of the images in a subfolder; broken links are included."""
 
-    def refuse(error: OSError):
+    def raise_error(error: OSError):
         raise UserError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
 
     files = []
-    for path, folders, names in os.walk(root / folder, onerror=refuse):
+    for path, folders, names in os.walk(root / subfolder, onerror=raise_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         relative = os.path.relpath(path, root)
         files += [

@@ -1,7 +1,7 @@
-"""Images as ArrayRecord shards: what `fqgan prepare` writes, and its random-access source.
+"""Images as ArrayRecord shards: what `fqgan prepare` writes, and their random-access source.
 
-A folder holds `manifest.json` and shards of each split, `train-00000-of-00012.array_record`. A record is the label
-(int32), the length of the name (uint32), the name (UTF-8) and the image file's content.
+A folder holds `manifest.json` and the shards of each split, `train-00000-of-00012.array_record`. A record is the label
+(int32), the length of the name (uint32), the name (UTF-8), and the content of the image file.
 """
 
 import dataclasses
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from fqgan_jax.data.images import UnreadableImage, read_image
+from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.shards import check_size
-from fqgan_jax.data.sources.splits import EmptySplit
+from fqgan_jax.data.sources.source import Source, sources
+from fqgan_jax.data.sources.splits import EmptySplitError
 from fqgan_jax.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -32,24 +32,29 @@ class Record(NamedTuple):
 
 
 def encode_record(record: Record) -> bytes:
-    """A record's bytes."""
+    """Returns the bytes of a record."""
     name = record.name.encode(errors="surrogateescape")
     return _HEADER.pack(record.label, len(name)) + name + record.image
 
 
 def decode_record(content: bytes) -> Record:
-    """The inverse of `encode_record`."""
+    """Inverts `encode_record`."""
     label, length = _HEADER.unpack_from(content)
     start = _HEADER.size + length
     return Record(label, content[_HEADER.size : start].decode(errors="surrogateescape"), content[start:])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Shard:
     """A file of records.
 
-    `labels` are its records' in order, as (label, how many in a row); `skipped` maps the names of images that could
-    not be read to the reasons.
+    Attributes:
+      file: name of the file.
+      count: number of records.
+      bytes: size of the file.
+      sha256: checksum of the file.
+      labels: labels of the records in order, run-length encoded as (label, repetitions).
+      skipped: reason by name of each image that could not be read.
     """
 
     file: str
@@ -61,12 +66,20 @@ class Shard:
 
     @classmethod
     def from_json(cls, fields: dict) -> "Shard":
+        """Reads the fields of a shard from a manifest or a note."""
         return cls(**fields | {"labels": tuple((label, count) for label, count in fields["labels"])})
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a prepared folder holds. `plan` is a hash of the source's images and of how they were prepared."""
+    """The content of a prepared folder.
+
+    Attributes:
+      class_names: names of the labels.
+      splits: shards of each split.
+      settings: how the images were prepared, as JSON.
+      plan: hash of the source's images and of the settings.
+    """
 
     class_names: tuple[str, ...]
     splits: dict[str, tuple[Shard, ...]]
@@ -74,7 +87,7 @@ class Manifest:
     plan: str
 
     def to_json(self) -> str:
-        """As text, with the sums that people look for in front."""
+        """Returns the manifest as text that begins with totals."""
         totals = {
             split: {
                 "images": sum(shard.count for shard in shards),
@@ -87,36 +100,48 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """From a folder.
+        """Reads the manifest of a folder.
 
         Raises:
-          UserError: the manifest is unreadable, or of a later version.
+          UserError: the manifest is missing or damaged, or has a later format.
         """
         try:
             fields = json.loads((folder / MANIFEST).read_text())
             if fields["format"] != FORMAT:
                 raise UserError(f"{folder} has format {fields['format']}; this version of fqgan_jax reads {FORMAT}.")
-            splits = {split: tuple(map(Shard.from_json, shards)) for split, shards in fields["splits"].items()}
-            return cls(tuple(fields["class_names"]), splits, fields["settings"], fields["plan"])
+            return cls(
+                class_names=tuple(fields["class_names"]),
+                splits={split: tuple(map(Shard.from_json, shards)) for split, shards in fields["splits"].items()},
+                settings=fields["settings"],
+                plan=fields["plan"],
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder / MANIFEST} cannot be read ({error}): prepare the folder again.") from error
 
 
-class RecordFolder:
-    """The images of one split of a folder that `fqgan prepare` wrote."""
+@sources("records")
+class RecordFolder(Source):
+    """One split of a folder that `fqgan prepare` wrote."""
 
-    def __init__(self, folder: Path, split: str):
+    usage = "a folder that fqgan prepare wrote"
+
+    @staticmethod
+    def recognizes(name: str) -> bool:
+        """Whether a name is that of a folder with a manifest."""
+        return (Path(name) / MANIFEST).is_file()
+
+    def __init__(self, name: str, split: str, **_):
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+        folder = Path(name)
         manifest = Manifest.read(folder)
         shards = [shard for shard in manifest.splits.get(split, ()) if shard.count]
         if not shards:
-            raise EmptySplit(f"The prepared folder {folder} has no image for the {split} split.")
+            raise EmptySplitError(f"The prepared folder {folder} has no image for the {split} split.")
         for shard in shards:
             check_size(folder / shard.file, shard.bytes)
-        self.root = ""
         self.class_names = manifest.class_names
-        self._split = f"{folder} ({split})"
+        self._title = f"{folder} ({split})"
         runs = np.array([run for shard in shards for run in shard.labels], np.int32)
         self._labels = np.repeat(runs[:, 0], runs[:, 1])
         self._records = ArrayRecordDataSource([str(folder / shard.file) for shard in shards])
@@ -125,19 +150,19 @@ class RecordFolder:
         return len(self._labels)
 
     def name(self, index: int) -> str:
+        """Name of the image in the source from which it was prepared; its position if the record is damaged."""
         try:
             return decode_record(self._records[index]).name
         except (RuntimeError, ValueError, struct.error):
-            return f"record {index} of {self._split}"
+            return f"record {index} of {self._title}"
 
     def label(self, index: int) -> int:
+        """Label, from the manifest."""
         return int(self._labels[index])
 
     def encoded(self, index: int) -> bytes:
+        """Content of the image file, from the record."""
         try:
             return decode_record(self._records[index]).image
         except (RuntimeError, ValueError, struct.error) as error:
-            raise UnreadableImage(f"damaged record: {error}") from error
-
-    def read(self, index: int, shortest_side: int | None = None) -> Image.Image:
-        return read_image(self.encoded(index), shortest_side)
+            raise UnreadableImageError(f"damaged record: {error}") from error

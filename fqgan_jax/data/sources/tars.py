@@ -1,26 +1,25 @@
-"""Tar files in WebDataset layout: members that share a name up to the first dot make an example.
+"""Tar files in WebDataset layout: members that share a name up to the first dot are one example.
 
-An example has an image (`.jpg`, `.png`, ...) and usually a `.cls` with the number or name of its class. The names of
-numbered classes stand in `classnames.txt` beside the tar files, one a line. Without `.cls` the folder is the class.
+An example has an image (`.jpg`, `.png`, ...) and usually a `.cls` member with the number or the name of its class.
+`classnames.txt` beside the tar files names numbered classes, one per line. Without `.cls` the folder is the class.
 """
 
+import dataclasses
 import os
 import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
-from fqgan_jax.data.images import UnreadableImage, read_image
 from fqgan_jax.data.sources.folder import EXTENSIONS
-from fqgan_jax.data.sources.splits import EmptySplit, present_splits, share, split_of
+from fqgan_jax.data.sources.source import Source, sources
+from fqgan_jax.data.sources.splits import EmptySplitError, present_splits, split_of, split_positions
 from fqgan_jax.errors import UserError
 
 CLASS_NAMES = "classnames.txt"
 
 
 class _Member(NamedTuple):
-    """An image inside a tar file."""
+    """An image inside a tar file: number of the tar file, name, and position and size of its content in bytes."""
 
     tar: int
     name: str
@@ -29,98 +28,126 @@ class _Member(NamedTuple):
 
 
 def tar_files(path: Path) -> list[Path]:
-    """The tar file itself, or those in a folder (also in its train and val folders); empty for anything else."""
+    """Returns the tar file itself, or those in a folder and in its train and val folders; empty for anything else."""
     if path.is_file():
         return [path] if path.suffix == ".tar" else []
     return sorted(path.glob("*.tar")) or sorted(path.glob("*/*.tar"))
 
 
-class TarShards:
+@sources("tars")
+class TarShards(Source):
     """Images inside uncompressed tar files, read by position.
 
-    Splits are `train` and `val` folders, or words of the files' names (`imagenet-val-000.tar`); else a share of each
-    class is kept aside for validation.
+    The splits are `train` and `val` folders, or words of the file names (`imagenet-val-000.tar`). Otherwise a fixed
+    part of each class is held out for validation.
     """
 
-    def __init__(self, path: Path, split: str, validation_fraction: float = 0.05):
-        files = tar_files(path)
-        folders = present_splits({file.parent.name for file in files})
-        words = {split_of(file.name) for file in files}
-        given = bool(folders) or {"train", "validation"} <= words
-        if folders:
-            files = [file for file in files if file.parent.name == folders[split]]
-        elif given:
-            files = [file for file in files if split_of(file.name) == split]
-        members, classes = _index(files)
-        self.root = ""
+    usage = "tar files in WebDataset layout"
+
+    @staticmethod
+    def recognizes(name: str) -> bool:
+        """Whether a name is that of a tar file or of a folder of tar files."""
+        return bool(tar_files(Path(name)))
+
+    def __init__(self, name: str, split: str, *, validation_fraction: float = 0.05, data_dir: str | None = None):
+        del data_dir  # used by tensorflow-datasets only
+        files, has_splits = _files_of_split(tar_files(Path(name)), split)
+        index = _Index()
+        for number, file in enumerate(files):
+            index.add(number, file)
+        members = list(index.images.values())
         self._tars = [str(file) for file in files]
-        self.class_names, labels = _labels(classes, next(iter(files)).parent, path)
-        keys = [member.name for member in members]
-        chosen = range(len(keys)) if given else share(list(zip(keys, labels, strict=True)), split, validation_fraction)
+        self.class_names, labels = _labels(index.written_classes(), files[0].parent)
+        names_and_labels = [(member.name, label) for member, label in zip(members, labels, strict=True)]
+        if not members:
+            raise UserError(f"The tar files of {name} hold no images (looked for {' '.join(sorted(EXTENSIONS))}).")
+        chosen = range(len(members))
+        if not has_splits:
+            chosen = split_positions(names_and_labels, split, validation_fraction)
         self._members = [members[i] for i in chosen]
         self._labels = [labels[i] for i in chosen]
-        if not members:
-            raise UserError(f"The tar files of {path} hold no images (looked for {' '.join(sorted(EXTENSIONS))}).")
         if not self._members:
-            raise EmptySplit(f"The tar files of {path} have no image for the {split} split.")
+            raise EmptySplitError(f"The tar files of {name} have no image for the {split} split.")
 
     def __len__(self) -> int:
         return len(self._members)
 
     def name(self, index: int) -> str:
+        """Name of the member."""
         return self._members[index].name
 
     def label(self, index: int) -> int:
+        """Number of the class."""
         return self._labels[index]
 
     def encoded(self, index: int) -> bytes:
+        """Content of the member."""
         member = self._members[index]
         with open(self._tars[member.tar], "rb") as file:
             return os.pread(file.fileno(), member.size, member.offset)
 
-    def read(self, index: int, shortest_side: int | None = None) -> Image.Image:
-        try:
-            return read_image(self.encoded(index), shortest_side)
-        except OSError as error:
-            raise UnreadableImage(str(error)) from error
+
+def _files_of_split(files: list[Path], split: str) -> tuple[list[Path], bool]:
+    """Returns the tar files of a split and whether folders or file names tell the splits apart."""
+    folders = present_splits({file.parent.name for file in files})
+    if folders:
+        return [file for file in files if file.parent.name == folders[split]], True
+    if {"train", "validation"} <= {split_of(file.name) for file in files}:
+        return [file for file in files if split_of(file.name) == split], True
+    return files, False
 
 
-def _index(files: list[Path]) -> tuple[list[_Member], list[str]]:
-    """The images of the tar files in order, and the class of each as it is written."""
-    images: dict[str, _Member] = {}
-    written: dict[str, str] = {}
-    for number, path in enumerate(files):
+@dataclasses.dataclass
+class _Index:
+    """Images and written classes of tar files by example, in the order of the files."""
+
+    images: dict[str, _Member] = dataclasses.field(default_factory=dict)
+    classes: dict[str, str] = dataclasses.field(default_factory=dict)
+    files: list[Path] = dataclasses.field(default_factory=list)
+
+    def add(self, number: int, path: Path) -> None:
+        """Adds the members of a tar file.
+
+        Raises:
+          UserError: the file is damaged or compressed, or two images have one name.
+        """
+        self.files.append(path)
         try:
             with tarfile.open(path, "r:") as tar:
                 for entry in tar:
-                    folder, _, base = entry.name.rpartition("/")
-                    key, _, ending = base.partition(".")
-                    if not entry.isfile() or not key:
-                        continue
-                    key = f"{folder}/{key}" if folder else key
-                    if f".{ending.lower()}" in EXTENSIONS:
-                        if key in images:
-                            first = files[images[key].tar]
-                            raise UserError(f"There are two images of the name {key} ({first}, {path}): rename one.")
-                        images[key] = _Member(number, entry.name, entry.offset_data, entry.size)
-                    elif ending == "cls":
-                        written[key] = tar.extractfile(entry).read().decode().strip()
+                    self._add_entry(tar, entry, number)
         except (tarfile.TarError, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read as an uncompressed tar file: {error}.") from error
-    return list(images.values()), [written.get(key, key.rpartition("/")[0]) for key in images]
+
+    def _add_entry(self, tar: tarfile.TarFile, entry: tarfile.TarInfo, number: int) -> None:
+        folder, _, base = entry.name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        if not entry.isfile() or not stem:
+            return
+        key = f"{folder}/{stem}" if folder else stem
+        if f".{extension.lower()}" in EXTENSIONS:
+            if key in self.images:
+                first, second = self.files[self.images[key].tar], self.files[number]
+                raise UserError(f"There are two images of the name {key} ({first}, {second}): rename one.")
+            self.images[key] = _Member(number, entry.name, entry.offset_data, entry.size)
+        elif extension == "cls":
+            self.classes[key] = tar.extractfile(entry).read().decode().strip()
+
+    def written_classes(self) -> list[str]:
+        """Returns the class of each image as its `.cls` member says, or else its folder."""
+        return [self.classes.get(key, key.rpartition("/")[0]) for key in self.images]
 
 
-def _labels(classes: list[str], *folders: Path) -> tuple[tuple[str, ...], list[int]]:
-    """Class names, and each image's number among them."""
-    numbered = all(name.isdecimal() for name in classes)
-    if not numbered:
+def _labels(classes: list[str], folder: Path) -> tuple[tuple[str, ...], list[int]]:
+    """Returns class names, and each image's position among them."""
+    if not all(name.isdecimal() for name in classes):
         names = tuple(sorted(set(classes)))
-        number = {name: i for i, name in enumerate(names)}
-        return names, [number[name] for name in classes]
+        position = {name: i for i, name in enumerate(names)}
+        return names, [position[name] for name in classes]
     labels = [int(name) for name in classes]
-    file = next((folder / CLASS_NAMES for folder in folders if (folder / CLASS_NAMES).is_file()), None)
     count = max(labels, default=-1) + 1
-    if file is None:
+    file = folder / CLASS_NAMES
+    if not file.is_file():
         return tuple(map(str, range(count))), labels
     names = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
     if len(names) < count:

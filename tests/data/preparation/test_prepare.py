@@ -48,7 +48,7 @@ def prepared(image_folder, tmp_path_factory):
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_records_hold_the_files_of_the_source(image_folder, prepared, split):
-    source, records = ImageFolder(image_folder, split, 0.25), open_source(str(prepared), split)
+    source, records = ImageFolder(str(image_folder), split, validation_fraction=0.25), open_source(str(prepared), split)
     assert len(records) == len(source) == {"train": 18, "validation": 6}[split]
     assert records.class_names == source.class_names == ("blue", "red")
     for i in range(len(source)):
@@ -59,7 +59,10 @@ def test_records_hold_the_files_of_the_source(image_folder, prepared, split):
 
 
 def test_training_sees_the_batches_of_the_folder(image_folder, prepared):
-    folder, records = ImageFolder(image_folder, "train", 0.25), open_source(str(prepared), "train")
+    folder, records = (
+        ImageFolder(str(image_folder), "train", validation_fraction=0.25),
+        open_source(str(prepared), "train"),
+    )
     stream = Stream(batch_size=8)
     streams = [image_batches(source, stream, image_size=16, skipped=Skipped()) for source in (folder, records)]
     for one, other in itertools.islice(zip(*streams, strict=True), 3):

@@ -7,12 +7,14 @@ import pytest
 from PIL import Image
 
 from fqgan_jax.data import sources
-from fqgan_jax.data.skipping import unreadable
+from fqgan_jax.data.skipping import Skipped, passed_over, read_or_next
 from fqgan_jax.errors import UserError
 
 
 def test_folder_splits_cover_every_image_once(image_folder):
-    splits = [sources.ImageFolder(image_folder, split, 0.25) for split in ("train", "validation")]
+    splits = [
+        sources.ImageFolder(str(image_folder), split, validation_fraction=0.25) for split in ("train", "validation")
+    ]
     names = [source.name(i) for source in splits for i in range(len(source))]
     assert sorted(names) == sorted(map(str, image_folder.rglob("*.png")))
     assert len(splits[1]) == 6
@@ -28,15 +30,15 @@ def test_train_and_val_folders_are_the_splits(image_folder, tmp_path):
     (tmp_path / "val" / "red").mkdir(parents=True)
     (tmp_path / "val" / "blue").mkdir()
     shutil.copy(image_folder / "red" / "00.png", tmp_path / "val" / "red")
-    source = sources.ImageFolder(tmp_path, "train")
+    source = sources.ImageFolder(str(tmp_path), "train")
     assert len(source) == 24
-    source = sources.ImageFolder(tmp_path, "validation")
+    source = sources.ImageFolder(str(tmp_path), "validation")
     assert [source.name(i) for i in range(len(source))] == [str(tmp_path / "val" / "red" / "00.png")]
     assert source.class_names[source.label(0)] == "red"
 
 
 def test_folder_without_subfolders_is_one_class(image_folder):
-    source = sources.ImageFolder(image_folder / "red", "train")
+    source = sources.ImageFolder(str(image_folder / "red"), "train")
     assert source.class_names == ("red",)
 
 
@@ -52,10 +54,10 @@ def test_damaged_images_are_replaced_and_reported(image_folder, tmp_path):
     folder = tmp_path / "some"
     shutil.copytree(image_folder / "red", folder)
     (folder / "03.png").write_bytes(b"broken")
-    source, skipped = sources.ImageFolder(folder, "train", 0), sources.Skipped()
-    index, image = sources.read_or_next(source, 3)
+    source, skipped = sources.ImageFolder(str(folder), "train", validation_fraction=0), Skipped()
+    index, image = read_or_next(source, 3)
     assert index == 4
-    for name, reason in unreadable(source, 3, index).items():
+    for name, reason in passed_over(source, 3, index).items():
         skipped.add(name, reason)
     np.testing.assert_array_equal(image, Image.open(folder / "04.png"))
     assert list(skipped.reasons) == [str(folder / "03.png")]
@@ -65,9 +67,9 @@ def test_damaged_images_are_replaced_and_reported(image_folder, tmp_path):
 def test_only_damaged_images_are_an_error(tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.jpg").write_bytes(b"")
-    source = sources.ImageFolder(tmp_path, "train", 0)
+    source = sources.ImageFolder(str(tmp_path), "train", validation_fraction=0)
     with pytest.raises(UserError, match="None of the 3 images"):
-        sources.read_or_next(source, 1)
+        read_or_next(source, 1)
 
 
 def test_validation_crops_of_photos_share_no_pixel_with_training_crops():
