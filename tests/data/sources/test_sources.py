@@ -73,7 +73,7 @@ def test_only_damaged_images_are_an_error(tmp_path):
 
 
 def test_validation_crops_of_photos_share_no_pixel_with_training_crops():
-    train, validation = sources.BundledPhotos("train"), sources.BundledPhotos("validation")
+    train, validation = (sources.open_source("photos", split) for split in ("train", "validation"))
     assert train.class_names == validation.class_names
     for label in range(len(train.class_names)):
         boxes = [[box for each, box in source._crops if each == label] for source in (train, validation)]
