@@ -11,6 +11,7 @@ import itertools
 from ml_collections import ConfigDict
 
 from fqgan_jax.config import parse_arguments
+from fqgan_jax.models.heads import heads
 
 
 def get_config(arguments: str = ""):
@@ -34,7 +35,8 @@ def get_config(arguments: str = ""):
 def _run(k: str, n: str, d: str, factorization: str, disentanglement: str, teacher: str) -> tuple[str, ...]:
     fields = {"model.codebook_size": n, "model.code_dim": d, "model.factorization": factorization}
     fields |= {"loss.disentanglement": disentanglement, "train.steps": 1000}
-    if factorization == "split":
-        fields["model.z_channels"] = int(k) * int(d)  # which are cut K ways
+    z_channels = heads[factorization].required_z_channels(int(k), int(d))
+    if z_channels is not None:
+        fields["model.z_channels"] = z_channels
     overrides = (f"--config.{field}={value}" for field, value in fields.items())
     return f"configs/demo_tokenizer.py:k={k},teacher={teacher}", *overrides

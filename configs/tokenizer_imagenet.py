@@ -8,6 +8,7 @@ Bits per position: 14 K. k=2 is the published dual tokenizer, k=3 the triple one
 
 from fqgan_jax.config import parse_arguments, tokenizer_defaults
 from fqgan_jax.errors import UserError
+from fqgan_jax.models.heads import heads
 
 # Published for the dual and the triple tokenizer.
 TEACHERS = {2: (None, "clip-vit-large-patch14"), 3: (None, "dinov2-small", "clip-vit-base-patch16")}
@@ -22,8 +23,9 @@ def get_config(arguments: str = ""):
     config = tokenizer_defaults()
     config.model.num_codebooks = arguments["k"]
     config.model.factorization = arguments["factorization"]
-    if arguments["factorization"] == "split":
-        config.model.z_channels = arguments["k"] * config.model.code_dim
+    z_channels = heads[arguments["factorization"]].required_z_channels(arguments["k"], config.model.code_dim)
+    if z_channels is not None:
+        config.model.z_channels = z_channels
     config.model.multipliers = MULTIPLIERS[arguments["f"]]
     # The first sub-codebook stays visual, the next ones are semantic.
     config.teachers = TEACHERS.get(arguments["k"], (*TEACHERS[3], *[None] * arguments["k"])[: arguments["k"]])

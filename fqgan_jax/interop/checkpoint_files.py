@@ -1,11 +1,12 @@
 """Reads tensors of published checkpoint files: `.safetensors`, and PyTorch's `.pt`, of which nothing is executed."""
 
 import argparse
+import dataclasses
 import json
 import logging
 import pickle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,28 +14,34 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.interop.correspondence import first_names
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-METADATA = "fqgan_jax"  # where our own exports keep the model's description
+METADATA = "fqgan_jax"  # under this name exports of fqgan_jax keep the model's description
 
-# Where a published file keeps its weights, the first that is present: the moving average before the raw weights.
+# Names under which published files keep their weights; the first that is present is read, a moving average if possible.
 _WEIGHTS = ("ema", "model", "module", "state_dict")
-# Wrappers of PyTorch (data parallel, compiled) leave their names in front of every tensor's.
+# Prefixes that wrappers of PyTorch (data parallel, compiled) leave in the name of every tensor.
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
-class CheckpointFile(NamedTuple):
-    """Tensors by name (bfloat16 and float16 as float32), and the model's description where our export left one."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointFile:
+    """Content of a checkpoint file.
+
+    Attributes:
+      tensors: by name; bfloat16 and float16 are converted to float32.
+      description: of the model, if an export of fqgan_jax wrote the file, else empty.
+    """
 
     tensors: dict[str, np.ndarray]
     description: dict[str, Any]
 
 
 def is_checkpoint_file(path: Path) -> bool:
-    """Whether a path names a file of another framework instead of a folder of ours."""
+    """Whether a path names a checkpoint file instead of a folder."""
     return path.suffix in SUFFIXES or path.is_file()
 
 
 def read_checkpoint_file(path: Path) -> CheckpointFile:
-    """Reads the weights of a checkpoint file; where it holds a moving average, that one, and logs it.
+    """Reads the weights of a checkpoint file; the moving average if it holds one, which is logged.
 
     Raises:
       UserError: not such a file, a damaged one, or one that would run code.
@@ -55,7 +62,7 @@ def _read_safetensors(path: Path) -> CheckpointFile:
             tensors = {name: _to_numpy(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or no safetensors file ({error}): get it again.") from error
-    return CheckpointFile(_unwrapped(tensors), json.loads(metadata.get(METADATA, "{}")))
+    return CheckpointFile(tensors=_unwrapped(tensors), description=json.loads(metadata.get(METADATA, "{}")))
 
 
 def _read_torch(path: Path) -> CheckpointFile:
@@ -66,7 +73,7 @@ def _read_torch(path: Path) -> CheckpointFile:
             f"Reading {path} needs PyTorch: pip install fqgan-jax[torch], or bring the file as .safetensors."
         ) from error
     try:
-        # Plain data only; the published files also hold their command line's options.
+        # Plain data only; published files also hold the options of their command line.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -76,15 +83,15 @@ def _read_torch(path: Path) -> CheckpointFile:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged or no PyTorch file ({_first_line(error)}): get it again.") from error
-    return CheckpointFile(*_select(content, path, torch.Tensor))
+    return _select(content, path, torch.Tensor)
 
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
-def _select(content: Any, path: Path, tensor_type: type) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The weights among what a PyTorch file holds."""
+def _select(content: Any, path: Path, tensor_type: type) -> CheckpointFile:
+    """The weights in the content of a PyTorch file."""
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors: it is no checkpoint.")
     name = next((name for name in _WEIGHTS if isinstance(content.get(name), dict) and content[name]), None)
@@ -95,11 +102,11 @@ def _select(content: Any, path: Path, tensor_type: type) -> tuple[dict[str, np.n
     if not tensors:
         raise UserError(f"{path} holds no tensors; its entries: {first_names([str(key) for key in content])}.")
     description = content.get(METADATA)
-    return _unwrapped(tensors), description if isinstance(description, dict) else {}
+    return CheckpointFile(tensors=_unwrapped(tensors), description=description if isinstance(description, dict) else {})
 
 
 def _to_numpy(tensor: Any) -> np.ndarray:
-    """Half precision as float32; everything else as it is."""
+    """A tensor as a NumPy array; half precision becomes float32."""
     if hasattr(tensor, "is_floating_point"):  # PyTorch's
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return tensor.astype(np.float32) if tensor.dtype.name in ("bfloat16", "float16") else tensor

@@ -53,6 +53,10 @@ class Head(nn.Module, kw_only=True):
     def check_sizes(sizes: HeadSizes) -> None:
         """Raises `UserError` if a head of these sizes cannot work; no size is refused by default."""
 
+    @staticmethod
+    def required_z_channels(num_codebooks: int, code_dim: int) -> int | None:
+        """Returns the only `z_channels` that the head works with; None, the default, if it works with any."""
+
 
 heads: Registry[type[Head]] = Registry("head")
 
@@ -89,13 +93,19 @@ class SplitHead(Head):
     """One convolution whose channels are split K ways: product quantization, for large K."""
 
     @staticmethod
+    def required_z_channels(num_codebooks: int, code_dim: int) -> int:
+        """Returns K d."""
+        return num_codebooks * code_dim
+
+    @staticmethod
     def check_sizes(sizes: HeadSizes) -> None:
         """Raises `UserError` unless the channels split into K codes of d."""
         K, d = sizes.num_codebooks, sizes.code_dim
+        required = SplitHead.required_z_channels(K, d)
         check(
-            K * d == sizes.z_channels,
+            sizes.z_channels == required,
             f'model.factorization="split" cuts z_channels={sizes.z_channels} into K={K} codes of d={d}: '
-            f"set model.z_channels={K * d}, or change K or d.",
+            f"set model.z_channels={required}, or change K or d.",
         )
 
     @nn.compact

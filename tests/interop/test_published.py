@@ -32,22 +32,34 @@ GENERATOR_PARAMETERS = {"far_dual_B": 417.1, "far_triple_B": 451.7, "far_dual_L"
 
 
 def small_tokenizer(num_codebooks: int, **fields) -> FQGAN:
-    sizes = {
-        "codebook_size": 12,
-        "code_dim": 4,
-        "grid": (4, 4),
-        "base_width": 8,
-        "multipliers": (1, 2),
-        "num_blocks": 1,
-    }
-    widths = (None, *(8 * (1 + k % 2) for k in range(1, num_codebooks)))
-    depths = {"z_channels": 8, "adapter_depth": 2, "feature_depth": 1, "feature_widths": widths}
-    return FQGAN(num_codebooks=num_codebooks, **(sizes | depths | fields))
+    return FQGAN(
+        num_codebooks=num_codebooks,
+        codebook_size=12,
+        code_dim=4,
+        grid=(4, 4),
+        base_width=8,
+        multipliers=(1, 2),
+        num_blocks=1,
+        z_channels=8,
+        adapter_depth=2,
+        feature_depth=1,
+        feature_widths=(None, *(8 * (1 + k % 2) for k in range(1, num_codebooks))),
+        **fields,
+    )
 
 
 def small_generator(num_codebooks: int) -> FAR:
-    sizes = {"codebook_size": 12, "num_classes": 3, "grid": (4, 4), "swiglu_multiple": 16}
-    return FAR(num_codebooks=num_codebooks, width=16, depth=2, num_heads=2, head_depth=1, **sizes)
+    return FAR(
+        num_codebooks=num_codebooks,
+        codebook_size=12,
+        num_classes=3,
+        grid=(4, 4),
+        width=16,
+        depth=2,
+        num_heads=2,
+        head_depth=1,
+        swiglu_multiple=16,
+    )
 
 
 def random_state(entries) -> dict[str, np.ndarray]:
