@@ -1,0 +1,34 @@
+"""Files of users: the pages of docs/extending.md, and tables that are as before when a test ends."""
+
+import gc
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fqgan_jax.config import Registry
+
+PAGES = Path("docs/extending.md")
+
+
+def page(file: str) -> str:
+    """The code of docs/extending.md that begins with the name of the file."""
+    blocks = re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", PAGES.read_text(), re.MULTILINE | re.DOTALL)
+    return dict(blocks)[file]
+
+
+@contextmanager
+def restored_tables() -> Iterator[None]:
+    """Removes the rows, modules and search paths that come in within the block."""
+    tables = [(each, dict(each._rows), dict(each._definitions)) for each in gc.get_objects() if type(each) is Registry]
+    path, modules = list(sys.path), set(sys.modules)
+    try:
+        yield
+    finally:
+        for table, rows, definitions in tables:
+            table._rows, table._definitions = rows, definitions
+        sys.path[:] = path
+        for name in set(sys.modules) - modules:
+            if not name.startswith("fqgan_jax"):
+                del sys.modules[name]
