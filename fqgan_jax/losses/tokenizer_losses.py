@@ -68,8 +68,7 @@ def disentanglement_loss(*, quantized: Float[Array, "B h w K d"], **_) -> Float[
     K = quantized.shape[-2]
     if K == 1:
         return jnp.zeros((), quantized.dtype)
-    norms = jnp.linalg.norm(quantized, axis=-1, keepdims=True)
-    unit = quantized / jnp.maximum(norms, 1e-8)
+    unit = l2_normalize(quantized)  # with a zero gradient at zero, which quantizers without normalization can reach
     cosines = jnp.einsum("bhwkd,bhwjd->bhwkj", unit, unit)
     first, second = jnp.triu_indices(K, 1)
     return jnp.mean(cosines[..., first, second] ** 2)

@@ -44,7 +44,9 @@ def train_and_resume(workdir, *fields: str):
     train(config, workdir / "resumed", stop_after=1)
     resumed = train(config, workdir / "resumed")
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
-    return read_log(workdir / "resumed")
+    log = read_log(workdir / "resumed")
+    assert [line["skipped"] for line in log if "skipped" in line] == [0, 0]
+    return log
 
 
 def save_and_load(workdir, folder):
@@ -93,7 +95,7 @@ def test_quantizer(plugin, tmp_path):
     assert "entropy/0" not in log[0]
     tokenizer = save_and_load(tmp_path, tmp_path / "export")
     codes = np.arange(81).reshape(1, 9, 9, 1).repeat(2, axis=-1)
-    entries = tokenizer.module.apply({"params": tokenizer.params}, codes, method=lambda m, c: m.quantizer.decode(c))
+    entries = tokenizer.module.apply({"params": tokenizer.params}, codes, method="codes_to_entries")
     assert len(np.unique(np.asarray(entries[..., 0, :]).reshape(81, 4), axis=0)) == 81
     results = evaluated(tmp_path, "--plugin", str(file), "--report", str(tmp_path / "report"))
     assert 0 < results["usage/0"] <= 1
@@ -133,5 +135,5 @@ def test_a_weight_that_only_the_plugin_knows_is_a_flag(plugin):
     plugin("my_loss.py")
     fields = [f"--config.{field}" for field in (*TINY_TOKENIZER, "loss.total_variation=0.25")]
     assert load_config("configs/demo_tokenizer.py", fields).loss.total_variation == 0.25
-    with pytest.raises(UserError, match="did you mean 'loss.total_variation'"):
+    with pytest.raises(UserError, match=r"did you mean 'loss.total_variation'"):
         load_config("configs/demo_tokenizer.py", ["--config.loss.total_varation=0.25"])

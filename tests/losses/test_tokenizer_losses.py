@@ -72,6 +72,14 @@ def test_next_code_loss():
     np.testing.assert_allclose(next_code_loss(logits=logits, codes=codes), -np.log(chosen).mean((0, 1)), rtol=1e-5)
 
 
+def test_disentanglement_loss_has_a_finite_gradient_where_a_latent_is_zero():
+    z = normal(1, 2, 2, 2, 4)
+    z[0, 0, 0] = 0
+    gradient = jax.grad(lambda z: disentanglement_loss(quantized=z))(z)
+    assert np.all(np.isfinite(gradient))
+    assert not np.any(gradient[0, 0, 0])
+
+
 def direct_info_nce(predictions, targets):
     a, b = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (predictions, targets))
     s = np.exp(a @ b.T)
