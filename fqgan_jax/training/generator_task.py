@@ -75,9 +75,9 @@ class GeneratorTask(Task):
             options=sampling_options(
                 self.module.num_codebooks,
                 guidance=sample.guidance,
-                temperature=sample.get("temperature", 1.0),
-                top_k=sample.get("top_k", 0),
-                top_p=sample.get("top_p", 1.0),
+                temperature=sample.temperature,
+                top_k=sample.top_k,
+                top_p=sample.top_p,
             ),
             seed=self.config.seed,
             count=sample.count,
@@ -86,8 +86,12 @@ class GeneratorTask(Task):
             batch_size=self.config.data.batch_size,
             num_threads=self.config.data.num_threads,
         )
-        periods, evaluate_every = dict(self.config.get("evaluation", {})), self.config.train.evaluate_every
-        return with_periods(evaluators.generator, context, periods=periods, evaluate_every=evaluate_every)
+        return with_periods(
+            evaluators.generator,
+            context,
+            periods=dict(self.config.evaluation),
+            evaluate_every=self.config.train.evaluate_every,
+        )
 
     def _load_tokenizer(self, path: str) -> "api.Tokenizer | None":
         """The tokenizer that decodes sample pictures.

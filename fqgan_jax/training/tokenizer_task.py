@@ -109,8 +109,12 @@ class TokenizerTask(Task):
             num_threads=data.num_threads,
         )
         context = TokenizerContext(module=self.module, images=images, batch_size=data.batch_size)
-        periods = dict(self.config.get("evaluation", {}))
-        return with_periods(evaluators.tokenizer, context, periods=periods, evaluate_every=settings.evaluate_every)
+        return with_periods(
+            evaluators.tokenizer,
+            context,
+            periods=dict(self.config.evaluation),
+            evaluate_every=settings.evaluate_every,
+        )
 
     def description(self) -> ModelDescription:
         """What is saved beside the parameters, so that a checkpoint describes itself."""

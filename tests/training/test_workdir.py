@@ -133,8 +133,11 @@ def without(config, names):
 @pytest.mark.parametrize(
     ("config", "names"),
     [
-        (tiny_tokenizer_config, ("model.normalized", "train.max_skipped", "data.full_decode", "reseed_after")),
-        (tiny_generator_config, ("class_dropout", "model.swiglu_multiple", "sample", "mesh.tensor")),
+        (
+            tiny_tokenizer_config,
+            ("model.normalized", "train.max_skipped", "data.full_decode", "reseed_after", "evaluation"),
+        ),
+        (tiny_generator_config, ("class_dropout", "model.swiglu_multiple", "sample", "mesh.tensor", "evaluation")),
     ],
 )
 def test_fields_that_a_saved_config_lacks_take_their_defaults(config, names, tmp_path):
@@ -151,13 +154,16 @@ def test_fields_that_a_saved_config_lacks_take_their_defaults(config, names, tmp
 
 
 def test_a_run_of_an_earlier_version_continues(copied_tokenizer):
-    old = without(saved_config(copied_tokenizer), ("model.normalized", "train.max_skipped", "reseed_after"))
+    old = without(
+        saved_config(copied_tokenizer), ("model.normalized", "train.max_skipped", "reseed_after", "evaluation")
+    )
     (copied_tokenizer / "config.json").write_text(to_json(old))
     assert int(train(old, copied_tokenizer).step) == 4
     assert saved_config(copied_tokenizer).train.max_skipped == 100
 
 
 def test_fields_that_change_no_number_may_change(copied_tokenizer):
-    state = train(tiny_tokenizer_config("data.num_threads=1", "train.log_every=1"), copied_tokenizer)
+    free = ("data.num_threads=1", "train.log_every=1", "evaluation.pictures=3")
+    state = train(tiny_tokenizer_config(*free), copied_tokenizer)
     assert int(state.step) == 4
     assert saved_config(copied_tokenizer).train.log_every == 1
