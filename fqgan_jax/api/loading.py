@@ -20,6 +20,7 @@ from fqgan_jax.checkpoints import (
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop import import_published, published_kind
 from fqgan_jax.interop.checkpoint_files import is_checkpoint_file, read_checkpoint_file
+from fqgan_jax.models.fields import model_kinds
 
 
 def load_tokenizer(path: str | Path, **overrides) -> Tokenizer:
@@ -61,10 +62,10 @@ def load_model(path: str | Path, **overrides) -> Model:
       **overrides: as in `load_tokenizer` and `load_generator`.
 
     Returns:
-      A `Tokenizer`, a `Generator`, or the wrapper of another kind of model that a plugin has added.
+      A `Tokenizer`, a `Generator`, or for other kinds of model their row of `wrappers`, else a plain `Model`.
 
     Raises:
-      UserError: no model there, or one of a kind that nothing has added.
+      UserError: no model there, or one of a kind that no row of `models.fields.model_kinds` has.
     """
     return _load(Path(path), None, overrides)
 
@@ -79,22 +80,24 @@ def _load(path: Path, kind: str | None, overrides: dict) -> Model:
     if is_checkpoint_file(path):
         file = read_checkpoint_file(path)
         kind = published_kind(file, path) if kind is None else kind
-        _check_kind(kind, path, overrides)
+        wrapper = _wrapper(kind, path, overrides)
         description, params = import_published(file, kind, overrides)
     else:
         description = read_description(folder)
         if kind not in (None, description.kind):
             raise UserError(f"{folder} holds a {description.kind}, but a {kind} is needed here.")
-        _check_kind(description.kind, folder, overrides)
+        wrapper = _wrapper(description.kind, folder, overrides)
         description = dataclasses.replace(description, fields={**description.fields, **overrides})
         params = read_export(path) if is_export_folder(path) else load_inference_params(path)[0]
-    return wrappers[description.kind].from_description(description, jax.tree.map(jnp.asarray, params))
+    return wrapper.from_description(description, jax.tree.map(jnp.asarray, params))
 
 
-def _check_kind(kind: str, path: Path, overrides: Iterable[str]) -> None:
-    """Raises `UserError` if no row has this kind, or its models are not loaded with one of these overrides."""
-    wrappers.check(kind, f"The kind of model in {path}")
-    known = wrappers[kind].overrides
+def _wrapper(kind: str, path: Path, overrides: Iterable[str]) -> type[Model]:
+    """The wrapper of a kind; UserError if there is no such kind, or an override that it does not take."""
+    model_kinds.check(kind, f"The kind of model in {path}")
+    wrapper = dict(wrappers).get(kind, Model)
     for name in overrides:
-        if name not in known:
-            raise UserError(f"A {kind} is not loaded with {name!r}: only {', '.join(known)} can be given.")
+        if name not in wrapper.overrides:
+            known = ", ".join(wrapper.overrides) or "nothing"
+            raise UserError(f"A {kind} is not loaded with {name!r}: only {known} can be given.")
+    return wrapper

@@ -15,7 +15,8 @@ from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.fields import build_module, model_kind, module_fields
 
-# A row is the wrapper of a kind of model, a subclass of `Model`; `models.fields.model_kinds` has its module.
+# A row is the wrapper of a kind of model, a subclass of `Model`; `models.fields.model_kinds` has its module. Kinds
+# without a row here are wrapped by `Model`.
 wrappers: Registry[type["Model"]] = Registry("kind of model")
 
 
@@ -35,11 +36,11 @@ class Model:
     params: PyTree
     class_names: Sequence[str] = dataclasses.field(default=(), kw_only=True)
 
-    overrides: ClassVar[tuple[str, ...]]
+    overrides: ClassVar[tuple[str, ...]] = ()
 
     @property
     def kind(self) -> str:
-        """The kind of model: the name of its rows in `wrappers` and `model_kinds`."""
+        """The kind of model: the name of its row in `model_kinds`."""
         return model_kind(self.module)
 
     @classmethod

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from support.tiny_models import tiny_generator, tiny_tokenizer
 
 import fqgan_jax
-from fqgan_jax.api import Tokenizer, wrappers
+from fqgan_jax.api import Model, Tokenizer, wrappers
 from fqgan_jax.checkpoints import write_export
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.fields import model_kinds
@@ -91,15 +91,20 @@ def test_a_kind_of_a_plugin_is_a_row(tmp_path, monkeypatch):
     model = tiny_tokenizer(1)
     description = dataclasses.replace(model.description, kind="captioner")
     write_export(tmp_path / "model", description, model.params)
-    with pytest.raises(UserError, match=r"model is 'captioner'.*--plugin"):
+    with pytest.raises(UserError, match=r"model is .captioner'.*--plugin"):
         fqgan_jax.load_model(tmp_path / "model")
     monkeypatch.setattr(wrappers, "_rows", dict(wrappers))
     monkeypatch.setattr(model_kinds, "_rows", dict(model_kinds))
-    wrappers("captioner")(Captioner)
     model_kinds("captioner")(CaptionModule)
     loaded = fqgan_jax.load_model(tmp_path / "model")
-    assert type(loaded) is Captioner
+    assert type(loaded) is Model
     assert loaded.description == description
+    with pytest.raises(UserError, match="A captioner is not loaded with 'grid': only nothing can be given"):
+        fqgan_jax.load_model(tmp_path / "model", grid=(2, 2))
+    wrappers("captioner")(Captioner)
+    loaded = fqgan_jax.load_model(tmp_path / "model", grid=[2, 2])
+    assert type(loaded) is Captioner
+    assert loaded.kind == "captioner"
 
 
 def test_public_names_are_loaded_on_first_use():
