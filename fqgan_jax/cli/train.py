@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fqgan_jax.cli.arguments import add_config
 
-HELP = "Train a tokenizer or a generator, or continue where the work folder stands."
+HELP = "Train a tokenizer or a generator; continues from the newest checkpoint if the work folder has one."
 EXAMPLES = """\
   fqgan train --config configs/demo_tokenizer.py --workdir runs/tokenizer
   fqgan train --config configs/tokenizer_imagenet.py:k=3,f=16 --workdir runs/triple \\
@@ -16,7 +16,7 @@ EXAMPLES = """\
 def add_arguments(parser) -> None:
     """Adds the flags of `fqgan train`."""
     add_config(parser)
-    parser.add_argument("--workdir", required=True, type=Path, help="takes checkpoints, logs and pictures")
+    parser.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, logs and pictures")
 
 
 def run(options) -> None:
@@ -29,7 +29,7 @@ def run(options) -> None:
 
 
 def _keep_compiled(folder: Path) -> None:
-    """JAX's cache of compiled programs, so that a run that is continued starts soon; one the user has set stays."""
+    """Caches compiled programs, so that a run that is continued starts soon; a cache that the user has set stays."""
     import jax
 
     if not jax.config.jax_compilation_cache_dir:

@@ -1,4 +1,4 @@
-"""`fqgan train` killed at random moments, stopped by SIGTERM, and out of space, each time run again: as if undisturbed.
+"""`fqgan train` killed at random moments, stopped by SIGTERM, and out of space: run again, it gives the same numbers.
 
 FQGAN_KILLS=50 sets how many kills (8 by default).
 """
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -46,7 +47,7 @@ def printed(workdir: Path) -> str:
 
 
 def wait_for(happened: Callable[[], bool], alive: Callable[[], bool], seconds: float = 1200) -> bool:
-    """Waits until something is so; False where the process ended first."""
+    """Waits until something has happened; returns False if the process ended first."""
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, "nothing happened in time"
@@ -54,6 +55,14 @@ def wait_for(happened: Callable[[], bool], alive: Callable[[], bool], seconds: f
             return False
         time.sleep(0.002)
     return True
+
+
+def is_newer(path: Path, than: int) -> bool:
+    return path.exists() and path.stat().st_mtime_ns > than
+
+
+def is_longer(path: Path, than: int) -> bool:
+    return path.stat().st_size > than
 
 
 def result(workdir: Path) -> tuple:
@@ -101,7 +110,7 @@ def test_random_kills_leave_no_trace(tmp_path):
 
     begun = time.monotonic()
     expected = finish(tmp_path / "undisturbed")
-    pace = (time.monotonic() - begun) / STEPS  # seconds that a step and its checkpoint take here
+    step_seconds = (time.monotonic() - begun) / STEPS  # with its checkpoint
     chance, kills, during_saves, runs = random.Random(0), 0, 0, 0
     while kills < KILLS:
         workdir, runs = tmp_path / f"run_{runs}", runs + 1
@@ -110,13 +119,11 @@ def test_random_kills_leave_no_trace(tmp_path):
             logged = log.stat().st_mtime_ns if log.exists() else 0
             process = begin(workdir)
             if chance.random() < 0.2:  # anywhere: reading the checkpoint, compilation
-                time.sleep(chance.uniform(0, 10 * pace))
+                time.sleep(chance.uniform(0, 10 * step_seconds))
             else:  # it has opened its log and written a step, and saves
-                written = lambda since=logged, log=log: log.exists() and log.stat().st_mtime_ns > since
-                wait_for(written, process.is_alive)
-                size = log.stat().st_size
-                wait_for(lambda size=size, log=log: log.stat().st_size > size, process.is_alive)
-                time.sleep(chance.uniform(0, 3 * pace))
+                wait_for(partial(is_newer, log, logged), process.is_alive)
+                wait_for(partial(is_longer, log, log.stat().st_size), process.is_alive)
+                time.sleep(chance.uniform(0, 3 * step_seconds))
             process.kill()
             process.join()
             if process.exitcode != -signal.SIGKILL:
@@ -139,7 +146,10 @@ def test_sigterm_saves_exits_with_143_and_the_same_command_continues(undisturbed
     workdir = tmp_path / "run"
     environment = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")} if moment == "compilation" else {}
     process = start(workdir, **environment)
-    alive = lambda: process.poll() is None
+
+    def alive():
+        return process.poll() is None
+
     if moment == "compilation":  # the bar appears right before the first step, which is compiled now
         assert wait_for(lambda: "0%|" in printed(workdir), alive)
         time.sleep(1)

@@ -25,7 +25,8 @@ def tree_bytes(tree) -> int:
 
 @pytest.mark.slow
 def test_memory_is_the_state_and_a_share_of_the_batch():
-    config = tiny_tokenizer_config("optimizer.ema_decay=0.9")
+    small = ("model.factorization=split", "model.multipliers=(1,2)", "model.z_channels=16", "teachers=(None,None)")
+    config = tiny_tokenizer_config("optimizer.ema_decay=0.9", *small)
     plan = plan_step(config, jax.devices())
     task, key = TokenizerTask(config, 8), jax.random.key(0)
     state, batch = jax.eval_shape(task.init, key), jax.eval_shape(task.random_batch, key)
@@ -163,7 +164,7 @@ def test_unknown_topologies_are_explained():
 
 
 @pytest.mark.slow
-def test_a_plan_for_tpus_that_are_not_here():
+def test_a_plan_without_tpu_hardware():
     pytest.importorskip("libtpu", reason="pip install fqgan-jax[tpu]")
     devices = topology_devices("v5e:2x2")
     plan = plan_step(tiny_generator_config(), devices, tiny_tokenizer_config())

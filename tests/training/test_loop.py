@@ -1,5 +1,7 @@
-"""The loop: exact resumption, the same numbers on any number of devices, learning, foreign work folders."""
+"""The loop: exact resumption, the same numbers on any number of devices, learning, runs that end with an error."""
 
+import json
+import shutil
 from contextlib import ExitStack
 
 import jax
@@ -9,6 +11,7 @@ from jax._src.array import ArrayImpl
 from safetensors.numpy import load_file
 from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
+from fqgan_jax.api import load_tokenizer
 from fqgan_jax.checkpoints import load_inference_params
 from fqgan_jax.cli.main import main
 from fqgan_jax.errors import UserError
@@ -81,18 +84,22 @@ def losses(task, axes, devices, steps=3):
     return np.array(rows)
 
 
-@pytest.mark.parametrize("axes", [{"data": 4, "fsdp": 2}, {"data": 2, "fsdp": 2, "tensor": 2}], ids=str)
-@pytest.mark.parametrize("kind", ["tokenizer", "generator"])
-def test_eight_devices_give_the_numbers_of_one(kind, axes, request, monkeypatch):
-    monkeypatch.setattr(rules, "SMALLEST", 256)  # so that fsdp splits these tiny networks too
-    if kind == "tokenizer":
+@pytest.fixture(scope="module", params=["tokenizer", "generator"])
+def task_and_numbers(request):
+    """A task, and its numbers on one device."""
+    if request.param == "tokenizer":
         task = TokenizerTask(tiny_tokenizer_config(), jax.device_count())
     else:
-        task = GeneratorTask(
-            tiny_generator_config(f"data.codes={request.getfixturevalue('code_cache')}"), jax.device_count()
-        )
-    one = losses(task, {"data": 1}, jax.devices()[:1])
-    np.testing.assert_allclose(losses(task, axes, jax.devices()), one, rtol=1e-5, atol=1e-6)
+        codes = request.getfixturevalue("code_cache")
+        task = GeneratorTask(tiny_generator_config(f"data.codes={codes}"), jax.device_count())
+    return task, losses(task, {"data": 1}, jax.devices()[:1])
+
+
+@pytest.mark.parametrize("axes", [{"data": 4, "fsdp": 2}, {"data": 2, "fsdp": 2, "tensor": 2}], ids=str)
+def test_eight_devices_give_the_numbers_of_one(task_and_numbers, axes, monkeypatch):
+    monkeypatch.setattr(rules, "SMALLEST", 256)  # so that fsdp splits these tiny networks too
+    task, expected = task_and_numbers
+    np.testing.assert_allclose(losses(task, axes, jax.devices()), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_nothing_goes_to_or_from_the_host_between_log_lines(tmp_path, monkeypatch):
@@ -133,7 +140,7 @@ def test_nothing_goes_to_or_from_the_host_between_log_lines(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("kind", ["tokenizer", "generator"])
 def test_one_batch_is_learned(kind, request):
-    steps = ("train.steps=120", "optimizer.schedule=constant", "optimizer.learning_rate=3e-3")
+    steps = ("train.steps=60", "optimizer.schedule=constant", "optimizer.learning_rate=3e-3")
     if kind == "tokenizer":
         task = TokenizerTask(tiny_tokenizer_config(*steps), jax.device_count())
     else:
@@ -143,7 +150,7 @@ def test_one_batch_is_learned(kind, request):
         )
     state, batch = jax.jit(task.init)(jax.random.key(0)), next(task.batches(0))
     step, history = jax.jit(task.step), []
-    for _ in range(120):
+    for _ in range(60):
         state, collected = step(state, task.frozen(), batch)
         history.append(float(collected[task.headline].compute()))
     assert history[-1] < 0.6 * history[0]
@@ -173,10 +180,10 @@ def test_many_codebooks_train(fields):
     assert min(usage[f"usage/{k}"] for k in range(task.module.num_codebooks)) > 0
 
 
-def test_run_that_is_never_finite_stops_and_leaves_its_checkpoints(tmp_path, monkeypatch):
-    config = tiny_tokenizer_config("train.log_every=1", "train.max_skipped=2")
-    train(config, tmp_path, stop_after=2)
-    before = load_inference_params(tmp_path)[0]
+def test_run_that_is_never_finite_stops_and_leaves_its_checkpoints(trained_tokenizer, tmp_path, monkeypatch):
+    workdir = shutil.copytree(trained_tokenizer, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints" / "4")  # as if it had been killed after step 2
+    before = load_inference_params(workdir)[0]
     restore = Checkpoints.restore
 
     def poisoned(self, abstract):
@@ -185,20 +192,22 @@ def test_run_that_is_never_finite_stops_and_leaves_its_checkpoints(tmp_path, mon
 
     monkeypatch.setattr(Checkpoints, "restore", poisoned)
     with pytest.raises(UserError, match="last 2 updates before step 4 were skipped"):
-        train(config, tmp_path)
-    after, step = load_inference_params(tmp_path)
+        train(tiny_tokenizer_config("train.log_every=1", "train.max_skipped=2"), workdir)
+    after, step = load_inference_params(workdir)
     assert step == 2
     assert_identical(after, before)
 
 
-def test_codes_of_another_tokenizer_are_refused(code_cache, tmp_path):
-    from fqgan_jax.api import load_tokenizer
-
-    train(tiny_tokenizer_config("seed=5", "train.steps=1"), tmp_path / "other")
-    config = tiny_generator_config(f"data.codes={code_cache}", f"sample.tokenizer={tmp_path / 'other'}")
+def test_codes_of_another_tokenizer_are_refused(code_cache, trained_tokenizer, tmp_path):
+    other = shutil.copytree(trained_tokenizer, tmp_path / "other")
+    description = json.loads((other / "model.json").read_text())
+    description["fields"]["normalized"] = False
+    (other / "model.json").write_text(json.dumps(description))
+    assert load_tokenizer(other).fingerprint != load_tokenizer(trained_tokenizer).fingerprint
+    config = tiny_generator_config(f"data.codes={code_cache}", f"sample.tokenizer={other}")
     with pytest.raises(UserError, match="another tokenizer"):
         train(config, tmp_path / "generator")
-    assert load_tokenizer(tmp_path / "other").fingerprint
+    assert not (tmp_path / "generator").exists()
 
 
 def test_log_is_cut_back_to_the_checkpoint(trained_tokenizer):

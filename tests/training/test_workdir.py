@@ -96,7 +96,7 @@ class Schedules(Task):
     ],
 )
 @pytest.mark.parametrize("steps", [3, 8])
-def test_training_can_be_extended_if_no_past_learning_rate_depends_on_it(tmp_path, fields, step, refused, steps):
+def test_training_can_be_extended_if_no_past_learning_rate_depends_on_it(tmp_path, *, fields, step, refused, steps):
     (tmp_path / "config.json").write_text(to_json(tiny_tokenizer_config(*fields)))
     task = Schedules(tiny_tokenizer_config(*fields, f"train.steps={steps}"), 1)
     if not refused:
