@@ -25,7 +25,7 @@ class Discriminator(nn.Module, kw_only=True):
 
     @staticmethod
     def check_image_size(size: int) -> None:
-        """Raises `UserError` if images of this side cannot be judged; none is refused by default."""
+        """Raises `UserError` if it cannot take images of this side; none is refused by default."""
 
     @classmethod
     def from_width(cls, width: int, *, dtype: Dtype) -> "Discriminator":

@@ -30,8 +30,8 @@ def test_published_logits(kind):
         expected = [golden["patchgan_logits_real"], golden["patchgan_logits_fake"]]
     else:
         expected = np.moveaxis(golden["stylegan_logits"], 1, 0)[..., None]
-    for ours, theirs in zip(logits, expected, strict=True):
-        assert golden_data.relative_error(ours, theirs) < 1e-4
+    for value, golden_value in zip(logits, expected, strict=True):
+        assert golden_data.relative_error(value, golden_value) < 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,33 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import small_far
 
 from fqgan_jax.losses.generator_losses import next_code_loss
 from fqgan_jax.models.causal_layers import rotary_table, rotate, swiglu_width
-from fqgan_jax.models.far import FAR
 from fqgan_jax.models.sampling import sample_codes, sampling_options
-
-
-def make(K, grid=(3, 4)):
-    module = FAR(
-        num_codebooks=K,
-        codebook_size=11,
-        num_classes=5,
-        grid=grid,
-        width=16,
-        depth=2,
-        num_heads=2,
-        head_depth=2,
-        swiglu_multiple=8,
-    )
-    codes = jax.random.randint(jax.random.key(1), (3, grid[0] * grid[1], K), 0, 11)
-    labels = jnp.array([0, 4, 5])
-    shapes = jax.eval_shape(module.init, jax.random.key(0), codes, labels)["params"]
-    leaves, structure = jax.tree.flatten(shapes)
-    # Larger than the initialization (whose outputs are zero), so that every part matters.
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    leaves = [0.4 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    return module, jax.tree.unflatten(structure, leaves), codes, labels
 
 
 def test_rotary_table_turns_by_row_and_by_column():
@@ -60,7 +38,7 @@ def test_swiglu_width(width, multiple, expected):
 
 
 def test_logits_see_only_earlier_codes():
-    module, params, codes, labels = make(3)
+    module, params, codes, labels = small_far.random_far(num_codebooks=3)
     logits = module.apply({"params": params}, codes, labels)
     t, k = 5, 1
     changed = module.apply({"params": params}, codes.at[:, t, k].add(1) % 11, labels)
@@ -72,7 +50,7 @@ def test_logits_see_only_earlier_codes():
 
 @pytest.mark.parametrize("K", [1, 2, 3, 8])
 def test_cached_sampling_equals_teacher_forcing(K):
-    module, params, _, _ = make(K)
+    module, params, _, _ = small_far.random_far(num_codebooks=K)
     labels, keys = jnp.array([0, 4, 2]), jax.random.split(jax.random.key(3), 3)
     codes, logits = sample_codes(
         module, params, keys=keys, labels=labels, options=sampling_options(K, guidance=1.7), with_logits=True
@@ -86,7 +64,7 @@ def test_cached_sampling_equals_teacher_forcing(K):
 
 
 def test_sampling_in_bfloat16_computes_what_training_does():
-    module, params, _, _ = make(2)
+    module, params, _, _ = small_far.random_far(num_codebooks=2)
     module = module.clone(dtype=jnp.bfloat16)
     labels, keys = jnp.array([0, 4, 2]), jax.random.split(jax.random.key(3), 3)
     codes, logits = sample_codes(
@@ -99,13 +77,13 @@ def test_sampling_in_bfloat16_computes_what_training_does():
 
 
 def test_new_model_predicts_uniformly():
-    module, _, codes, labels = make(2)
+    module, _, codes, labels = small_far.random_far(num_codebooks=2)
     params = module.init(jax.random.key(0), codes, labels)
     assert not np.any(module.apply(params, codes, labels))
 
 
 def test_dropout_acts_in_training_only():
-    module, params, codes, labels = make(2)
+    module, params, codes, labels = small_far.random_far(num_codebooks=2)
 
     def apply(seed, *, train):
         rngs = {"dropout": jax.random.key(seed)}
@@ -119,7 +97,7 @@ def test_dropout_acts_in_training_only():
 
 @pytest.mark.parametrize("remat", ["blocks", "full"])
 def test_rematerialization_changes_neither_loss_nor_gradients(remat):
-    module, params, codes, labels = make(2)
+    module, params, codes, labels = small_far.random_far(num_codebooks=2)
 
     def loss(params, module):
         dropout = {"dropout": jax.random.key(5)}

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models.test_far import make
+from support import small_far
 
 from fqgan_jax.api import Generator
 from fqgan_jax.errors import UserError
@@ -40,7 +40,7 @@ def test_drawn_codes_follow_the_distribution_and_zero_temperature_is_greedy():
 
 
 def test_samples_do_not_depend_on_the_batch_size():
-    module, params, _, _ = make(2)
+    module, params, _, _ = small_far.random_far(num_codebooks=2)
     generator, key = Generator(module, params), jax.random.key(7)
     labels = np.array([0, 1, 2, 3, 4, 1])
     together = generator.sample(labels, key=key, top_k=(5, 0), top_p=0.9)
@@ -62,6 +62,6 @@ def test_bad_options_are_explained(options, message):
 
 
 def test_unknown_label_is_explained():
-    module, params, _, _ = make(2)
+    module, params, _, _ = small_far.random_far(num_codebooks=2)
     with pytest.raises(UserError, match="between 0 and 4"):
         Generator(module, params).sample(np.array([5]), key=jax.random.key(0))
