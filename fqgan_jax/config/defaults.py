@@ -146,7 +146,7 @@ def _data_defaults() -> ConfigDict:
     return data
 
 
-def _optimizer_defaults(average: bool = True) -> ConfigDict:
+def _optimizer_defaults(*, average: bool = True) -> ConfigDict:
     optimizer = ConfigDict()
     optimizer.learning_rate = 2e-4  # peak
     optimizer.schedule = "constant"  # "constant", or "cosine" to zero at the last step

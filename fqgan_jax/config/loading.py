@@ -1,29 +1,33 @@
-"""Loads configs: a file, its arguments, overrides of its fields; and their JSON."""
+"""Loading configs: a file, its arguments and overrides of its fields; and their JSON."""
 
 import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from fqgan_jax.config.plugins import search_beside
-from fqgan_jax.config.registry import nearest
-from fqgan_jax.errors import UserError
+from fqgan_jax.config.registry import missing_weights, nearest
+from fqgan_jax.errors import UserError, check
 
 
 def parse_arguments(arguments: str, **defaults: int | float | str) -> dict[str, int | float | str]:
-    """Reads the "k=3,f=16" behind a config file's name; types are those of the defaults.
+    """Parses the "k=3,f=16" behind a config file's name.
+
+    Args:
+      arguments: the text behind the colon; "" if there is none.
+      **defaults: every argument of the config; its type is that of its default.
 
     Raises:
-      UserError: an argument the config does not have, or a value of the wrong type.
+      UserError: an argument that the config does not have, or a value of the wrong type.
     """
     values = dict(defaults)
     for part in filter(None, arguments.split(",")):
         name, _, value = part.partition("=")
-        if name not in defaults:
-            raise UserError(f"This config has no argument {name!r}{nearest(name, defaults)}")
+        check(name in defaults, f"This config has no argument {name!r}{nearest(name, defaults)}")
         try:
             values[name] = type(defaults[name])(value)
         except ValueError as error:
@@ -33,20 +37,22 @@ def parse_arguments(arguments: str, **defaults: int | float | str) -> dict[str, 
 
 
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Loads "configs/x.py:k=3" and applies `--config.field=value` overrides.
+    """Loads a config file and applies overrides.
 
-    A path that does not exist is also looked for among the configs that come with the package.
+    The file may import modules that lie beside it. The config has a weight for every row of its task's losses, also
+    of those that a plugin or the config's own imports have added.
+
+    Args:
+      file: "configs/x.py" or, with arguments for its `get_config`, "configs/x.py:k=3". A path that does not exist is
+        also looked for among the configs that come with the package.
+      overrides: "--config.FIELD=VALUE" each.
 
     Raises:
-      UserError: no such file, an unknown field (the nearest one is named), a value of the wrong type.
+      UserError: no such file, an unknown field (the message names the nearest one), or a value of the wrong type.
     """
     path, _, arguments = file.partition(":")
-    located = _locate(path)
-    search_beside(located)
-    spec = importlib.util.spec_from_file_location("config", located)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(arguments)
+    config = _execute(_locate(path)).get_config(arguments)
+    _add_missing_weights(config)
     values, command_line = flags.FlagValues(), ["fqgan", *overrides]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=command_line)
@@ -54,6 +60,24 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise _override_error(config, overrides, error) from error
     return values.config
+
+
+def _execute(file: Path) -> ModuleType:
+    """Executes a config file, each time anew, and returns its module."""
+    search_beside(file)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    check(hasattr(module, "get_config"), f"{file} is no config file: it defines no function get_config.")
+    return module
+
+
+def _add_missing_weights(config: ConfigDict) -> None:
+    sections = {name: value for name, value in config.items() if isinstance(value, ConfigDict)}
+    for section, weights in missing_weights(config.get("task", ""), sections).items():
+        if section not in sections:
+            config[section] = ConfigDict()
+        config[section].update(weights)
 
 
 def _locate(path: str) -> Path:
@@ -69,19 +93,22 @@ def _locate(path: str) -> Path:
 
 
 def _override_error(config: ConfigDict, overrides: Sequence[str], error: Exception) -> UserError:
-    """The sentence for a bad override."""
+    """Returns the error that explains which override is wrong, and why."""
     known = field_names(config)
     for override in overrides:
         name = override.partition("=")[0].removeprefix("--config.")
         if not override.startswith("--config."):
             return UserError(f"Unknown argument {override!r}: config fields are set by --config.FIELD=VALUE.")
         if name not in known:
-            return UserError(f"The config has no field {name!r}{nearest(name, known)}")
+            return UserError(
+                f"The config has no field {name!r}{nearest(name, known)} The weight of a loss in a file of yours is a "
+                "field once the file is named with --plugin FILE or imported in the config."
+            )
     return UserError(f"A config field was given a value of the wrong type: {error}")
 
 
 def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
-    """All fields, dotted."""
+    """Returns the names of all fields, with dots between a section and its fields."""
     names = []
     for name, value in config.items():
         names += field_names(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [prefix + name]
@@ -89,7 +116,7 @@ def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
 
 
 def to_json(config: ConfigDict) -> str:
-    """The config as text that `from_json` reads."""
+    """Returns the config as text that `from_json` reads."""
     return json.dumps(config.to_dict(), indent=2)
 
 
@@ -99,15 +126,17 @@ def from_json(text: str) -> ConfigDict:
 
 
 def _with_tuples(value: object) -> object:
-    """JSON has lists only; in configs they are tuples."""
+    """Returns the value with tuples for lists: JSON has lists only, a config tuples only."""
     if isinstance(value, dict):
         return {name: _with_tuples(item) for name, item in value.items()}
     return tuple(value) if isinstance(value, list) else value
 
 
 def with_defaults(config: ConfigDict, defaults: ConfigDict) -> ConfigDict:
-    """Returns the config, and the values of `defaults` for the fields that it lacks."""
-    return ConfigDict(_merged(defaults.to_dict(), config.to_dict()))
+    """Returns the config with the values of `defaults`, and weights of 0, for the fields that it lacks."""
+    completed = ConfigDict(_merged(defaults.to_dict(), config.to_dict()))
+    _add_missing_weights(completed)
+    return completed
 
 
 def _merged(defaults: dict, values: dict) -> dict:

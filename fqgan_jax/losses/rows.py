@@ -32,8 +32,8 @@ def _row(function: Callable, **attributes) -> Loss:
     return Loss(function=function, **attributes)
 
 
-tokenizer: Registry[Loss] = Registry("tokenizer loss", _row)
-generator: Registry[Loss] = Registry("generator loss", _row)
+tokenizer: Registry[Loss] = Registry("tokenizer loss", _row, section="loss", task="tokenizer")
+generator: Registry[Loss] = Registry("generator loss", _row, section="loss", task="generator")
 
 
 def objective(
