@@ -13,9 +13,8 @@ from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.shards import ShardFolder
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source
-from fqgan_jax.errors import check_choice
-from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
-from fqgan_jax.pretrained.weights import check_fetched, known_weights
+from fqgan_jax.pretrained import teachers as pretrained
+from fqgan_jax.pretrained.weights import check_fetched
 from fqgan_jax.sharding.passes import Batch
 
 
@@ -47,16 +46,13 @@ def extract_features(
       UserError: an unknown teacher, weights that are missing, a folder that is finished or holds something else, or
         not one readable image.
     """
-    known = HOST_TEACHERS | DEVICE_TEACHERS
     for teacher in teachers:
-        check_choice("--teacher", teacher, sorted(known))
+        pretrained.teachers.check(teacher, "--teacher")
     teachers = list(dict.fromkeys(teachers))
-    networks = {
-        teacher: DEVICE_TEACHERS[teacher].with_dtype("float32") for teacher in teachers if teacher in DEVICE_TEACHERS
-    }
-    check_fetched(list(networks))
+    networks = pretrained.device_teachers(teachers, "float32")
+    check_fetched(pretrained.needed_weights(teachers))
     params = {teacher: network.load() for teacher, network in networks.items()}
-    functions = {teacher: HOST_TEACHERS[teacher].features for teacher in teachers if teacher in HOST_TEACHERS}
+    functions = {name: teacher.features for name, teacher in pretrained.host_teachers(teachers).items()}
 
     def read(index: int) -> Crops:
         crops = random_crops(source, image_size, augmentations, seed, full_decode, index)
@@ -69,14 +65,16 @@ def extract_features(
         images = to_float(batch["image"])
         return {teacher: network.features(params[teacher], images) for teacher, network in networks.items()}
 
-    weights = known_weights(teachers)
+    weights = pretrained.known_weights(teachers)
     recorded = described(source, source_name, split) | {
         "class_names": list(source.class_names),
         "image_size": image_size,
         "augmentations": augmentations,
         "seed": seed,
         "decode": "full" if full_decode else "reduced",
-        "teachers": {each: {"width": known[each].width, "weights": weights.get(each)} for each in teachers},
+        "teachers": {
+            each: {"width": pretrained.teachers[each].width, "weights": weights.get(each)} for each in teachers
+        },
     }
     encode = partial(encode_features, teachers)
     work = CachePass(source, read, augmentations, image_size, features, params, encode, recorded)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fqgan_jax.cli.arguments import add_config
 
+OVERRIDES = True
 HELP = "Train several variants of a tokenizer with equal budgets and compare them in one table and one plot."
 EXAMPLES = """\
   fqgan ablate --config configs/ablation_codebooks.py --workdir runs/ablation

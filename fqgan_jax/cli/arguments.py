@@ -38,6 +38,18 @@ def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> N
     )
 
 
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """Adds files of the user's own that add rows."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE.py",
+        help="a Python file of yours that adds losses, teachers, image sources, … (repeatable)",
+    )
+
+
 def add_tokenizer_config(parser: argparse.ArgumentParser) -> None:
     """Whose codes a generator takes where its config names no code cache."""
     parser.add_argument(

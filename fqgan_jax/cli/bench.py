@@ -10,6 +10,7 @@ from fqgan_jax.cli.arguments import add_config, add_tokenizer_config, positive
 from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError
 
+OVERRIDES = True
 HELP = "Time a part on the devices here: on noise, with random weights."
 EXAMPLES = """\
   fqgan bench tokenizer-train --config.data.batch_size=16 --profile trace

@@ -15,6 +15,7 @@ from fqgan_jax.cli.arguments import (
 )
 from fqgan_jax.errors import UserError, check
 
+MANY_PROCESSES = True
 HELP = "Measure images, a tokenizer's reconstructions or a generator's samples (FID and others); prints a table."
 EXAMPLES = """\
   fqgan evaluate --data samples --reference VIRTUAL_imagenet256_labeled.npz --out samples.json

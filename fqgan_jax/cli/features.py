@@ -11,6 +11,7 @@ from fqgan_jax.cli.arguments import (
     stoppable,
 )
 
+MANY_PROCESSES = True
 HELP = "Write frozen teachers' features of a dataset, so that training needs no teacher; goes on where it was stopped."
 EXAMPLES = """\
   fqgan features --teacher clip-vit-large-patch14 --data /data/imagenet --augmentations 10 --out /data/features

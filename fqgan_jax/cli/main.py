@@ -7,11 +7,11 @@ import os
 import sys
 import traceback
 import warnings
-from functools import partialmethod
 
 from absl import logging as absl_logging
 
-from fqgan_jax.cli.arguments import add_processes
+from fqgan_jax.cli.arguments import add_plugins, add_processes
+from fqgan_jax.config.plugins import load_plugins
 from fqgan_jax.errors import UserError
 from fqgan_jax.files import is_full_disk
 
@@ -19,12 +19,14 @@ COMMANDS = (
     *("demo", "data", "prepare", "train", "reconstruct", "tokenize", "sample", "evaluate", "ablate", "export"),
     *("features", "weights", "plan", "bench"),
 )
-WITH_OVERRIDES = ("train", "ablate", "plan", "bench")  # take --config.FIELD=VALUE
-ON_MANY_PROCESSES = ("train", "evaluate", "features", "tokenize", "sample")  # one command, started on every host
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all subcommands; each module brings HELP, EXAMPLES, `add_arguments` and `run`."""
+    """Returns the parser of all subcommands.
+
+    Each module brings HELP, EXAMPLES, `add_arguments` and `run`; `OVERRIDES = True` if it takes
+    `--config.FIELD=VALUE`, and `MANY_PROCESSES = True` if it is started on every host of a cluster.
+    """
     parser = argparse.ArgumentParser(
         prog="fqgan", description="Factorized image tokenizers and their generators in JAX."
     )
@@ -40,10 +42,23 @@ def make_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         module.add_arguments(subparser)
-        if name in ON_MANY_PROCESSES:
+        add_plugins(subparser)
+        many_processes = getattr(module, "MANY_PROCESSES", False)
+        if many_processes:
             add_processes(subparser)
-        subparser.set_defaults(run=module.run, overrides=[])
+        subparser.set_defaults(
+            run=module.run, many_processes=many_processes, takes_overrides=getattr(module, "OVERRIDES", False)
+        )
     return parser
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Parses a command line; the `--config.FIELD=VALUE` of a command that takes them are collected in `overrides`."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not (options.takes_overrides and all(part.startswith("--config.") for part in rest)):
+        parser.error(f"unknown argument {rest[0]!r} for fqgan {options.command} (see fqgan {options.command} --help)")
+    return argparse.Namespace(**vars(options), overrides=rest)
 
 
 def _is_not_raised_too(record: logging.LogRecord) -> bool:
@@ -56,33 +71,38 @@ def _without_closed_loops(unraisable) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; 0 when done, 2 with one sentence on bad input."""
-    parser = make_parser()
-    options, rest = parser.parse_known_args(arguments)
-    if rest and not (options.command in WITH_OVERRIDES and all(part.startswith("--config.") for part in rest)):
-        parser.error(f"unknown argument {rest[0]!r} for fqgan {options.command} (see fqgan {options.command} --help)")
-    options.overrides = rest
-    # A normal run shows the project's own lines only.
+def _set_up_logging() -> None:
+    """Makes a normal run show the project's own lines only."""
     logging.basicConfig(format="%(message)s")
+    logging.getLogger("fqgan_jax").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.WARNING)
-    # Where a checkpoint cannot be written, orbax raises one error, and prints it and those of all its other writes too.
+    # If a checkpoint cannot be written, orbax raises one error, and prints it and those of all its other writes too.
     absl_logging.get_absl_logger().addFilter(_is_not_raised_too)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine 'async_serialize")
     sys.unraisablehook = _without_closed_loops
-    logging.getLogger("fqgan_jax").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="orbax")
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata in images that are read all the same
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line.
+
+    Returns:
+      0 on success, 2 after bad input, which is explained in one sentence.
+    """
+    options = _parse(arguments)
+    _set_up_logging()
     many = False
     try:
-        many = options.command in ON_MANY_PROCESSES and _start_processes(options)
+        many = options.many_processes and _start_processes(options)
+        load_plugins(options.plugin)
         options.run(options)
     except UserError as error:
         print(f"fqgan {options.command}: {error}", file=sys.stderr)
         return _leave(2) if many else 2
     except Exception as error:
-        full = isinstance(error, OSError) and is_full_disk(error)
+        full = is_full_disk(error) if isinstance(error, OSError) else ""
         if full:
             where = f" ({error.filename})" if error.filename else ""
             print(f"fqgan {options.command}: {full}{where}: free some space and try again.", file=sys.stderr)
@@ -95,18 +115,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _start_processes(options: argparse.Namespace) -> bool:
-    """Whether this is one process of many, which are started then; all but the first print nothing but errors."""
+    """Starts the processes of a run on many hosts; all but the first print errors only.
+
+    Returns:
+      Whether there is more than one process.
+    """
     from fqgan_jax.sharding import processes
 
     processes.start(coordinator=options.coordinator, num_processes=options.num_processes, process_id=options.process_id)
     if not processes.are_many():
         return False
     if not processes.is_first():
-        from tqdm import tqdm
-
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
         logging.getLogger("fqgan_jax").setLevel(logging.ERROR)
-        tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
+        os.environ["TQDM_DISABLE"] = "1"  # read by tqdm when it is imported, which no command does before this
     return True
 
 

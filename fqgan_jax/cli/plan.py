@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fqgan_jax.cli.arguments import add_config, add_tokenizer_config, positive
 
+OVERRIDES = True
 HELP = (
     "Compile a training step for a TPU topology, without TPU hardware: does it fit, how fast can it be, how does it "
     "scale."

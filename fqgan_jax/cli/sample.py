@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fqgan_jax.api import Generator
     from fqgan_jax.pictures.sample_files import Write
 
+MANY_PROCESSES = True
 HELP = "Draw new images from a generator; writes PNGs or an .npz, and a grid with a row per class."
 EXAMPLES = """\
   fqgan sample --checkpoint runs/generator --tokenizer runs/tokenizer --out samples

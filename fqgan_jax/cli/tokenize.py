@@ -12,6 +12,7 @@ from fqgan_jax.cli.arguments import (
     stoppable,
 )
 
+MANY_PROCESSES = True
 HELP = "Write a dataset's codes, from which a generator is trained; goes on where it was stopped."
 EXAMPLES = """\
   fqgan tokenize --checkpoint runs/tokenizer --data /data/imagenet --out runs/codes

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from fqgan_jax.cli.arguments import add_config
 
+OVERRIDES = True
+MANY_PROCESSES = True
 HELP = "Train a tokenizer or a generator; continues from the newest checkpoint if the work folder has one."
 EXAMPLES = """\
   fqgan train --config configs/demo_tokenizer.py --workdir runs/tokenizer

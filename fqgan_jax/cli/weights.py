@@ -36,11 +36,11 @@ def run(options) -> None:
 
 
 def _list(options) -> None:
-    from fqgan_jax.pretrained.weights import NETWORKS, SOURCE, cache_folder
+    from fqgan_jax.pretrained.weights import cache_folder, networks
 
     rows = [("name", "used for", "licence", "MB", "cache", "source", "SHA-256")]
-    for network in NETWORKS.values():
-        state = "present" if (network.folder / SOURCE).is_file() else "missing"
+    for network in networks.values():
+        state = "present" if network.is_in_cache else "missing"
         description = (network.used_for, network.license, str(network.megabytes))
         rows.append((network.name, *description, state, network.page, network.published_sha256))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -51,20 +51,20 @@ def _list(options) -> None:
 
 def _fetch(options) -> None:
     from fqgan_jax.pretrained.fetching import fetch
-    from fqgan_jax.pretrained.weights import network_named
+    from fqgan_jax.pretrained.weights import networks
 
     if len(options.names) > 1 and (options.file or options.sha256):
         raise UserError("--from and --sha256 speak of one file: name one network.")
     for name in options.names:
-        network_named(name)
+        networks.check(name)
     for name in options.names:
         print(f"{name} -> {fetch(name, options.file, options.sha256)}")
 
 
 def _verify(options) -> None:
-    from fqgan_jax.pretrained.weights import NETWORKS, SOURCE, cache_folder, find_weights
+    from fqgan_jax.pretrained.weights import cache_folder, find_weights, networks
 
-    present = [name for name, network in NETWORKS.items() if (network.folder / SOURCE).is_file()]
+    present = [name for name, network in networks.items() if network.is_in_cache]
     changed = []
     for name in present:
         try:

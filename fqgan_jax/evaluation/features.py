@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree, UInt8
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.metrics import FeatureSet, ImageFeatures
 from fqgan_jax.pretrained import inception
-from fqgan_jax.pretrained.weights import NETWORKS, sha256_of
+from fqgan_jax.pretrained.weights import networks, sha256_of
 from fqgan_jax.sharding.passes import rows_of_examples
 
 RESIZE = f"bilinear to {inception.SIZE} (source = target * in / out, no half-pixel offset, no antialiasing)"
@@ -48,7 +48,7 @@ def load_feature_network(file: Path | None = None) -> FeatureNetwork:
       UserError: missing or damaged weights.
     """
     params = inception.load_inception(file)
-    sha256 = NETWORKS[inception.NAME].published_sha256 if file is None else sha256_of(file)
+    sha256 = networks[inception.NAME].published_sha256 if file is None else sha256_of(file)
     return FeatureNetwork(apply=inception_features, params=params, sha256=sha256)
 
 

@@ -12,7 +12,7 @@ from fqgan_jax.evaluation import metrics
 from fqgan_jax.evaluation.features import FeatureNetwork, load_feature_network
 from fqgan_jax.evaluation.metrics.inception_score import SPLIT
 from fqgan_jax.evaluation.protocol import ROUNDING
-from fqgan_jax.pretrained.weights import NETWORKS
+from fqgan_jax.pretrained.weights import networks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,6 @@ def load_networks(*, inception: Path | None = None, reconstruction_metrics: bool
             except UserError as error:
                 missing[name] = str(error)
             else:
-                sha256 = {weights: NETWORKS[weights].published_sha256 for weights in metric.weights}
+                sha256 = {weights: networks[weights].published_sha256 for weights in metric.weights}
                 loaded[name] = MetricNetwork(params=params, sha256=sha256)
     return EvaluationNetworks(inception=network, reconstruction=loaded, missing=missing)

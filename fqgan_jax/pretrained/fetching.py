@@ -20,7 +20,7 @@ from fqgan_jax.pretrained.weights import (
     by_hand,
     cache_folder,
     find_weights,
-    network_named,
+    networks,
     sha256_of,
 )
 
@@ -37,7 +37,7 @@ def fetch(name: str, file: Path | None = None, sha256: str | None = None) -> Pat
     Raises:
       UserError: no connection, a file that is not the published one, or one about which nothing is known.
     """
-    network = network_named(name)
+    network = networks[name]
     if not (network.repository or network.sha256 or sha256):
         raise UserError(f"Nothing is known about the published file of {name}: give its SHA-256 with --sha256 HEX.")
     if file is None:

@@ -261,7 +261,9 @@ def import_inception(state: Mapping[str, np.ndarray]) -> dict:
     """
     # PyTorch's count of training steps, which some files carry along.
     state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
-    return import_tensors(state, INCEPTION_RULES, Inception(), SIZE, 1, "the Inception network of the FID")
+    return import_tensors(
+        state, INCEPTION_RULES, Inception(), image_size=SIZE, model="the Inception network of the FID"
+    )
 
 
 def load_inception(file: Path | None = None) -> PyTree:

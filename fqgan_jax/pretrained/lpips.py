@@ -59,13 +59,17 @@ class LPIPS(nn.Module):
     @nn.compact
     def __call__(self, a: Float[Array, "B H W 3"], b: Float[Array, "B H W 3"]) -> Float[Array, " B"]:
         vgg = VGG16(self.dtype, name="vgg")
-        normalize = lambda images: (images.astype(jnp.float32) - jnp.array(SHIFT)) / jnp.array(SCALE)
         distance = jnp.zeros(a.shape[0])
-        for stage, (x, y) in enumerate(zip(vgg(normalize(a)), vgg(normalize(b)), strict=True)):
+        for stage, (x, y) in enumerate(zip(vgg(_normalized(a)), vgg(_normalized(b)), strict=True)):
             width = x.shape[-1]
             head = self.param(f"head{stage}", nn.initializers.constant(1 / width), (1, width, 1, 1))[0, :, 0, 0]
             distance += jnp.mean((_unit(x) - _unit(y)) ** 2 @ head, axis=(1, 2))
         return distance
+
+
+def _normalized(images: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+    """Images as VGG16 takes them, float32."""
+    return (images.astype(jnp.float32) - jnp.array(SHIFT)) / jnp.array(SCALE)
 
 
 def _unit(x: Float[Array, "B h w c"]) -> Float[Array, "B h w c"]:
@@ -82,7 +86,9 @@ def import_lpips(vgg: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray])
     Raises:
       UserError: tensors that are missing, unexpected or mis-shaped; a head with negative weights.
     """
-    params = import_tensors(dict(vgg) | dict(heads), LPIPS_RULES, LPIPS(), 32, 2, "VGG16 and the LPIPS heads")
+    params = import_tensors(
+        dict(vgg) | dict(heads), LPIPS_RULES, LPIPS(), image_size=32, num_inputs=2, model="VGG16 and the LPIPS heads"
+    )
     negative = [name for name in heads if np.min(heads[name]) < 0]
     if negative:
         raise UserError(f"The LPIPS heads {', '.join(negative)} have negative weights: this is not the published file.")

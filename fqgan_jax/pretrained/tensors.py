@@ -37,14 +37,28 @@ def check_reader(file: str) -> None:
 
 
 def import_tensors(
-    state: Mapping[str, np.ndarray], rules: Sequence[Rule], module: nn.Module, image_size: int, inputs: int, what: str
+    state: Mapping[str, np.ndarray],
+    rules: Sequence[Rule],
+    module: nn.Module,
+    *,
+    image_size: int,
+    num_inputs: int = 1,
+    model: str,
 ) -> dict:
-    """Parameters (nested, float32) of a module of so many image inputs from published tensors.
+    """Returns the parameters (nested, float32) of a module from published tensors.
+
+    Args:
+      state: published name to tensor.
+      rules: correspondence of the names.
+      module: takes `num_inputs` batches of images.
+      image_size: side of these images.
+      num_inputs: how many the module takes.
+      model: what the tensors belong to, for the message.
 
     Raises:
-      UserError: tensors that are missing, unexpected or mis-shaped for `what`, by name.
+      UserError: tensors that are missing, unexpected or mis-shaped, by name.
     """
-    images = [jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)] * inputs
+    images = [jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)] * num_inputs
     entries = correspondence(rules, parameter_shapes(module, *images), ())
-    check_tensors(entries, state, what)
+    check_tensors(entries, state, model)
     return scatter(entries, state)

@@ -1,5 +1,7 @@
 """One vision transformer for CLIP (Radford et al. 2021) and DINOv2 (Oquab et al. 2023, with registers Darcet 2023)."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,10 +10,18 @@ from jaxtyping import Array, Float
 
 Dtype = jnp.dtype
 
-ACTIVATIONS = {
-    "gelu": lambda x: nn.gelu(x, approximate=False),
-    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
-}
+
+def gelu(x: Array) -> Array:
+    """The exact GELU (Hendrycks & Gimpel 2016)."""
+    return nn.gelu(x, approximate=False)
+
+
+def quick_gelu(x: Array) -> Array:
+    """CLIP's approximation of the GELU."""
+    return x * nn.sigmoid(1.702 * x)
+
+
+ACTIVATIONS = {"gelu": gelu, "quick_gelu": quick_gelu}
 
 
 class ViTBlock(nn.Module):
@@ -27,18 +37,22 @@ class ViTBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         B, T, D = x.shape
-        dense = lambda width, name: nn.Dense(width, dtype=self.dtype, name=name)
-        norm = lambda name: nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name=name)
-        ones = nn.initializers.ones_init()
-        scale = lambda name: self.param(name, ones, (D,)).astype(self.dtype) if self.layer_scale else 1
+        dense = partial(nn.Dense, dtype=self.dtype)
+        norm = partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
 
-        y = norm("norm1")(x)
+        y = norm(name="norm1")(x)
         heads = (B, T, self.num_heads, D // self.num_heads)
-        query, key, value = (dense(D, name)(y).reshape(heads) for name in ("query", "key", "value"))
+        query, key, value = (dense(D, name=name)(y).reshape(heads) for name in ("query", "key", "value"))
         y = jax.nn.dot_product_attention(query, key, value).reshape(B, T, D)
-        x = x + dense(D, "out")(y) * scale("scale1")
-        y = ACTIVATIONS[self.activation](dense(self.mlp_width, "mlp_in")(norm("norm2")(x)))
-        return x + dense(D, "mlp_out")(y) * scale("scale2")
+        x = x + self._scaled("scale1", dense(D, name="out")(y))
+        y = ACTIVATIONS[self.activation](dense(self.mlp_width, name="mlp_in")(norm(name="norm2")(x)))
+        return x + self._scaled("scale2", dense(D, name="mlp_out")(y))
+
+    def _scaled(self, name: str, branch: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        if not self.layer_scale:
+            return branch
+        scale = self.param(name, nn.initializers.ones_init(), branch.shape[-1:])
+        return branch * scale.astype(self.dtype)
 
 
 class ViT(nn.Module):
@@ -73,50 +87,68 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(self, images: Float[Array, "B {self.image_size} {self.image_size} 3"]) -> Float[Array, "B W"]:
         B, D = images.shape[0], self.width
-        init = nn.initializers.normal(0.02)
-        token = lambda name, *shape: self.param(name, init, (*shape, D)).astype(self.dtype)
-        norm = lambda name: nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name=name)
-        patch = (self.patch_size, self.patch_size)
-
-        patches = nn.Conv(D, patch, patch, "VALID", use_bias=self.patch_bias, dtype=self.dtype, name="patches")(images)
-        first = jnp.broadcast_to(token("class_token"), (B, 1, D))
+        norm = partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
+        patches = nn.Conv(
+            D,
+            kernel_size=(self.patch_size, self.patch_size),
+            strides=(self.patch_size, self.patch_size),
+            padding="VALID",
+            use_bias=self.patch_bias,
+            dtype=self.dtype,
+            name="patches",
+        )(images)
+        first = jnp.broadcast_to(self._tokens("class_token", D), (B, 1, D))
         x = jnp.concatenate([first, patches.reshape(B, -1, D)], axis=1)
-        x = x + token("positions", 1 + (self.image_size // self.patch_size) ** 2)
+        x = x + self._tokens("positions", 1 + (self.image_size // self.patch_size) ** 2, D)
         if self.num_registers:
-            registers = jnp.broadcast_to(token("registers", self.num_registers), (B, self.num_registers, D))
+            registers = self._tokens("registers", self.num_registers, D)
+            registers = jnp.broadcast_to(registers, (B, self.num_registers, D))
             x = jnp.concatenate([x[:, :1], registers, x[:, 1:]], axis=1)
         if self.norm_in:
-            x = norm("norm_in")(x)
-        stack = nn.scan(
-            lambda block, x, _: (block(x), None),
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            length=self.depth,
+            x = norm(name="norm_in")(x)
+        stack = nn.scan(_apply_block, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth)
+        block = ViTBlock(
+            num_heads=self.num_heads,
+            mlp_width=self.mlp_width,
+            activation=self.activation,
+            layer_scale=self.layer_scale,
+            norm_eps=self.norm_eps,
+            dtype=self.dtype,
+            name="blocks",
         )
-        sizes = (self.num_heads, self.mlp_width, self.activation, self.layer_scale, self.norm_eps, self.dtype)
-        x, _ = stack(ViTBlock(*sizes, name="blocks"), x, None)
+        x, _ = stack(block, x, None)
         x = x[:, 0]
-        return (norm("norm_out")(x) if self.norm_out else x).astype(jnp.float32)
+        if self.norm_out:
+            x = norm(name="norm_out")(x)
+        return x.astype(jnp.float32)
+
+    def _tokens(self, name: str, *shape: int) -> Array:
+        """Learned tokens, in the dtype of the computation."""
+        return self.param(name, nn.initializers.normal(0.02), shape).astype(self.dtype)
 
 
-def clip_vit(width: int, depth: int, num_heads: int, patch_size: int, **fields) -> ViT:
-    """CLIP's image tower; the class token before its final LayerNorm."""
-    fields = {"mlp_width": 4 * width, "activation": "quick_gelu", "norm_eps": 1e-5} | fields
-    return ViT(width, depth, num_heads, patch_size=patch_size, norm_in=True, **fields)
+def _apply_block(block: ViTBlock, x: Array, _: None) -> tuple[Array, None]:
+    return block(x), None
 
 
-def dino_vit(width: int, depth: int, num_heads: int, patch_size: int = 14, **fields) -> ViT:
-    """DINOv2; the class token after its final LayerNorm."""
-    fields = {"mlp_width": 4 * width} | fields
-    parts = {"patch_bias": True, "layer_scale": True, "norm_out": True}
-    return ViT(width, depth, num_heads, patch_size=patch_size, **parts, **fields)
+def clip_vit(*, width: int, **fields) -> ViT:
+    """Returns CLIP's image tower; its output is the class token before the final LayerNorm."""
+    defaults = {"mlp_width": 4 * width, "activation": "quick_gelu", "norm_eps": 1e-5, "norm_in": True}
+    return ViT(**defaults | {"width": width} | fields)
+
+
+def dino_vit(*, width: int, **fields) -> ViT:
+    """Returns DINOv2; its output is the class token after the final LayerNorm."""
+    defaults = {"mlp_width": 4 * width, "patch_size": 14, "patch_bias": True, "layer_scale": True, "norm_out": True}
+    return ViT(**defaults | {"width": width} | fields)
 
 
 def preprocess(
-    images: Float[Array, "B H W 3"], mean: tuple[float, ...], std: tuple[float, ...], size: int = 224
+    images: Float[Array, "B H W 3"], *, mean: tuple[float, ...], std: tuple[float, ...], size: int = 224
 ) -> Float[Array, "B {size} {size} 3"]:
-    """What a teacher sees of images in [-1, 1]: nearest-neighbour resize (source index floor(i * in / out)),
-    back to [0, 1], minus `mean` over `std`; float32.
+    """Returns what a teacher sees of images in [-1, 1]; float32.
+
+    Images are resized to the nearest neighbour (source index floor(i * in / out)), moved to [0, 1] and normalized.
     """
     rows, columns = (np.arange(size) * side // size for side in images.shape[1:3])
     images = (images[:, rows[:, None], columns].astype(jnp.float32) + 1) / 2

@@ -1,8 +1,11 @@
-"""CLIP and DINOv2 as the hub publishes them (config.json and model.safetensors) to our module and parameters."""
+"""Loading CLIP and DINOv2 as the hub publishes them (config.json and model.safetensors)."""
 
+import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -49,47 +52,128 @@ DINO_RULES = (
     *within("blocks", "encoder.layer.{block}", _DINO_BLOCK, stack=("block",)),
     *layer("norm_out", "layernorm."),
 )
-PREFIXES = ("vision_model.", "dinov2.")
-# What the class token of an image does not need.
+# Tensors that the class token of an image does not need.
 UNUSED = ("embeddings.position_ids", "embeddings.mask_token", "post_layernorm.", "visual_projection.", "classifier.")
 # Published with leading axes of one, for the batch.
 BATCH_AXES = {"embeddings.cls_token": 2, "embeddings.position_embeddings": 1, "embeddings.register_tokens": 1}
 
 
-def load_vit(folder: Path, image_size: int = 224) -> tuple[ViT, dict]:
-    """Module and parameters (nested, float32) of a hub folder of CLIP, whole or its image tower alone, or DINOv2.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """How a family of vision transformers is published.
 
-    Learned positions are interpolated here, once, to images of `image_size` as the published models do.
+    Attributes:
+      config_classes: names of the classes in transformers that read its config.json.
+      build: makes the module that such a configuration describes.
+      rules: correspondence of its tensors.
+      prefix: of the names of its tensors in files that hold more than the image tower.
+      antialias: whether learned positions are interpolated with antialiasing.
+      mean: of the images in [0, 1] that it was trained on, per channel.
+      std: of these images, per channel.
+    """
+
+    config_classes: tuple[str, ...]
+    build: Callable[[Any], ViT]
+    rules: tuple[Rule, ...]
+    prefix: str
+    antialias: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def _sizes(config) -> dict[str, Any]:
+    return {
+        "width": config.hidden_size,
+        "depth": config.num_hidden_layers,
+        "num_heads": config.num_attention_heads,
+        "patch_size": config.patch_size,
+        "activation": config.hidden_act,
+        "norm_eps": config.layer_norm_eps,
+        "image_size": config.image_size,
+    }
+
+
+def _build_clip(config) -> ViT:
+    return clip_vit(**_sizes(config), mlp_width=config.intermediate_size)
+
+
+def _build_dino(config) -> ViT:
+    return dino_vit(**_sizes(config), mlp_width=config.hidden_size * config.mlp_ratio)
+
+
+def _build_dino_with_registers(config) -> ViT:
+    return _build_dino(config).clone(num_registers=config.num_register_tokens)
+
+
+CLIP = Family(
+    config_classes=("CLIPConfig", "CLIPVisionConfig"),
+    build=_build_clip,
+    rules=CLIP_RULES,
+    prefix="vision_model.",
+    antialias=False,
+    mean=(0.48145466, 0.4578275, 0.40821073),
+    std=(0.26862954, 0.26130258, 0.27577711),
+)
+DINOV2 = Family(
+    config_classes=("Dinov2Config",),
+    build=_build_dino,
+    rules=DINO_RULES,
+    prefix="dinov2.",
+    antialias=False,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+DINOV2_WITH_REGISTERS = dataclasses.replace(
+    DINOV2,
+    config_classes=("Dinov2WithRegistersConfig",),
+    build=_build_dino_with_registers,
+    prefix="dinov2_with_registers.",
+    antialias=True,
+)
+
+
+def load_vit(folder: Path, family: Family, *, image_size: int = 224) -> tuple[ViT, dict]:
+    """Loads a hub folder of a family, whole or its image tower alone.
+
+    Args:
+      folder: holds config.json and model.safetensors.
+      family: how the network is published.
+      image_size: learned positions are interpolated here, once, to images of this size, as the published models do.
+
+    Returns:
+      The module and its parameters (nested, float32).
 
     Raises:
       UserError: files that are missing or damaged, another architecture, tensors that are missing or mis-shaped.
     """
-    published = read_config(folder)
-    # Only CLIP normalizes its tokens before the first block.
-    rules = CLIP_RULES if published.norm_in else DINO_RULES
-    state = without_prefix(read_tensors(folder / TENSORS))
-    what = f"the network that {folder / CONFIG} describes"
-    params = import_tensors(state, rules, published, published.image_size, 1, what)
+    published = read_config(folder, family)
+    state = _without_prefix(read_tensors(folder / TENSORS), family.prefix)
+    params = import_tensors(
+        state,
+        family.rules,
+        published,
+        image_size=published.image_size,
+        model=f"the network that {folder / CONFIG} describes",
+    )
     module = published.clone(image_size=image_size)
-    # Only DINOv2 with registers was published with an antialiased resize.
     params["positions"] = interpolate_positions(
-        params["positions"], image_size // module.patch_size, antialias=bool(module.num_registers)
+        params["positions"], image_size // module.patch_size, antialias=family.antialias
     )
     return module, params
 
 
-def read_config(folder: Path) -> ViT:
-    """The module that config.json describes, for images of the size it was trained on.
+def read_config(folder: Path, family: Family) -> ViT:
+    """Returns the module that config.json describes, for images of the size it was trained on.
 
     Raises:
       UserError: no such file, or a network that this module cannot compute.
     """
-    from transformers import CLIPConfig, CLIPVisionConfig, Dinov2Config, Dinov2WithRegistersConfig
+    import transformers
 
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"There is no {path}: give a folder with {CONFIG} and {TENSORS} as the hub publishes them.")
-    classes = {cls.model_type: cls for cls in (CLIPConfig, CLIPVisionConfig, Dinov2Config, Dinov2WithRegistersConfig)}
+    classes = {each.model_type: each for each in (getattr(transformers, name) for name in family.config_classes)}
     try:
         fields = json.loads(path.read_text())
         config_class = classes[fields["model_type"]]
@@ -98,12 +182,7 @@ def read_config(folder: Path) -> ViT:
     config = config_class.from_dict(fields)
     config = getattr(config, "vision_config", config)
     _check_supported(config, path)
-    sizes = (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.patch_size)
-    others = {"activation": config.hidden_act, "norm_eps": config.layer_norm_eps, "image_size": config.image_size}
-    if config.model_type == CLIPVisionConfig.model_type:
-        return clip_vit(*sizes, mlp_width=config.intermediate_size, **others)
-    registers = getattr(config, "num_register_tokens", 0)
-    return dino_vit(*sizes, mlp_width=config.hidden_size * config.mlp_ratio, num_registers=registers, **others)
+    return family.build(config)
 
 
 def _check_supported(config, path: Path) -> None:
@@ -119,10 +198,10 @@ def _check_supported(config, path: Path) -> None:
             raise UserError(f"{path} has {name}={value!r}; supported here: {', '.join(map(repr, values))}.")
 
 
-def without_prefix(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors that the class token needs, named and shaped alike whichever model was saved around them."""
-    prefix = next((prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in state)), "")
-    state = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+def _without_prefix(state: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Returns the tensors that the class token needs, named and shaped alike whichever model was saved around them."""
+    if any(name.startswith(prefix) for name in state):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     state = {name: tensor for name, tensor in state.items() if not name.startswith(UNUSED)}
     for name in BATCH_AXES.keys() & state.keys():
         axes = BATCH_AXES[name]
@@ -131,18 +210,20 @@ def without_prefix(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return state
 
 
-def interpolate_positions(positions: Float[np.ndarray, "T D"], grid: int, antialias: bool) -> Float[np.ndarray, "T2 D"]:
+def interpolate_positions(
+    positions: Float[np.ndarray, "T D"], grid: int, *, antialias: bool
+) -> Float[np.ndarray, "T2 D"]:
     """Learned positions of a class token and a square grid, the grid's interpolated (bicubic) to another size."""
     learned = math.isqrt(len(positions) - 1)
     if learned == grid:
         return positions
-    matrix = bicubic_matrix(learned, grid, antialias)
+    matrix = bicubic_matrix(learned, grid, antialias=antialias)
     table = positions[1:].astype(np.float64).reshape(learned, learned, -1)
     table = np.einsum("ri,cj,ijd->rcd", matrix, matrix, table, optimize=True)
     return np.concatenate([positions[:1], table.reshape(grid * grid, -1).astype(np.float32)])
 
 
-def bicubic_matrix(size: int, new_size: int, antialias: bool) -> Float[np.ndarray, "{new_size} {size}"]:
+def bicubic_matrix(size: int, new_size: int, *, antialias: bool) -> Float[np.ndarray, "{new_size} {size}"]:
     """PyTorch's bicubic resize of one axis (align_corners off) as a matrix.
 
     Keys' kernel (1981), a = -0.75 with repeated borders; antialiased, a = -0.5 stretched by the reduction, its weights

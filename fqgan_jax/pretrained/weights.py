@@ -4,7 +4,6 @@ A network in the cache is a folder `weights/NAME` with its tensors, for vision t
 source.json: where they came from and the SHA-256 of each file. Nothing is used that does not match it.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained.tensors import CONFIG, TENSORS
 
@@ -20,7 +20,7 @@ SOURCE = "source.json"
 HUB_FILES = (TENSORS, "pytorch_model.bin")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FrozenNetwork:
     """One published network.
 
@@ -57,62 +57,59 @@ class FrozenNetwork:
     @property
     def published_sha256(self) -> str:
         """Of the published file: what it had when it was fetched, else as far as known, in words for people."""
-        if (self.folder / SOURCE).is_file():
+        if self.is_in_cache:
             return json.loads((self.folder / SOURCE).read_text())["published"]["sha256"]
-        return self.sha256 + "…" * (0 < len(self.sha256) < 64) or "the hub's own, asked when it is fetched"
+        if not self.sha256:
+            return "the hub's own, asked when it is fetched"
+        return self.sha256 if len(self.sha256) == 64 else f"{self.sha256}…"
 
     @property
     def folder(self) -> Path:
-        """Where it lies in the cache."""
+        """Its folder in the cache."""
         return cache_folder() / self.name
 
-
-def _clip(name: str, megabytes: int) -> FrozenNetwork:
-    text = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-    return FrozenNetwork(name, "teacher", "MIT", megabytes, repository=f"openai/{name}", unused=text)
-
-
-def _dino(name: str, megabytes: int) -> FrozenNetwork:
-    return FrozenNetwork(name, "teacher", "Apache-2.0", megabytes, repository=f"facebook/{name}")
+    @property
+    def is_in_cache(self) -> bool:
+        """Whether it was fetched."""
+        return (self.folder / SOURCE).is_file()
 
 
-_TABLE = (
-    _clip("clip-vit-base-patch16", 599),
-    _clip("clip-vit-base-patch32", 605),
-    _clip("clip-vit-large-patch14", 1711),
-    _dino("dinov2-small", 88),
-    _dino("dinov2-base", 346),
-    _dino("dinov2-large", 1217),
-    _dino("dinov2-with-registers-small", 88),
-    _dino("dinov2-with-registers-base", 346),
-    _dino("dinov2-with-registers-large", 1217),
+# The weights of teachers are rows too: `pretrained.teachers` adds them with the teachers.
+networks: Registry[FrozenNetwork] = Registry("frozen network")
+networks.add(
+    "vgg16",
     FrozenNetwork(
-        "vgg16",
-        "perceptual loss",
-        "BSD-3-Clause",
-        553,
+        name="vgg16",
+        used_for="perceptual loss",
+        license="BSD-3-Clause",
+        megabytes=553,
         url="https://download.pytorch.org/models/vgg16-397923af.pth",
         sha256="397923af",  # the digits in the file's name; the rest is not published
         unused=("classifier.",),
     ),
+)
+networks.add(
+    "lpips-vgg16",
     FrozenNetwork(
-        "lpips-vgg16",
-        "perceptual loss",
-        "BSD-2-Clause",
-        1,
+        name="lpips-vgg16",
+        used_for="perceptual loss",
+        license="BSD-2-Clause",
+        megabytes=1,
         url="https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",
         sha256="a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
     ),
+)
+networks.add(
+    "inception-fid",
     FrozenNetwork(
-        "inception-fid",
-        "FID",
-        "Apache-2.0",
-        96,
+        name="inception-fid",
+        used_for="FID",
+        license="Apache-2.0",
+        megabytes=96,
         url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
         sha256="6726825d",  # the digits in the file's name; the rest is not published
     ),
 )
-NETWORKS = {network.name: network for network in _TABLE}
 
 
 def cache_folder() -> Path:
@@ -120,29 +117,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FQGAN_CACHE") or Path.home() / ".cache" / "fqgan_jax") / "weights"
 
 
-def network_named(name: str) -> FrozenNetwork:
-    """The row of a name; UserError with the nearest one where there is none."""
-    if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(NETWORKS)}."
-        raise UserError(f"There is no frozen network {name!r}: {hint}")
-    return NETWORKS[name]
-
-
 def check_fetched(names: Sequence[str]) -> None:
-    """Raises `UserError` naming all of the networks that are not in the cache."""
-    missing = [name for name in names if not (network_named(name).folder / SOURCE).is_file()]
+    """Raises `UserError`, with the names of all networks that are not in the cache."""
+    missing = [name for name in names if not networks[name].is_in_cache]
     if missing:
-        network, command = NETWORKS[missing[0]], f"fqgan weights fetch {' '.join(missing)}"
+        network, command = networks[missing[0]], f"fqgan weights fetch {' '.join(missing)}"
         raise UserError(
             f"The weights of {', '.join(missing)} are not in {cache_folder()}: run `{command}`. {by_hand(network)}"
         )
-
-
-def known_weights(names: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of the published files of those networks among `names` that are in the cache."""
-    networks = [NETWORKS[name] for name in names if name in NETWORKS]
-    return {network.name: network.published_sha256 for network in networks if (network.folder / SOURCE).is_file()}
 
 
 def find_weights(name: str) -> Path:
@@ -151,7 +133,7 @@ def find_weights(name: str) -> Path:
     Raises:
       UserError: an unknown name, weights that were not fetched, or files that changed since.
     """
-    network = network_named(name)
+    network = networks[name]
     check_fetched([name])
     recorded = json.loads((network.folder / SOURCE).read_text())["files"]
     for file, digest in recorded.items():

@@ -20,7 +20,7 @@ from fqgan_jax.models.discriminators import discriminators
 from fqgan_jax.models.fields import build_module, downsampling
 from fqgan_jax.models.heads import heads
 from fqgan_jax.pretrained.lpips import LPIPS
-from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
+from fqgan_jax.pretrained.teachers import teachers
 from fqgan_jax.training.adversarial import AdversarialTraining
 from fqgan_jax.training.generator_step import GeneratorTraining
 from fqgan_jax.training.optimizers import OptimizerSettings, learning_rate_schedule, make_tx, schedules
@@ -35,7 +35,7 @@ def tokenizer_fields(config) -> dict:
     Raises:
       UserError: sizes that cannot work together.
     """
-    model, teachers, size = config.model, config.teachers, config.data.image_size
+    model, names, size = config.model, config.teachers, config.data.image_size
     f = downsampling(model.multipliers)
     K = model.num_codebooks
     check(1 <= K <= 64, f"model.num_codebooks is {K}: choose 1 to 64 sub-codebooks.")
@@ -45,19 +45,18 @@ def tokenizer_fields(config) -> dict:
         f"(model.multipliers has {len(model.multipliers)} levels): choose a multiple of {f}.",
     )
     check(
-        len(teachers) == K,
-        f"teachers={teachers} names {len(teachers)} teacher(s) for model.num_codebooks={K}: give one per sub-codebook, "
+        len(names) == K,
+        f"teachers={names} names {len(names)} teacher(s) for model.num_codebooks={K}: give one per sub-codebook, "
         "None for those without.",
     )
-    known = HOST_TEACHERS | DEVICE_TEACHERS
-    for teacher in filter(None, teachers):
-        check_choice("teachers", teacher, sorted(known))
+    for name in filter(None, names):
+        teachers.check(name, "teachers")
     check_reading(config.data)
     check_choice("model.dtype", model.dtype, DTYPES)
     check_choice("frozen_dtype", config.frozen_dtype, DTYPES)
     check_choice("model.remat", model.remat, ("none", "blocks", "full"))
-    widths = tuple(known[teacher].width if teacher else None for teacher in teachers)
-    for teacher, feature_width in zip(teachers, widths, strict=True):
+    widths = tuple(None if name is None else teachers[name].width for name in names)
+    for teacher, feature_width in zip(names, widths, strict=True):
         check(
             not feature_width or feature_width % model.feature_heads == 0,
             f"The feature width {feature_width} of teacher {teacher} is not divisible by "

@@ -21,8 +21,8 @@ from fqgan_jax.errors import check
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.metrics.codebooks import CodeUsage
 from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
-from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, HOST_TEACHERS
-from fqgan_jax.pretrained.weights import check_fetched, known_weights
+from fqgan_jax.pretrained.teachers import device_teachers, host_teachers, known_weights, needed_weights
+from fqgan_jax.pretrained.weights import check_fetched
 from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 from fqgan_jax.training import evaluators
 from fqgan_jax.training.evaluators import with_periods
@@ -48,8 +48,8 @@ class TokenizerTask(Task):
         self.fields = tokenizer_fields(config)
         check_batch_parts(config, num_devices)
         self.features = self._open_features() if config.data.features else None
-        names = dict.fromkeys(name for name in config.teachers if name in DEVICE_TEACHERS and self.features is None)
-        self.teachers = {name: DEVICE_TEACHERS[name].with_dtype(config.frozen_dtype) for name in names}
+        # Cached features take the place of the networks.
+        self.teachers = device_teachers(config.teachers, config.frozen_dtype) if self.features is None else {}
         self.lpips = LPIPS(jnp.dtype(config.frozen_dtype)) if config.loss.perceptual else None
         self.training = tokenizer_training(config, self.fields, num_devices=num_devices, lpips=self.lpips)
         self.module = self.training.module
@@ -126,7 +126,7 @@ class TokenizerTask(Task):
         Raises:
           UserError: weights that are not in the cache, or damaged ones.
         """
-        check_fetched([*self.teachers, *(LPIPS_WEIGHTS if self.lpips else ())])
+        check_fetched([*needed_weights(self.teachers), *(LPIPS_WEIGHTS if self.lpips else ())])
         teachers = {name: teacher.load() for name, teacher in self.teachers.items()}
         return {"teachers": teachers} | ({"perceptual": load_lpips()} if self.lpips else {})
 
@@ -189,13 +189,14 @@ class TokenizerTask(Task):
         if self.features is not None:
             teachers = sorted(set(filter(None, self.config.teachers)))
             return feature_batches(self.train_source, self.features, stream, teachers=teachers, skipped=self.skipped)
-        teachers = sorted({teacher for teacher in self.config.teachers if teacher in HOST_TEACHERS})
         return image_batches(
             self.train_source,
             stream,
             image_size=data.image_size,
             skipped=self.skipped,
-            feature_functions={teacher: HOST_TEACHERS[teacher].features for teacher in teachers},
+            feature_functions={
+                name: teacher.features for name, teacher in sorted(host_teachers(self.config.teachers).items())
+            },
             full_decode=data.full_decode,
         )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support import golden_data
 from support.dino_files import fetch_small_teacher, small_teacher
+from support.rows import replace_row
 from support.tiny_configs import tiny_tokenizer_config
 
 from fqgan_jax.caches import records as cache_module
@@ -20,8 +21,8 @@ from fqgan_jax.data.sources.folder import ImageFolder
 from fqgan_jax.data.transforms import crop_at, largest_side, random_crop
 from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained.hog import hog_features
-from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS
-from fqgan_jax.pretrained.weights import NETWORKS
+from fqgan_jax.pretrained.teachers import teachers
+from fqgan_jax.pretrained.weights import networks
 from fqgan_jax.sharding.mesh import make_mesh
 from fqgan_jax.training.tokenizer_task import TokenizerTask
 
@@ -36,7 +37,7 @@ def teacher(tmp_path_factory):
     small = small_teacher()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FQGAN_CACHE", str(folder / "cache"))
-        patch.setitem(DEVICE_TEACHERS, "dinov2-small", small)
+        replace_row(patch, teachers, "dinov2-small", small)
         fetch_small_teacher(folder / "published")
         yield small
 
@@ -90,7 +91,7 @@ def test_record_i_describes_the_training_crops_of_image_i(teacher, images, folde
 
 
 def test_the_manifest_names_what_the_records_depend_on(folder, images, teacher):
-    manifest, published = json.loads((folder / "features.json").read_text()), NETWORKS["dinov2-small"]
+    manifest, published = json.loads((folder / "features.json").read_text()), networks["dinov2-small"]
     assert manifest["source"] == str(images)
     assert {
         "split": "train",

@@ -74,7 +74,7 @@ def test_reconstruct_takes_any_size(trained_tokenizer, tmp_path, capsys):
         ("demo --data {tmp} --workdir {tmp}/w", "holds no images"),
         ("sample --checkpoint {tmp} --tokenizer {tmp} --out {tmp}/o", "holds no model"),
         ("bench tokenizer-train --config configs/demo_generator.py", "needs a tokenizer's config"),
-        ("features --teacher dino --data photos --out {tmp}/o", "choose one of clip-vit-base-patch16"),
+        ("features --teacher dino --data photos --out {tmp}/o", "--teacher is 'dino': there is no teacher"),
         (
             "features --teacher hog --teacher dinov2-small --data photos --out {tmp}/o",
             "fqgan weights fetch dinov2-small",

@@ -6,9 +6,10 @@ import hashlib
 import numpy as np
 import pytest
 from safetensors.numpy import save
+from support.rows import replace_row
 
 from fqgan_jax.cli.main import main
-from fqgan_jax.pretrained.weights import NETWORKS
+from fqgan_jax.pretrained.weights import networks
 
 CONTENT = save({"features.0.bias": np.ones(3, np.float32)})
 
@@ -18,8 +19,8 @@ def published(tmp_path, monkeypatch):
     """A published vgg16 at hand; nothing answers at its address."""
     monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
     digest = hashlib.sha256(CONTENT).hexdigest()
-    row = dataclasses.replace(NETWORKS["vgg16"], url="http://127.0.0.1:9/vgg.safetensors", sha256=digest)
-    monkeypatch.setitem(NETWORKS, "vgg16", row)
+    row = dataclasses.replace(networks["vgg16"], url="http://127.0.0.1:9/vgg.safetensors", sha256=digest)
+    replace_row(monkeypatch, networks, "vgg16", row)
     (tmp_path / "vgg.safetensors").write_bytes(CONTENT)
     return tmp_path / "vgg.safetensors"
 
@@ -33,11 +34,11 @@ def states(capsys) -> dict[str, str]:
 
 
 def test_list_fetch_and_verify(published, capsys):
-    assert states(capsys) == dict.fromkeys(NETWORKS, "missing")
+    assert states(capsys) == dict.fromkeys(networks, "missing")
     assert main(["weights", "fetch", "vgg16", "--from", str(published)]) == 0
     folder = published.parent / "cache" / "weights" / "vgg16"
     assert capsys.readouterr().out == f"vgg16 -> {folder}\n"
-    assert states(capsys) == dict.fromkeys(NETWORKS, "missing") | {"vgg16": "present"}
+    assert states(capsys) == dict.fromkeys(networks, "missing") | {"vgg16": "present"}
     assert main(["weights", "verify"]) == 0
     assert capsys.readouterr().out == "vgg16: unchanged\n"
     (folder / "model.safetensors").write_bytes(CONTENT[:-1])
@@ -49,7 +50,7 @@ def test_list_fetch_and_verify(published, capsys):
     ("command", "message"),
     [
         ("fetch vgg16", "--from vgg.safetensors"),
-        ("fetch vgg", "did you mean vgg16"),
+        ("fetch vgg", "did you mean 'vgg16'"),
         ("fetch vgg16 --from {tmp}/none.pth", "There is no file"),
         ("fetch vgg16 lpips-vgg16 --from {tmp}/vgg.safetensors", "name one network"),
         ("fetch lpips-vgg16 --from {tmp}/vgg.safetensors", "is not the published file of lpips-vgg16"),

@@ -46,7 +46,7 @@ def test_mistakes_are_explained(file, overrides, message):
     [
         (["data.image_size=100"], "100 is not divisible by the tokenizer's downsampling f=16"),
         (["model.num_codebooks=3"], r"names 2 teacher\(s\) for model.num_codebooks=3"),
-        (["teachers=(None,'dino')"], r"'dino': choose one of clip-.*hog"),
+        (["teachers=(None,'dino')"], r"teachers is 'dino': there is no teacher 'dino'.*dinov2"),
         (["model.factorization=split"], "set model.z_channels=16"),
         (["model.factorization=splat"], "model.factorization is 'splat'.*did you mean 'split'"),
         (["model.adapter_heads=7"], "not divisible by model.adapter_heads=7"),

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 from support.published_files import file_server
+from support.rows import replace_row
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained import tensors
 from fqgan_jax.pretrained.fetching import fetch
 from fqgan_jax.pretrained.tensors import read_tensors
-from fqgan_jax.pretrained.weights import NETWORKS, find_weights
+from fqgan_jax.pretrained.weights import find_weights, networks
 
 KEPT = {"features.0.weight": np.arange(5000, dtype=np.float32).reshape(50, 100), "features.0.bias": np.ones(3, "f4")}
 CONTENT = save(KEPT | {"classifier.0.weight": np.zeros((7, 7), np.float32)})
@@ -31,8 +32,8 @@ def server(cache, monkeypatch):
     """Publishes vgg16, of which the first digits of the SHA-256 are known."""
     with file_server() as server:
         server.files["/vgg.safetensors"] = CONTENT
-        row = dataclasses.replace(NETWORKS["vgg16"], url=f"{server.url}/vgg.safetensors", sha256=DIGEST[:8])
-        monkeypatch.setitem(NETWORKS, "vgg16", row)
+        row = dataclasses.replace(networks["vgg16"], url=f"{server.url}/vgg.safetensors", sha256=DIGEST[:8])
+        replace_row(monkeypatch, networks, "vgg16", row)
         yield server
 
 
@@ -62,7 +63,7 @@ def test_fetch_checks_converts_and_records(server, cache):
     for name, tensor in KEPT.items():
         np.testing.assert_array_equal(found[name], tensor)
     record = json.loads((folder / "source.json").read_text())
-    assert record["published"] == {"url": NETWORKS["vgg16"].url, "sha256": DIGEST}
+    assert record["published"] == {"url": networks["vgg16"].url, "sha256": DIGEST}
     assert (
         record["files"]["model.safetensors"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     )
@@ -114,7 +115,7 @@ def test_without_a_connection_the_sentence_tells_what_to_do(server, cache):
     with pytest.raises(UserError) as raised:
         fetch("vgg16")
     message = str(raised.value)
-    for part in (NETWORKS["vgg16"].url, str(cache), "fqgan weights fetch vgg16 --from vgg.safetensors"):
+    for part in (networks["vgg16"].url, str(cache), "fqgan weights fetch vgg16 --from vgg.safetensors"):
         assert part in message
     assert_nothing_is_left(cache)
 
@@ -131,7 +132,7 @@ def test_missing_weights_are_a_sentence(cache):
         UserError, match=r"run `fqgan weights fetch dinov2-small`.*--from model.safetensors --sha256 HEX"
     ):
         find_weights("dinov2-small")
-    with pytest.raises(UserError, match="did you mean dinov2-small"):
+    with pytest.raises(UserError, match="did you mean 'dinov2-small'"):
         find_weights("dinov2-smal")
 
 
@@ -193,7 +194,7 @@ def test_files_that_changed_in_the_cache_are_not_used(server):
 
 
 def test_a_network_about_whose_file_nothing_is_known_is_not_fetched(server, cache, monkeypatch, tmp_path):
-    monkeypatch.setitem(NETWORKS, "vgg16", dataclasses.replace(NETWORKS["vgg16"], sha256=""))
+    replace_row(monkeypatch, networks, "vgg16", dataclasses.replace(networks["vgg16"], sha256=""))
     with pytest.raises(UserError, match=r"Nothing is known about the published file of vgg16.*--sha256 HEX"):
         fetch("vgg16")
     assert not server.requests
@@ -201,8 +202,8 @@ def test_a_network_about_whose_file_nothing_is_known_is_not_fetched(server, cach
 
 
 def test_pytorch_is_missed_before_anything_is_downloaded(server, monkeypatch):
-    row = dataclasses.replace(NETWORKS["vgg16"], url=f"{server.url}/vgg.pth")
-    monkeypatch.setitem(NETWORKS, "vgg16", row)
+    row = dataclasses.replace(networks["vgg16"], url=f"{server.url}/vgg.pth")
+    replace_row(monkeypatch, networks, "vgg16", row)
     monkeypatch.setattr(tensors, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs PyTorch: pip install fqgan-jax\[torch\]"):
         fetch("vgg16")
@@ -216,8 +217,11 @@ def test_a_pytorch_file_is_kept_as_safetensors(server, monkeypatch, tmp_path):
     torch.save(state, tmp_path / "vgg.pth")
     server.files["/vgg.pth"] = (tmp_path / "vgg.pth").read_bytes()
     digest = hashlib.sha256(server.files["/vgg.pth"]).hexdigest()
-    monkeypatch.setitem(
-        NETWORKS, "vgg16", dataclasses.replace(NETWORKS["vgg16"], url=f"{server.url}/vgg.pth", sha256=digest)
+    replace_row(
+        monkeypatch,
+        networks,
+        "vgg16",
+        dataclasses.replace(networks["vgg16"], url=f"{server.url}/vgg.pth", sha256=digest),
     )
     kept = read_tensors(fetch("vgg16") / "model.safetensors")
     np.testing.assert_array_equal(kept["transposed"], np.arange(12).reshape(3, 4).T)
@@ -226,6 +230,6 @@ def test_a_pytorch_file_is_kept_as_safetensors(server, monkeypatch, tmp_path):
 
 
 def test_partly_known_hashes_stand_in_the_published_files_names():
-    partly = [network for network in NETWORKS.values() if 0 < len(network.sha256) < 64]
+    partly = [network for network in networks.values() if 0 < len(network.sha256) < 64]
     assert {network.name for network in partly} == {"vgg16", "inception-fid"}
     assert all(network.file_name.endswith(f"-{network.sha256}.pth") for network in partly)

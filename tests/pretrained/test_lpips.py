@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from support import golden_data, golden_vgg
+from support.rows import replace_row
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained.fetching import fetch
 from fqgan_jax.pretrained.lpips import import_lpips, load_lpips
-from fqgan_jax.pretrained.weights import NETWORKS, sha256_of
+from fqgan_jax.pretrained.weights import networks, sha256_of
 
 
 def published():
@@ -38,7 +39,7 @@ def test_without_files_the_caches_are_read(tmp_path, monkeypatch):
     for name, state in zip(("vgg16", "lpips-vgg16"), published(), strict=True):
         file = tmp_path / f"{name}.safetensors"
         save_file(state, file)
-        monkeypatch.setitem(NETWORKS, name, dataclasses.replace(NETWORKS[name], sha256=sha256_of(file)))
+        replace_row(monkeypatch, networks, name, dataclasses.replace(networks[name], sha256=sha256_of(file)))
         fetch(name, file)
     expected = load_lpips(tmp_path / "vgg16.safetensors", tmp_path / "lpips-vgg16.safetensors")
     jax.tree.map(np.testing.assert_array_equal, load_lpips(), expected)

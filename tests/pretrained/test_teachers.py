@@ -12,10 +12,10 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained.fetching import fetch
-from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS
+from fqgan_jax.pretrained.teachers import device_teachers, teachers
 from fqgan_jax.pretrained.tensors import CONFIG, TENSORS
-from fqgan_jax.pretrained.vit_files import read_config
-from fqgan_jax.pretrained.weights import NETWORKS, sha256_of
+from fqgan_jax.pretrained.vit_files import CLIP, DINOV2, DINOV2_WITH_REGISTERS, read_config
+from fqgan_jax.pretrained.weights import networks, sha256_of
 
 # Parameters in millions: DINOv2's model cards state 21 (S), 86 (B) and 300 (L); CLIP's towers are of the sizes B and L.
 MILLIONS = {384: (21, 22.1), 768: (85, 88), 1024: (300, 305)}
@@ -31,32 +31,39 @@ WIDTHS = {
     "dinov2-with-registers-large": 1024,
 }
 
+PUBLISHED = device_teachers(WIDTHS, "float32")
+
 
 def test_every_teacher_has_its_width_its_weights_and_its_size():
-    assert {name: teacher.width for name, teacher in DEVICE_TEACHERS.items()} == WIDTHS
-    for name, teacher in DEVICE_TEACHERS.items():
-        assert teacher.repository == NETWORKS[name].repository != ""
+    assert {name: teacher.width for name, teacher in PUBLISHED.items()} == WIDTHS
+    for name, teacher in PUBLISHED.items():
+        assert teacher.weights is networks[name]
+        assert networks[name].repository
         leaves = jax.tree.leaves(jax.eval_shape(teacher.init, jax.random.key(0)))
         low, high = MILLIONS[teacher.width]
         assert low < sum(leaf.size for leaf in leaves) / 1e6 < high, name
 
 
 @pytest.mark.parametrize(
-    ("name", "config"),
+    ("name", "family", "config"),
     [
-        ("clip-vit-base-patch32", transformers.CLIPVisionConfig()),
-        ("clip-vit-base-patch32", transformers.CLIPConfig()),
-        ("dinov2-base", transformers.Dinov2Config()),
-        ("dinov2-with-registers-base", transformers.Dinov2WithRegistersConfig(patch_size=14)),
+        ("clip-vit-base-patch32", CLIP, transformers.CLIPVisionConfig()),
+        ("clip-vit-base-patch32", CLIP, transformers.CLIPConfig()),
+        ("dinov2-base", DINOV2, transformers.Dinov2Config()),
+        (
+            "dinov2-with-registers-base",
+            DINOV2_WITH_REGISTERS,
+            transformers.Dinov2WithRegistersConfig(patch_size=14),
+        ),
     ],
 )
-def test_sizes_are_those_of_the_libraries_defaults(name, config, tmp_path):
+def test_sizes_are_those_of_the_libraries_defaults(name, family, config, tmp_path):
     config.save_pretrained(tmp_path)
-    assert read_config(tmp_path) == DEVICE_TEACHERS[name].module
+    assert read_config(tmp_path, family) == teachers[name].module
 
 
 def test_normalization_is_the_libraries():
-    for name, teacher in DEVICE_TEACHERS.items():
+    for name, teacher in PUBLISHED.items():
         clip = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD), (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         assert (list(teacher.mean), list(teacher.std)) == tuple(clip["dino" in name])
 
@@ -91,7 +98,7 @@ def test_random_parameters_have_the_published_shapes(small_teacher):
 
 def test_another_network_in_the_cache_is_refused(small_teacher, tmp_path):
     with pytest.raises(UserError, match="holds another network than dinov2-small"):
-        DEVICE_TEACHERS["dinov2-small"].load()
+        teachers["dinov2-small"].load()
     # The tensors fit either number of heads: only config.json tells.
     config = tmp_path / "published" / CONFIG
     config.write_text(json.dumps(json.loads(config.read_text()) | {"num_attention_heads": 2}))

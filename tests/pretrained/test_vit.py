@@ -10,7 +10,8 @@ from support.dino_files import DINO, SMALL, write_dino_files
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained.vit import preprocess
-from fqgan_jax.pretrained.vit_files import bicubic_matrix, load_vit
+from fqgan_jax.pretrained.vit_files import CLIP as CLIP_FAMILY
+from fqgan_jax.pretrained.vit_files import DINOV2, DINOV2_WITH_REGISTERS, bicubic_matrix, load_vit
 
 CLIP = SMALL | {"intermediate_size": 48, "patch_size": 8, "image_size": 32}
 
@@ -38,8 +39,8 @@ def torch_output(model, images, **options):
         return model(torch.from_numpy(images.transpose(0, 3, 1, 2)), **options)
 
 
-def our_output(folder, images):
-    module, params = load_vit(folder, image_size=images.shape[1])
+def our_output(folder, family, images):
+    module, params = load_vit(folder, family, image_size=images.shape[1])
     return jax.jit(module.apply)({"params": params}, images)
 
 
@@ -58,7 +59,7 @@ def test_clip_class_token_before_the_final_norm(saved, tmp_path):
     images = random_images(32)
     tower = getattr(model, "vision_model", model)
     expected = torch_output(tower, images).last_hidden_state[:, 0]
-    assert golden_data.relative_error(our_output(tmp_path, images), expected) < 1e-5
+    assert golden_data.relative_error(our_output(tmp_path, CLIP_FAMILY, images), expected) < 1e-5
 
 
 @pytest.mark.torch
@@ -75,8 +76,9 @@ def test_dino_class_token_after_the_final_norm(saved, size, tmp_path):
     )
     model.save_pretrained(tmp_path)
     images = random_images(size)
+    family = DINOV2_WITH_REGISTERS if registers else DINOV2
     expected = torch_output(getattr(model, "dinov2", model), images).last_hidden_state[:, 0]
-    assert golden_data.relative_error(our_output(tmp_path, images), expected) < 1e-5
+    assert golden_data.relative_error(our_output(tmp_path, family, images), expected) < 1e-5
 
 
 @pytest.mark.torch
@@ -90,7 +92,7 @@ def test_dinov2_small_at_full_size(tmp_path):
     model.save_pretrained(tmp_path)
     images = random_images(224, batch=1)
     expected = torch_output(model, images).pooler_output
-    assert golden_data.relative_error(our_output(tmp_path, images), expected) < 1e-4
+    assert golden_data.relative_error(our_output(tmp_path, DINOV2, images), expected) < 1e-4
 
 
 @pytest.mark.torch
@@ -101,11 +103,11 @@ def test_bicubic_matrix_is_pytorchs_resize(size, new_size, antialias):
     rows = torch.eye(size)[:, None, None, :]
     options = {"mode": "bicubic", "align_corners": False, "antialias": antialias}
     expected = torch.nn.functional.interpolate(rows, size=(1, new_size), **options)[:, 0, 0].numpy().T
-    np.testing.assert_allclose(bicubic_matrix(size, new_size, antialias), expected, atol=1e-5)
+    np.testing.assert_allclose(bicubic_matrix(size, new_size, antialias=antialias), expected, atol=1e-5)
 
 
 def test_bfloat16_stays_close_and_returns_float32(tmp_path):
-    module, params = load_vit(write_dino_files(tmp_path), image_size=28)
+    module, params = load_vit(write_dino_files(tmp_path), DINOV2, image_size=28)
     images = random_images(28)
     exact = module.apply({"params": params}, images)
     half = module.clone(dtype=jnp.bfloat16).apply({"params": params}, images)
@@ -120,7 +122,7 @@ def test_missing_and_misshaped_tensors_are_named(tmp_path):
     tensors["embeddings.position_embeddings"] = tensors["embeddings.position_embeddings"][:, :50]
     save_file({f"dinov2.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "model.safetensors")
     with pytest.raises(UserError) as raised:
-        load_vit(tmp_path)
+        load_vit(tmp_path, DINOV2)
     message = str(raised.value)
     assert "1 missing: encoder.layer.1.mlp.fc2.bias" in message
     assert "layernorm.bias (31,), not (32,)" in message
@@ -141,15 +143,16 @@ def test_missing_and_misshaped_tensors_are_named(tmp_path):
 def test_folders_that_hold_no_such_network(content, sentence, tmp_path):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
+    family = CLIP_FAMILY if "clip" in (content or "") else DINOV2
     with pytest.raises(UserError, match=sentence):
-        load_vit(tmp_path)
+        load_vit(tmp_path, family)
 
 
 @pytest.mark.parametrize("size", [(256, 256), (32, 48), (300, 224)])
 def test_preprocess_picks_the_nearest_pixel_and_normalizes(size):
     images = np.random.default_rng(0).uniform(-1, 1, (2, *size, 3)).astype(np.float32)
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
-    seen = jax.jit(lambda images: preprocess(images, mean, std))(images)
+    seen = jax.jit(lambda images: preprocess(images, mean=mean, std=std))(images)
     assert seen.shape == (2, 224, 224, 3)
     for i, j in ((0, 0), (7, 133), (223, 223), (112, 49)):
         pixel = images[:, i * size[0] // 224, j * size[1] // 224]

@@ -11,7 +11,7 @@ from fqgan_jax.caches.records import PassSettings
 from fqgan_jax.caches.tokenize import tokenize
 from fqgan_jax.data.sources import open_source
 from fqgan_jax.errors import UserError
-from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS
+from fqgan_jax.pretrained.teachers import teachers
 from support import dino_files, tiny_models
 
 SETTINGS = PassSettings(batch_size_per_device=2, num_threads=2, images_per_shard=4)
@@ -25,7 +25,7 @@ def write(kind: str, images: Path, out: Path, weights: Path) -> None:
         if kind == "codes":
             tokenize(tiny_models.tiny_tokenizer(2), source, out, crops=2, settings=SETTINGS)
         else:
-            DEVICE_TEACHERS["dinov2-small"] = dino_files.small_teacher()
+            teachers._rows["dinov2-small"] = dino_files.small_teacher()
             extract_features(["dinov2-small", "hog"], source, out, augmentations=2, image_size=16, settings=SETTINGS)
     except UserError as error:
         print(error, file=sys.stderr)

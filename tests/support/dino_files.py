@@ -1,14 +1,14 @@
 """A small DINOv2 as the hub publishes it, written without PyTorch."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 from safetensors.numpy import save_file
 
 from fqgan_jax.pretrained.fetching import fetch
-from fqgan_jax.pretrained.teachers import DEVICE_TEACHERS, DeviceTeacher
+from fqgan_jax.pretrained.teachers import DeviceTeacher, teachers, vit_teacher
 from fqgan_jax.pretrained.vit import dino_vit
+from fqgan_jax.pretrained.vit_files import DINOV2
 from fqgan_jax.pretrained.weights import sha256_of
 from support import golden_data
 
@@ -46,9 +46,15 @@ def write_dino_files(folder: Path, sizes: dict = DINO) -> Path:
 
 def small_teacher() -> DeviceTeacher:
     """dinov2-small, far smaller."""
-    sizes = (DINO["hidden_size"], DINO["num_hidden_layers"], DINO["num_attention_heads"], DINO["patch_size"])
-    module = dino_vit(*sizes, mlp_width=DINO["hidden_size"] * DINO["mlp_ratio"], image_size=28)
-    return dataclasses.replace(DEVICE_TEACHERS["dinov2-small"], module=module)
+    module = dino_vit(
+        width=DINO["hidden_size"],
+        depth=DINO["num_hidden_layers"],
+        num_heads=DINO["num_attention_heads"],
+        patch_size=DINO["patch_size"],
+        mlp_width=DINO["hidden_size"] * DINO["mlp_ratio"],
+        image_size=28,
+    )
+    return vit_teacher(teachers["dinov2-small"].weights, family=DINOV2, module=module)
 
 
 def fetch_small_teacher(folder: Path) -> None:
