@@ -1,5 +1,6 @@
 """Which dimension of which array is split over which mesh axis."""
 
+import logging
 import math
 import re
 
@@ -22,24 +23,59 @@ RULES = (
     (r"code_tables", ("tensor", None)),  # the vocabulary
     (r"outputs", (None, "tensor")),
 )
+# Large parameters that are whole on every device of `tensor` on purpose.
+REPLICATED = (
+    r"(encoder|decoder)/.*",  # convolutions, and attention over channels that convolutions have mixed
+    r"conv\d+/kernel",  # the discriminators'
+    r"conv_out/kernel",
+    r"expand\d+/kernel",  # the first layer of a feature head
+    r"positions",
+    r"codebooks",  # every device compares its tokens with all entries
+    r"aggregate/kernel",
+    r"class_table",
+    r"scale",
+)
 SMALLEST = 2**14  # elements of the arrays that `fsdp` splits
+
+log = logging.getLogger(__name__)
 
 
 def state_sharding(state: PyTree, mesh: Mesh) -> PyTree:
     """Shardings for parameters, and for optimizer state and moving averages, whose paths end alike.
 
     `RULES` say what is split over `tensor`. Of the other dimensions the largest that divides is split over `fsdp`;
-    where none does, and in small arrays, none is.
+    if none does, and in small arrays, none is. If `tensor` has more than one device, a large parameter that neither a
+    rule nor `REPLICATED` names is logged as a warning: it costs memory and repeats work on every device of `tensor`.
 
     Raises:
       UserError: a dimension that a rule splits does not divide.
     """
+    if mesh.shape["tensor"] > 1:
+        unnamed = unnamed_parameters(state)
+        if unnamed:
+            log.warning(
+                "mesh.tensor=%d does not split these parameters, of which every device holds all: %s. Name them in "
+                "RULES or REPLICATED of fqgan_jax/sharding/rules.py.",
+                mesh.shape["tensor"],
+                ", ".join(f"{name} {list(shape)}" for name, shape in unnamed.items()),
+            )
 
     def place(path, leaf) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         return NamedSharding(mesh, partition(name, leaf.shape, dict(mesh.shape)))
 
     return jax.tree_util.tree_map_with_path(place, state)
+
+
+def unnamed_parameters(state: PyTree) -> dict[str, tuple[int, ...]]:
+    """Returns name and shape of the large parameters that neither `RULES` nor `REPLICATED` name."""
+    patterns = "|".join([pattern for pattern, _ in RULES] + list(REPLICATED))
+    unnamed = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, "params", state)):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if math.prod(leaf.shape) >= SMALLEST and not re.search(f"(^|/)({patterns})$", name):
+            unnamed[name] = leaf.shape
+    return unnamed
 
 
 def partition(name: str, shape: tuple[int, ...], sizes: dict[str, int]) -> PartitionSpec:

@@ -15,7 +15,7 @@ from fqgan_jax.config import load_config
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.far import FAR
 from fqgan_jax.sharding.mesh import BatchSlice, batch_sharding, batch_shards, batch_slice, make_mesh, put_global
-from fqgan_jax.sharding.rules import RULES, partition, state_sharding
+from fqgan_jax.sharding.rules import RULES, partition, state_sharding, unnamed_parameters
 from fqgan_jax.training.checkpointing import Checkpoints
 from fqgan_jax.training.generator_task import GeneratorTask
 from fqgan_jax.training.loop import abstract_state, start_state
@@ -69,6 +69,21 @@ def test_every_rule_fits_the_published_networks_and_names_no_axis_twice(paramete
     assert specs["decoder/conv_in/kernel"] == PartitionSpec(None, None, None, "fsdp")
     shares = sum(math.prod(shape) for name, shape in parameters.items() if any(specs[name]))
     assert shares > 0.99 * sum(map(math.prod, parameters.values()))
+
+
+def test_every_large_parameter_of_the_published_networks_is_named(parameters):
+    leaves = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in parameters.items()}
+    assert unnamed_parameters(leaves) == {}
+
+
+def test_a_large_parameter_that_no_rule_names_is_logged(caplog):
+    leaves = {"mixer": {"kernel": jax.ShapeDtypeStruct((128, 128), jnp.float32)}, "small": jnp.zeros(8)}
+    state_sharding(leaves, make_mesh({"data": 4, "tensor": 2}))
+    assert "mesh.tensor=2 does not split these parameters" in caplog.text
+    assert "mixer/kernel [128, 128]" in caplog.text
+    caplog.clear()
+    state_sharding(leaves, make_mesh({"data": 8}))
+    assert not caplog.text
 
 
 def test_a_dimension_that_does_not_divide_is_named():
