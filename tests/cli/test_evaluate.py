@@ -52,7 +52,7 @@ def test_models(trained_tokenizer, trained_generator, image_folder, tmp_path):
     page = (tmp_path / "report" / "report.html").read_text()
     assert page.count('src="data:image/png;base64,') == 7
     assert page.count("src=") == 7
-    assert f"{json.loads(out.read_text())['results']['psnr']:.6g}" in page
+    assert f"{json.loads(out.read_text())['results']['psnr']:.6g} (dB, higher is better)" in page
     content = json.loads(out.read_text())
     assert {"rfid", "inception_score", "psnr", "ssim", "usage/0", "perplexity/1"} <= content["results"].keys()
     assert "fqgan weights fetch" in content["missing"]["lpips"]
