@@ -75,7 +75,7 @@ def test_a_file_of_the_users(image_folder, tmp_path, capsys):
     assert best.fingerprint == load_tokenizer(f"{workdir}@{min(by_step, key=by_step.get)}").fingerprint
 
     command = ["evaluate", "--checkpoint", f"{workdir}@best", "--data", str(image_folder), "--out", str(out)]
-    assert main(command) == 0
+    assert main([*command, "--plugin", str(tmp_path / "own_rows.py")]) == 0
     found = json.loads(out.read_text())["results"]["l1"]
     printed = capsys.readouterr().out
     assert f"l1  {found:.6g}" in printed
