@@ -33,8 +33,8 @@ from fqgan_jax.models.heads import heads
 from fqgan_jax.models.quantizers import quantizers
 
 
-@quantizers("rounding")
-class Rounding(Quantizer):
+@quantizers("ternary")
+class Ternary(Quantizer):
     """Each of d channels is rounded to -1, 0 or 1, so N = 3^d (FSQ, Mentzer et al. 2023)."""
 
     def __call__(self, latents):
@@ -51,11 +51,11 @@ class Rounding(Quantizer):
         return (codes[..., None] // 3 ** jnp.arange(self.sizes.code_dim) % 3 - 1).astype(jnp.float32)
 
 
-@heads("linear")
-class LinearHead(Head):
+@heads("one_layer")
+class OneLayerHead(Head):
     @staticmethod
     def check_sizes(sizes):
-        check(sizes.code_dim <= 4, f"A linear head has no room for d={sizes.code_dim}.")
+        check(sizes.code_dim <= 4, f"A head of one layer has no room for d={sizes.code_dim}.")
 
     @nn.compact
     def __call__(self, features):
@@ -73,8 +73,8 @@ FIELDS = {
     "norm_groups": 2,
     "z_channels": 8,
     "feature_widths": [],
-    "factorization": "linear",
-    "quantizer": "rounding",
+    "factorization": "one_layer",
+    "quantizer": "ternary",
     "dtype": "float32",
 }
 
@@ -86,11 +86,11 @@ def plugin(tmp_path, monkeypatch):
         for name in ("_rows", "_definitions"):
             monkeypatch.setattr(table, name, dict(getattr(table, name)))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    file = tmp_path / "rounding_plugin.py"
+    file = tmp_path / "ternary_plugin.py"
     file.write_text(PLUGIN)
     load_plugins([file])
     yield
-    sys.modules.pop("rounding_plugin")
+    sys.modules.pop("ternary_plugin")
 
 
 @pytest.mark.usefixtures("plugin")
@@ -126,7 +126,7 @@ def test_it_learns_and_its_codes_come_back():
 def test_its_names_are_saved_and_count_in_the_fingerprint():
     module = build_module("tokenizer", FIELDS)
     assert build_module("tokenizer", json.loads(json.dumps(module_fields(module)))) == module
-    assert identifying_fields(module)["quantizer"] == "rounding"
+    assert identifying_fields(module)["quantizer"] == "ternary"
     published = module.clone(quantizer="vq", factorization="adapters")
     assert "quantizer" not in identifying_fields(published)
     assert module_fields(published)["quantizer"] == "vq"
@@ -135,8 +135,8 @@ def test_its_names_are_saved_and_count_in_the_fingerprint():
 @pytest.mark.usefixtures("plugin")
 def test_a_config_chooses_it_and_it_checks_its_sizes():
     config = tokenizer_defaults()
-    config.model.quantizer, config.model.factorization, config.model.code_dim = "rounding", "linear", 4
-    assert tokenizer_fields(config)["quantizer"] == "rounding"
+    config.model.quantizer, config.model.factorization, config.model.code_dim = "ternary", "one_layer", 4
+    assert tokenizer_fields(config)["quantizer"] == "ternary"
     config.model.code_dim = 5
     with pytest.raises(UserError, match="no room for d=5"):
         tokenizer_fields(config)
@@ -145,7 +145,7 @@ def test_a_config_chooses_it_and_it_checks_its_sizes():
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({}, "head 'linear' has no published"), ({"factorization": "split"}, "quantizer 'rounding' has no published")],
+    [({}, "head 'one_layer' has no published"), ({"factorization": "split"}, "quantizer 'ternary' has no published")],
 )
 def test_without_published_names_it_is_not_published(fields, message):
     with pytest.raises(UserError, match=message):
@@ -155,11 +155,11 @@ def test_without_published_names_it_is_not_published(fields, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"quantizer": "rounding"}, "model.quantizer is 'rounding': there is no quantizer 'rounding'.*--plugin"),
+        ({"quantizer": "ternary"}, "model.quantizer is 'ternary': there is no quantizer 'ternary'.*--plugin"),
         ({"quantizer": "vqq"}, "no quantizer 'vqq'; did you mean 'vq'"),
         (
-            {"quantizer": "vq", "factorization": "linear"},
-            "model.factorization is 'linear': .*adapters, split.*--plug",
+            {"quantizer": "vq", "factorization": "one_layer"},
+            "model.factorization is 'one_layer': .*adapters, split.*--plug",
         ),
         ({"quantiser": "vq"}, "A tokenizer has no field 'quantiser'; did you mean 'quantizer'.*update fqgan_jax"),
     ],
