@@ -69,8 +69,8 @@ def trained_tokenizer(make_once):
 def code_cache(trained_tokenizer, image_folder, make_once):
     """Code cache of the image folder."""
     from fqgan_jax.api import load_tokenizer
-    from fqgan_jax.caches.records import PassSettings
     from fqgan_jax.caches.tokenize import tokenize
+    from fqgan_jax.caches.writing import PassSettings
     from fqgan_jax.data.sources import open_source
 
     def write(folder: Path) -> None:

@@ -72,7 +72,7 @@ def test_the_feature_cache_holds_the_features_of_its_crops(artefacts):
     cache = FeatureCache(artefacts / "features")
     cache.check_source(source, "images", "train")
     record = cache[5]
-    crop = crop_at(source.read(5), 16, record.boxes[1])
+    crop = crop_at(source.read(5), 16, record.crop_boxes[1])
     np.testing.assert_allclose(record.features["hog"][1], hog_features(crop), rtol=1e-6)
 
 

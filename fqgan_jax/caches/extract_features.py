@@ -1,4 +1,4 @@
-"""From images to a feature cache with frozen teachers."""
+"""Writes a feature cache with frozen teachers."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from fqgan_jax.caches.records import CachePass, Crops, PassSettings, described, random_crops, write_cache
+from fqgan_jax.caches.records import Crops
 from fqgan_jax.caches.teacher_features import MANIFEST, encode_features
+from fqgan_jax.caches.writing import CachePass, PassSettings, RandomCrops, describe_source, write_cache
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.shards import ShardFolder
 from fqgan_jax.data.skipping import Skipped
@@ -31,20 +32,28 @@ def extract_features(
     source_name: str = "",
     split: str = "train",
 ) -> tuple[dict, Skipped]:
-    """Writes the features of every image's augmentations, or goes on where an earlier call stopped.
+    """Writes the features of every image's augmentations, or continues an earlier call that was stopped.
 
-    Networks compute in float32. An augmentation is a training crop drawn by a generator of (seed, image, number).
+    Networks compute in float32. An augmentation is a training crop that depends on (seed, image, number) alone.
 
     Args:
-      teachers: names in `teachers.registry`.
+      teachers: names of teachers.
+      source: the images.
+      out: folder for the cache.
+      augmentations: number of augmentations of each image.
       image_size: side of the crops.
-      full_decode: as `data.full_decode` of a config.
-      settings: batch size, threads and shard size of the pass.
-      source_name, split: of the source, for the manifest.
+      seed: seed of the augmentations.
+      full_decode: decode JPEG files at full scale, as `data.full_decode` of a config.
+      settings: batch size, threads and shard size of the pass; None uses the defaults.
+      source_name: name of the source, for the manifest.
+      split: split of the source, for the manifest.
+
+    Returns:
+      The manifest and the skipped images.
 
     Raises:
-      UserError: an unknown teacher, weights that are missing, a folder that is finished or holds something else, or
-        not one readable image.
+      UserError: a teacher is unknown, its weights are missing, `out` is complete or holds something else, or no image
+        can be read.
     """
     for teacher in teachers:
         pretrained.teachers.check(teacher, "--teacher")
@@ -54,8 +63,12 @@ def extract_features(
     params = {teacher: network.load() for teacher, network in networks.items()}
     functions = {name: teacher.features for name, teacher in pretrained.host_teachers(teachers).items()}
 
+    random_crops = RandomCrops(
+        source=source, image_size=image_size, num_crops=augmentations, seed=seed, full_decode=full_decode
+    )
+
     def read(index: int) -> Crops:
-        crops = random_crops(source, image_size, augmentations, seed, full_decode, index)
+        crops = random_crops(index)
         rows = {
             teacher: np.stack([features(image) for image in crops.images]) for teacher, features in functions.items()
         }
@@ -66,7 +79,7 @@ def extract_features(
         return {teacher: network.features(params[teacher], images) for teacher, network in networks.items()}
 
     weights = pretrained.known_weights(teachers)
-    recorded = described(source, source_name, split) | {
+    recorded = describe_source(source, source_name, split) | {
         "class_names": list(source.class_names),
         "image_size": image_size,
         "augmentations": augmentations,
@@ -76,6 +89,15 @@ def extract_features(
             each: {"width": pretrained.teachers[each].width, "weights": weights.get(each)} for each in teachers
         },
     }
-    encode = partial(encode_features, teachers)
-    work = CachePass(source, read, augmentations, image_size, features, params, encode, recorded)
-    return write_cache(work, ShardFolder(out, MANIFEST, "fqgan features"), settings or PassSettings())
+    work = CachePass(
+        source=source,
+        read=read,
+        num_crops=augmentations,
+        image_size=image_size,
+        step=features,
+        params=params,
+        encode=partial(encode_features, teachers),
+        recorded=recorded,
+    )
+    folder = ShardFolder(path=out, manifest=MANIFEST, command="fqgan features")
+    return write_cache(work, folder, settings or PassSettings())

@@ -1,8 +1,8 @@
-"""The feature cache: what frozen teachers say about R augmentations of every image, as ArrayRecord shards.
+"""The feature cache: frozen teachers' features of R augmentations of every image, as ArrayRecord shards.
 
-Record i belongs to image i of the source: its label (int32), the boxes of its augmentations (int32 `[R, 4]`, see
-`transforms.CropBox`), and each teacher's features (float32 `[R, W]`) in the manifest's order. An image that could not
-be read has an empty record.
+Record i belongs to image i of the source: its label (int32), the positions of its augmentations (int32 `[R, 4]`, see
+`transforms.CropBox`), and each teacher's features (float32 `[R, W]`) in the manifest's order. The record of an image
+that could not be read is empty.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,17 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from fqgan_jax.caches.records import Example, decode_crop_boxes, open_records, read_manifest
+from fqgan_jax.caches.records import (
+    CROP_BOX_BYTES,
+    LABEL_BYTES,
+    Example,
+    decode_crop_boxes,
+    decode_label,
+    encode_crop_boxes,
+    encode_label,
+    open_records,
+    read_manifest,
+)
 from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.loader import collect_skipped
 from fqgan_jax.data.skipping import Skipped, read_or_next
@@ -23,31 +33,44 @@ from fqgan_jax.data.transforms import CropBox, crop_at, largest_side
 from fqgan_jax.errors import UserError
 
 MANIFEST = "features.json"
-LABEL_BYTES = 4
 
 
 class Augmented(NamedTuple):
-    """A record: an image's label, its augmentations, and each teacher's features of them."""
+    """A record: an image's label, the positions of its augmentations, and each teacher's features of them."""
 
     label: int
-    boxes: list[CropBox]
+    crop_boxes: list[CropBox]
     features: dict[str, Float[np.ndarray, "R W"]]
 
 
 def encode_features(teachers: Sequence[str], example: Example, rows: Mapping[str, np.ndarray]) -> bytes:
-    """An image's record; an empty one where it could not be read."""
+    """Returns an image's record, which is empty if the image could not be read."""
     if example.crops is None:
         return b""
-    parts = [np.array(example.label, "<i4"), example.crops.boxes.astype("<i4")]
-    return b"".join(part.tobytes() for part in (*parts, *(np.asarray(rows[name], "<f4") for name in teachers)))
+    features = b"".join(np.asarray(rows[name], "<f4").tobytes() for name in teachers)
+    return encode_label(example.label) + encode_crop_boxes(example.crops.boxes) + features
 
 
 class FeatureCache:
-    """Random access to a feature cache."""
+    """Random access to a feature cache.
+
+    Attributes:
+      folder: where the cache is.
+      manifest: its manifest.
+      image_size: side of the crops.
+      augmentations: R.
+      full_decode: whether JPEG files were decoded at full scale.
+      teachers: "width" and "weights" (SHA-256) by teacher name.
+    """
 
     def __init__(self, folder: Path):
+        """Opens a cache.
+
+        Raises:
+          UserError: the folder holds no complete cache, or a damaged one.
+        """
         self.folder = folder
-        self.manifest = read_manifest(folder, MANIFEST, "feature cache", "fqgan features")
+        self.manifest = read_manifest(folder / MANIFEST, title="feature cache", command="fqgan features")
         try:
             self.image_size, self.augmentations = self.manifest["image_size"], self.manifest["augmentations"]
             self.full_decode = self.manifest["decode"] == "full"
@@ -60,27 +83,29 @@ class FeatureCache:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Augmented:
-        """The record of an image.
+        """Returns the record of an image.
 
         Raises:
-          UnreadableImageError: it is empty.
+          UnreadableImageError: the record is empty.
         """
         record, R = self._records[index], self.augmentations
         if not record:
             raise UnreadableImageError("it could not be read when its features were computed")
-        offset, features = LABEL_BYTES + 16 * R, {}
+        offset, features = LABEL_BYTES + CROP_BOX_BYTES * R, {}
         for name, teacher in self.teachers.items():
             width = teacher["width"]
             features[name] = np.frombuffer(record, "<f4", R * width, offset).reshape(R, width)
             offset += 4 * R * width
-        return Augmented(int(np.frombuffer(record, "<i4", 1)[0]), decode_crop_boxes(record, LABEL_BYTES, R), features)
+        return Augmented(decode_label(record), decode_crop_boxes(record, R), features)
 
-    def check(self, teachers: Sequence[str], image_size: int, full_decode: bool, weights: Mapping[str, str]) -> None:
-        """Raises `UserError` where a run with these settings cannot use the cache.
+    def check(self, teachers: Sequence[str], *, image_size: int, full_decode: bool, weights: Mapping[str, str]) -> None:
+        """Raises `UserError` if a run with these settings cannot use the cache.
 
         Args:
-          teachers: that the run predicts.
-          weights: SHA-256 of those teachers' weights that are known here.
+          teachers: teachers of the run.
+          image_size: `data.image_size` of the run.
+          full_decode: `data.full_decode` of the run.
+          weights: SHA-256 of the teachers' weights, for those that are known on this machine.
         """
         again = "write another with fqgan features"
         if missing := [name for name in teachers if name not in self.teachers]:
@@ -106,18 +131,18 @@ class FeatureCache:
                 )
 
     def check_source(self, source: Source, name: str, split: str) -> None:
-        """Raises `UserError` where its records do not belong to the images of a source."""
-        theirs = {key: self.manifest[key] for key in ("split", "images", "source_fingerprint")}
-        if theirs != {"split": split, "images": len(source), "source_fingerprint": fingerprint(source)}:
+        """Raises `UserError` if the records do not belong to the images of a source."""
+        recorded = {key: self.manifest[key] for key in ("split", "images", "source_fingerprint")}
+        if recorded != {"split": split, "images": len(source), "source_fingerprint": fingerprint(source)}:
             raise UserError(
-                f"data.features={self.folder} describes the {theirs['images']} images of {self.manifest['source']} "
-                f"({theirs['split']} split), which are others than the {len(source)} of data.source={name} ({split} "
+                f"data.features={self.folder} describes the {recorded['images']} images of {self.manifest['source']} "
+                f"({recorded['split']} split), which are others than the {len(source)} of data.source={name} ({split} "
                 "split): write another with fqgan features, or change the source (or data.validation_fraction)."
             )
 
 
 class DescribedImages:
-    """A source's images without those that a feature cache does not describe."""
+    """A source whose images without features in a cache count as unreadable."""
 
     def __init__(self, source: Source, cache: FeatureCache):
         self.source, self.cache = source, cache
@@ -140,10 +165,17 @@ def feature_batches(
     teachers: Sequence[str],
     skipped: Skipped,
 ) -> Iterator[Batch]:
-    """Training batches as `image_batches` gives them: one of each image's stored augmentations, and its features.
+    """Yields training batches like `image_batches`: a random stored augmentation of each image, and its features.
+
+    Args:
+      source: images that the cache describes (see `FeatureCache.check_source`).
+      cache: the features.
+      stream: batch size, seed, first step, and threads and processes that read.
+      teachers: teachers whose features are read.
+      skipped: collects unreadable images.
 
     Raises:
-      UserError: when a batch is asked for: more images were skipped than `skipped` allows.
+      UserError: when a batch is requested: more images were skipped than `skipped` allows.
     """
     images, size = DescribedImages(source, cache), cache.image_size
     side = None if cache.full_decode else largest_side(size)
@@ -151,7 +183,7 @@ def feature_batches(
     def prepare(index: int, rng: np.random.Generator) -> Batch:
         served, image = read_or_next(images, int(index), side)
         record, r = cache[served], rng.integers(cache.augmentations)
-        example = {"image": crop_at(image, size, record.boxes[r]), "label": np.int32(record.label)}
+        example = {"image": crop_at(image, size, record.crop_boxes[r]), "label": np.int32(record.label)}
         example |= {"requested": np.int64(index), "served": np.int64(served)}
         return example | {f"feature/{name}": record.features[name][r] for name in teachers}
 

@@ -1,4 +1,4 @@
-"""From images to a code cache with a frozen tokenizer."""
+"""Writes a code cache with a frozen tokenizer."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,8 @@ from jaxtyping import Array, PyTree
 
 from fqgan_jax.api import Tokenizer
 from fqgan_jax.caches.codes import MANIFEST, CodesManifest
-from fqgan_jax.caches.records import CachePass, Crops, PassSettings, described, random_crops, write_cache
+from fqgan_jax.caches.records import Crops
+from fqgan_jax.caches.writing import CachePass, PassSettings, RandomCrops, describe_source, write_cache
 from fqgan_jax.data import transforms
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.shards import ShardFolder
@@ -30,33 +31,38 @@ def tokenize(
     source_name: str = "",
     split: str = "train",
 ) -> tuple[dict, Skipped]:
-    """Writes the codes of every readable image's crops, or goes on where an earlier call stopped.
+    """Writes the codes of every readable image's crops, or continues an earlier call that was stopped.
 
     Args:
-      crops: "ten" (published: see `transforms.ten_crops`), "center", or a number of random crops as in training.
-      seed: of random crops.
-      settings: batch size, threads and shard size of the pass.
-      source_name, split: of the source, for the manifest.
+      tokenizer: the frozen tokenizer.
+      source: the images.
+      out: folder for the cache.
+      crops: "ten" (as published; see `transforms.ten_crops`), "center", or a number of random crops as in training.
+      seed: seed of random crops.
+      settings: batch size, threads and shard size of the pass; None uses the defaults.
+      source_name: name of the source, for the manifest.
+      split: split of the source, for the manifest.
+
+    Returns:
+      The manifest and the skipped images.
 
     Raises:
-      UserError: `out` is finished or holds something else, or not one image can be read.
+      UserError: `out` is complete or holds something else, or no image can be read.
     """
     module, size = tokenizer.module, tokenizer.image_size
     kind, count = (crops, FIXED_CROPS[crops]) if crops in FIXED_CROPS else ("random", crops)
     manifest = CodesManifest(
-        tokenizer.fingerprint,
-        module.num_codebooks,
-        module.codebook_size,
-        module.grid,
-        count,
-        kind,
-        seed if kind == "random" else 0,
-        tuple(source.class_names),
+        tokenizer=tokenizer.fingerprint,
+        num_codebooks=module.num_codebooks,
+        codebook_size=module.codebook_size,
+        grid=module.grid,
+        crops=count,
+        kind=kind,
+        seed=seed if kind == "random" else 0,
+        class_names=tuple(source.class_names),
     )
 
-    def read(index: int) -> Crops:
-        if kind == "random":
-            return random_crops(source, size, count, seed, False, index)
+    def read_fixed_crops(index: int) -> Crops:
         image = source.read(index, shortest_side=round(1.1 * size))
         images = transforms.ten_crops(image, size) if kind == "ten" else transforms.center_crop(image, size)[None]
         return Crops(images, np.zeros((0, 4), np.int32), {})
@@ -64,6 +70,16 @@ def tokenize(
     def encode(params: PyTree, batch: Batch) -> dict[str, Array]:
         return {"codes": module.apply({"params": params}, to_float(batch["image"]), method="encode")}
 
-    recorded = dataclasses.asdict(manifest) | {"image_size": size} | described(source, source_name, split)
-    work = CachePass(source, read, count, size, encode, tokenizer.params, manifest.encode, recorded)
-    return write_cache(work, ShardFolder(out, MANIFEST, "fqgan tokenize"), settings or PassSettings())
+    random_crops = RandomCrops(source=source, image_size=size, num_crops=count, seed=seed)
+    work = CachePass(
+        source=source,
+        read=random_crops if kind == "random" else read_fixed_crops,
+        num_crops=count,
+        image_size=size,
+        step=encode,
+        params=tokenizer.params,
+        encode=manifest.encode,
+        recorded=dataclasses.asdict(manifest) | {"image_size": size} | describe_source(source, source_name, split),
+    )
+    folder = ShardFolder(path=out, manifest=MANIFEST, command="fqgan tokenize")
+    return write_cache(work, folder, settings or PassSettings())

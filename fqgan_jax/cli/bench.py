@@ -112,13 +112,21 @@ def _sampling(options, config) -> dict[str, float | str]:
 @parts("loader", **TOKENIZER)
 def _loader(options, config) -> dict[str, float | str]:
     from fqgan_jax.data.sources.folder import ImageFolder
+    from fqgan_jax.data.stream import Stream
     from fqgan_jax.performance.bench_loader import bench_loader, synthetic_folder
     from fqgan_jax.training.from_config import check_reading
 
     check_reading(config.data)
     with tempfile.TemporaryDirectory(prefix="fqgan_bench_") as temporary:
         folder = Path(options.data) if options.data else synthetic_folder(Path(temporary))
-        return bench_loader(ImageFolder(str(folder), "train", validation_fraction=0), config.data, options.steps)
+        data = config.data
+        return bench_loader(
+            ImageFolder(str(folder), "train", validation_fraction=0),
+            Stream(batch_size=data.batch_size, num_threads=data.num_threads, num_workers=data.num_workers),
+            image_size=data.image_size,
+            full_decode=data.full_decode,
+            num_steps=options.steps,
+        )
 
 
 @parts("quantizer", **TOKENIZER)

@@ -1,5 +1,6 @@
 """`fqgan data`."""
 
+from itertools import islice
 from pathlib import Path
 
 from fqgan_jax.cli.arguments import SOURCE, add_data_dir, add_split, add_workers, out_folder, positive
@@ -12,10 +13,11 @@ EXAMPLES = """\
   fqgan data tfds:cifar10 --data-dir /data/tfds --split validation"""
 
 SHOWN_CLASSES = 20
-COLUMNS = 8
+CROPS_PER_ROW = 8
 
 
 def add_arguments(parser) -> None:
+    """Adds the flags of `fqgan data`."""
     parser.add_argument("source", metavar="SOURCE", help=SOURCE)
     add_split(parser)
     add_data_dir(parser)
@@ -27,6 +29,7 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
+    """Prints what a source holds and, if asked to, draws a training batch."""
     from fqgan_jax.data.preparation.pool import Pool
     from fqgan_jax.data.preparation.survey import survey
     from fqgan_jax.data.sources import open_source
@@ -57,12 +60,11 @@ def _table(source, found) -> list[tuple[str, str]]:
         table = found.size_table()
         for title, values in (("width", table[:, 0]), ("height", table[:, 1]), ("shorter side", table.min(1))):
             rows.append((title, f"{values.min()} to {values.max()}, median {np.median(values):g}"))
-    names = source.class_names
-    counts = [found.labels[label] for label in range(len(names))]
-    rows.append(("classes", f"{len(names)}, of {min(counts)} to {max(counts)} images"))
-    rows += [("", f"{name}: {count}") for name, count in list(zip(names, counts, strict=True))[:SHOWN_CLASSES]]
-    if len(names) > SHOWN_CLASSES:
-        rows.append(("", f"and {len(names) - SHOWN_CLASSES} more"))
+    counts = {name: found.labels[label] for label, name in enumerate(source.class_names)}
+    rows.append(("classes", f"{len(counts)}, of {min(counts.values())} to {max(counts.values())} images"))
+    rows += [("", f"{name}: {count}") for name, count in islice(counts.items(), SHOWN_CLASSES)]
+    if len(counts) > SHOWN_CLASSES:
+        rows.append(("", f"and {len(counts) - SHOWN_CLASSES} more"))
     return rows
 
 
@@ -76,8 +78,8 @@ def _save_batch(source, options) -> None:
     stream = Stream(batch_size=options.batch_size, seed=options.seed)
     batches = image_batches(source, stream, image_size=options.image_size, skipped=Skipped())
     crops = to_float(next(batches)["image"])
-    rows = [crops[start : start + COLUMNS] for start in range(0, len(crops), COLUMNS)]
+    rows = [crops[start : start + CROPS_PER_ROW] for start in range(0, len(crops), CROPS_PER_ROW)]
     try:
         save_picture(image_rows(rows), options.out)
-    except (OSError, ValueError) as error:  # ValueError: an ending that names no picture format
+    except (OSError, ValueError) as error:  # ValueError: the file extension is of no picture format
         raise UserError(f"{options.out} cannot be written: {error}. Choose another --out.") from error

@@ -12,7 +12,7 @@ from fqgan_jax.cli.arguments import (
 )
 
 MANY_PROCESSES = True
-HELP = "Write frozen teachers' features of a dataset, so that training needs no teacher; goes on where it was stopped."
+HELP = "Write frozen teachers' features of a dataset, so that training needs no teacher; resumable after a stop."
 EXAMPLES = """\
   fqgan features --teacher clip-vit-large-patch14 --data /data/imagenet --augmentations 10 --out /data/features
   fqgan features --teacher dinov2-small --teacher clip-vit-base-patch16 --data /data/records --out /data/features
@@ -21,6 +21,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser) -> None:
+    """Adds the flags of `fqgan features`."""
     parser.add_argument(
         "--teacher", action="append", required=True, metavar="NAME", help="as configs name it; repeatable"
     )
@@ -42,8 +43,9 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
+    """Writes the feature cache and prints what was skipped."""
     from fqgan_jax.caches.extract_features import extract_features
-    from fqgan_jax.caches.records import PassSettings
+    from fqgan_jax.caches.writing import PassSettings
     from fqgan_jax.data.sources import open_source
 
     source = open_source(
@@ -72,8 +74,8 @@ def run(options) -> None:
         )
     if skipped.reasons:
         print(skipped.report())
-    described = manifest["images"] - len(skipped.reasons)
+    num_images = manifest["images"] - len(skipped.reasons)
     print(
-        f"{described} images, {options.augmentations} augmentation(s) each, {manifest['bytes'] / 1e6:.1f} MB "
+        f"{num_images} images, {options.augmentations} augmentation(s) each, {manifest['bytes'] / 1e6:.1f} MB "
         f"-> {options.out}"
     )

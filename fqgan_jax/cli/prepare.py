@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fqgan_jax.cli.arguments import SOURCE, add_data_dir, add_validation_fraction, add_workers, positive, stoppable
 
-HELP = "Write a dataset as ArrayRecord shards, which are read fast from any storage; goes on where it was stopped."
+HELP = "Write a dataset as ArrayRecord shards, which are read fast from any storage; resumable after a stop."
 EXAMPLES = """\
   fqgan prepare /data/imagenet /data/records
   fqgan prepare /data/imagenet /data/records_320 --shorter-side 320 --workers 16 --processes --verify
@@ -14,6 +14,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser) -> None:
+    """Adds the flags of `fqgan prepare`."""
     parser.add_argument("source", metavar="SOURCE", help=SOURCE)
     parser.add_argument("folder", metavar="DEST", type=Path, help="folder for the shards and their manifest.json")
     add_data_dir(parser)
@@ -41,21 +42,27 @@ def _quality(text: str) -> int:
 
 
 def run(options) -> None:
+    """Writes the shards, prints their totals, and verifies them if asked to."""
     from fqgan_jax.data.preparation.pool import Pool
     from fqgan_jax.data.preparation.prepare import Settings, prepare
     from fqgan_jax.data.preparation.verify import verify
 
-    settings = Settings(options.shorter_side, options.quality, options.images_per_shard, options.validation_fraction)
+    settings = Settings(
+        shorter_side=options.shorter_side,
+        quality=options.quality,
+        images_per_shard=options.images_per_shard,
+        validation_fraction=options.validation_fraction,
+    )
     pool = Pool(options.workers, processes=options.processes)
     with stoppable():
-        manifest = prepare(options.source, options.folder, settings, pool, options.data_dir)
+        manifest = prepare(options.source, options.folder, settings, pool=pool, data_dir=options.data_dir)
         for split, shards in manifest.splits.items():
-            count, size = (sum(getattr(shard, name) for shard in shards) for name in ("count", "bytes"))
-            print(
-                f"{split}: {count} images, {size / 1e6:.1f} MB in {sum(shard.count > 0 for shard in shards)} shard(s)"
-            )
-            for name, reason in (item for shard in shards for item in shard.skipped.items()):
-                print(f"{split}: skipped {name}: {reason}")
+            num_images, num_bytes = sum(shard.count for shard in shards), sum(shard.bytes for shard in shards)
+            num_files = len([shard for shard in shards if shard.count])
+            print(f"{split}: {num_images} images, {num_bytes / 1e6:.1f} MB in {num_files} shard(s)")
+            for shard in shards:
+                for name, reason in shard.skipped.items():
+                    print(f"{split}: skipped {name}: {reason}")
         if options.verify:
             print(f"verified: {verify(options.folder, pool)} images are whole and as the manifest says")
     print(f"{len(manifest.class_names)} class(es) -> {options.folder}")

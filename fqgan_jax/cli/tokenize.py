@@ -13,7 +13,7 @@ from fqgan_jax.cli.arguments import (
 )
 
 MANY_PROCESSES = True
-HELP = "Write a dataset's codes, from which a generator is trained; goes on where it was stopped."
+HELP = "Write a dataset's codes, from which a generator is trained; resumable after a stop."
 EXAMPLES = """\
   fqgan tokenize --checkpoint runs/tokenizer --data /data/imagenet --out runs/codes
   fqgan tokenize --checkpoint runs/tokenizer --data /data/imagenet --random-crops 16 --out runs/codes
@@ -21,6 +21,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser) -> None:
+    """Adds the flags of `fqgan tokenize`."""
     add_checkpoint(parser, "tokenizer")
     add_data(parser)
     add_validation_fraction(parser)
@@ -41,9 +42,10 @@ def add_arguments(parser) -> None:
 
 
 def run(options) -> None:
+    """Writes the code cache and prints what was skipped."""
     from fqgan_jax.api import load_tokenizer
-    from fqgan_jax.caches.records import PassSettings
     from fqgan_jax.caches.tokenize import tokenize
+    from fqgan_jax.caches.writing import PassSettings
     from fqgan_jax.data.sources import open_source
 
     tokenizer = load_tokenizer(options.checkpoint)

@@ -1,7 +1,7 @@
-"""A folder of ArrayRecord shards that comes out as if no kill had ever come in between.
+"""A folder of ArrayRecord shards whose writing is resumable after a kill.
 
-What goes into which shard follows from the source's order alone. A shard is written under a hidden name; when it is
-whole, a note with its checksum is written beside it and it takes its name. The manifest comes last.
+Which images go into which shard follows from the source's order alone. A shard is written under a hidden name. When it
+is whole, a note with its checksum is written beside it, and it is renamed. The manifest is written last.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.files import write_atomically
@@ -22,35 +21,49 @@ PLAN = ".plan.json"
 LOCK = ".lock"
 
 
-class Part(NamedTuple):
-    """A shard to write: the images `start` to `stop` of a source."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardSpec:
+    """A shard to write: the images from `start` up to, but not including, `stop` of a source."""
 
     file: str
     start: int
     stop: int
 
+    def __len__(self) -> int:
+        return self.stop - self.start
 
-def parts_of(prefix: str, count: int, images_per_shard: int) -> list[Part]:
-    """The shards of so many images: "PREFIX-00000-of-00012.array_record" and so on."""
-    shards = -(-count // images_per_shard)
-    file = lambda i: f"{prefix}-{i:05d}-of-{shards:05d}.array_record"
-    starts = [i * images_per_shard for i in range(shards)]
-    return [Part(file(i), start, min(count, start + images_per_shard)) for i, start in enumerate(starts)]
+    @property
+    def indices(self) -> range:
+        """Indices of the images."""
+        return range(self.start, self.stop)
 
 
-def hash_of(*contents: object) -> str:
-    """SHA-256 of what JSON can hold: the plan of a folder."""
+def shard_specs(prefix: str, num_images: int, images_per_shard: int) -> list[ShardSpec]:
+    """Divides images into shards "PREFIX-00000-of-00012.array_record" and so on."""
+    starts = range(0, num_images, images_per_shard)
+    return [
+        ShardSpec(
+            file=f"{prefix}-{i:05d}-of-{len(starts):05d}.array_record",
+            start=start,
+            stop=min(num_images, start + images_per_shard),
+        )
+        for i, start in enumerate(starts)
+    ]
+
+
+def plan_hash(*contents: object) -> str:
+    """Returns the SHA-256 of JSON values that describe everything a folder's shards depend on."""
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardFolder:
-    """The folder, while it is being written.
+    """A folder of shards while it is being written.
 
     Attributes:
-      path: where it is.
-      manifest: name of the file that comes last; it is JSON and holds the plan as "plan".
-      command: that writes it, as users know it.
+      path: the folder.
+      manifest: name of the file that is written last: JSON with the hash of the plan as "plan".
+      command: the command that writes the folder ("fqgan prepare").
     """
 
     path: Path
@@ -59,10 +72,11 @@ class ShardFolder:
 
     @contextmanager
     def locked(self, process: int = 0) -> Iterator[None]:
-        """Makes the folder and keeps a second `process` of this number out; a killed one leaves no lock behind.
+        """Creates the folder and locks it for the process of this number; a killed process leaves no lock.
 
         Raises:
-          UserError: another is writing, or the operating system refuses something within.
+          UserError: another process of this number is writing, or the operating system refuses an operation in the
+            `with` block.
         """
         path = self.path / (f"{LOCK}-{process}" if process else LOCK)
         try:
@@ -79,33 +93,33 @@ class ShardFolder:
                 finally:
                     path.unlink()
         except OSError as error:
-            place = f" ({error.filename})" if error.filename else ""
+            file = f" ({error.filename})" if error.filename else ""
             raise UserError(
-                f"Writing {self.path} stopped: {error.strerror or error}{place}. The finished shards stay valid: "
-                "remove the cause and run the same command again to go on."
+                f"Writing {self.path} stopped: {error.strerror or error}{file}. The finished shards stay valid: "
+                "remove the cause, then run the same command again to continue."
             ) from error
 
     @property
     def is_finished(self) -> bool:
-        """Whether the manifest is there."""
+        """Whether the manifest exists."""
         return (self.path / self.manifest).exists()
 
     @property
     def has_traces(self) -> bool:
-        """Whether something hidden is left of an unfinished run."""
+        """Whether hidden files of an unfinished run exist."""
         return (self.path / PLAN).exists()
 
     def check(self, plan: str) -> None:
-        """Raises `UserError` where the folder holds something else than shards of this plan; changes nothing."""
+        """Raises `UserError` if the folder holds anything but shards of this plan; changes nothing."""
         if not self.path.exists():
             return
         if self.is_finished or self.has_traces:
             path = self.path / (self.manifest if self.is_finished else PLAN)
             try:
-                theirs = json.loads(path.read_text())["plan"]
+                found_plan = json.loads(path.read_text())["plan"]
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{path} cannot be read ({error!r}): remove the folder, and write it again.") from error
-            if theirs != plan:
+            if found_plan != plan:
                 raise UserError(
                     f"{self.path} was written from other images or with other settings than these: "
                     "choose another folder, or remove this one first."
@@ -114,10 +128,10 @@ class ShardFolder:
             raise UserError(f"{self.path} holds other files ({', '.join(found[:3])}): choose an empty or a new folder.")
 
     def start(self, plan: str, settings: dict) -> None:
-        """Makes the folder ready to take shards, or removes the last traces where it is finished.
+        """Prepares the folder for writing shards; if it is finished, only removes hidden files.
 
         Raises:
-          UserError: as `check`.
+          UserError: the folder holds something else (see `check`).
         """
         self.check(plan)
         if self.is_finished:
@@ -127,34 +141,36 @@ class ShardFolder:
             partial.unlink()
         write_atomically(self.path / PLAN, json.dumps({"plan": plan, "settings": settings}))
 
-    def finished(self, part: Part) -> dict | None:
-        """What the note of a whole shard says; None where it is yet to be written."""
-        note, path = self._note(part), self.path / part.file
+    def read_note(self, spec: ShardSpec) -> dict | None:
+        """Returns the note of a finished shard, or None if the shard is not finished."""
+        note, path = self._note_path(spec), self.path / spec.file
         if not note.exists():
             return None
         shard = json.loads(note.read_text())
         whole = not shard["count"] or (path.exists() and path.stat().st_size == shard["bytes"])
         return shard if whole else None
 
-    def write(self, part: Part, write_records: Callable[[Path], dict]) -> None:
-        """Writes one shard and its note; one without records leaves the note alone.
+    def write(self, spec: ShardSpec, write_records: Callable[[Path], dict]) -> None:
+        """Writes one shard and its note; a shard without records has a note, but no file.
 
-        `write_records` fills a file and returns what else the note shall say, the "count" of records at least.
+        Args:
+          spec: the shard.
+          write_records: writes records to a file and returns the content of the note, which includes their "count".
 
         Raises:
           OSError: the shard cannot be written.
         """
-        partial = self.path / f".{part.file}.partial"
+        partial = self.path / f".{spec.file}.partial"
         try:
             note = write_records(partial)
         except BaseException:
             partial.unlink(missing_ok=True)  # it may fill a disk
             raise
         size, digest = _checksum(partial) if note["count"] else (0, "")
-        shard = {"file": part.file, "bytes": size, "sha256": digest} | note
-        write_atomically(self._note(part), json.dumps(shard))
+        shard = {"file": spec.file, "bytes": size, "sha256": digest} | note
+        write_atomically(self._note_path(spec), json.dumps(shard))
         if note["count"]:
-            partial.rename(self.path / part.file)
+            partial.rename(self.path / spec.file)
         else:
             partial.unlink()
 
@@ -163,11 +179,11 @@ class ShardFolder:
         write_atomically(self.path / self.manifest, content)
         self._remove_traces()
 
-    def _note(self, part: Part) -> Path:
-        return self.path / f".{part.file}.json"
+    def _note_path(self, spec: ShardSpec) -> Path:
+        return self.path / f".{spec.file}.json"
 
     def _remove_traces(self) -> None:
-        # The plan goes last: it says that there are others.
+        # The plan is removed last: it marks the other hidden files.
         hidden = [path for pattern in (".*.partial", ".*.json") for path in self.path.glob(pattern)]
         for path in sorted(hidden, key=lambda path: path.name == PLAN):
             path.unlink()
@@ -178,7 +194,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _checksum(path: Path) -> tuple[int, str]:
-    """Size and SHA-256 of a file that is then on the disk for good."""
+    """Returns size and SHA-256 of a file, after syncing it to disk."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
@@ -187,35 +203,35 @@ def _checksum(path: Path) -> tuple[int, str]:
 
 @contextmanager
 def record_writer(path: Path, options: str) -> Iterator[Callable[[bytes], None]]:
-    """An ArrayRecord file: a function that writes a record to it.
+    """Opens an ArrayRecord file and yields a function that writes a record to it.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    with _refusals(path):
+    with _write_errors(path):
         writer = ArrayRecordWriter(str(path), options)
 
     def write(record: bytes) -> None:
-        with _refusals(path):
+        with _write_errors(path):
             writer.write(record)
 
     yield write
-    with _refusals(path):
+    with _write_errors(path):
         writer.close()
 
 
 @contextmanager
-def _refusals(path: Path) -> Iterator[None]:
+def _write_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # of the writer: "write() failed: No space left on device; writing ..."
+    except RuntimeError as error:  # e.g. "write() failed: No space left on device; writing ..."
         raise OSError(errno.EIO, str(error).partition(";")[0].rpartition(": ")[2], str(path)) from error
 
 
 def check_size(path: Path, size: int) -> None:
-    """Raises `UserError` where a shard is missing or has another size than the manifest says."""
+    """Raises `UserError` if a shard is missing or has another size than the manifest says."""
     found = path.stat().st_size if path.is_file() else None
     if found != size:
         state = "is missing" if found is None else f"has {found} bytes instead of {size}"

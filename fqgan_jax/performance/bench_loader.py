@@ -1,5 +1,6 @@
-"""Images a second of the training loader, and of a PyTorch `DataLoader` with the same augmentation in PIL."""
+"""Images per second of the training loader and of a PyTorch `DataLoader` with the same augmentation in Pillow."""
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -16,47 +17,57 @@ from fqgan_jax.data.stream import Stream
 from fqgan_jax.data.transforms import random_side, resize_shorter_side
 from fqgan_jax.errors import import_extra
 
-OURS, FLOATS, BYTES = "this loader", "PyTorch, float32", "PyTorch, uint8"
-WARM_UP = 8  # batches before the clock starts: more than either loader holds ready
+GRAIN, TORCH_FLOAT32, TORCH_UINT8 = "this loader", "PyTorch, float32", "PyTorch, uint8"
+WARM_UP = 8  # batches before timing starts: more than either loader prefetches
 
 
-def bench_loader(source: Source, data, steps: int, torch_workers: int = 2, rounds: int = 3) -> dict[str, float]:
-    """Times the loaders in turn, `rounds` times each, over `steps` batches of images and labels.
+def bench_loader(
+    source: Source,
+    stream: Stream,
+    *,
+    image_size: int,
+    full_decode: bool = False,
+    num_steps: int,
+    num_torch_workers: int = 2,
+    num_rounds: int = 3,
+) -> dict[str, float]:
+    """Times the loaders in turn.
 
-    This loader serves uint8, which the device converts. PyTorch's, where it is installed, is timed twice: with float32
-    `[3, H, W]` in [-1, 1], as its networks take them and torchvision's ToTensor and Normalize make them, and with bare
-    uint8 arrays.
+    This loader yields uint8, which the device converts. PyTorch's, if it is installed, is timed twice: with float32
+    `[3, H, W]` in [-1, 1], as torchvision's ToTensor and Normalize make it, and with plain uint8 arrays.
 
     Args:
-      data: the config's part of that name: image_size, batch_size, num_threads, num_workers, full_decode.
+      source: images to read; their names are the paths of files.
+      stream: batch size, threads and worker processes of this loader.
+      image_size: side of the crops.
+      full_decode: see `image_batches`.
+      num_steps: batches that are timed.
+      num_torch_workers: worker processes of PyTorch's loader.
+      num_rounds: how often each loader is timed.
 
-    Returns the median images a second of each and their range, and how many times as fast this loader is.
+    Returns:
+      Median, lowest and highest images per second of each loader, and the speed of this one relative to the others.
     """
-    others = (FLOATS, BYTES) if find_spec("torch") else ()
-    rates: dict[str, list[float]] = {name: [] for name in (OURS, *others)}
-    for seed in range(rounds):
-        stream = Stream(
-            batch_size=data.batch_size, seed=seed, num_threads=data.num_threads, num_workers=data.num_workers
-        )
-        ours = image_batches(
-            source, stream, image_size=data.image_size, skipped=Skipped(), full_decode=data.full_decode
-        )
-        rates[OURS].append(_rate(ours, data.batch_size, steps))
-        del ours  # ends its threads and processes
+    others = (TORCH_FLOAT32, TORCH_UINT8) if find_spec("torch") else ()
+    rates: dict[str, list[float]] = {name: [] for name in (GRAIN, *others)}
+    for seed in range(num_rounds):
+        stream = dataclasses.replace(stream, seed=seed)
+        batches = image_batches(source, stream, image_size=image_size, skipped=Skipped(), full_decode=full_decode)
+        rates[GRAIN].append(_rate(batches, stream.batch_size, num_steps))
+        del batches  # ends its threads and processes
         for kind in others:
-            images = PillowImages(source, data.image_size, floats=kind == FLOATS)
-            theirs = torch_batches(images, data.batch_size, WARM_UP + steps, torch_workers)
-            rates[kind].append(_rate(theirs, data.batch_size, steps))
-            del theirs
+            images = PillowImages(source, image_size, floats=kind == TORCH_FLOAT32)
+            batches = torch_batches(images, stream.batch_size, count=WARM_UP + num_steps, num_workers=num_torch_workers)
+            rates[kind].append(_rate(batches, stream.batch_size, num_steps))
+            del batches
     values = {}
     for name, each in rates.items():
         values |= {f"{name} (images/s)": median(each), f"{name}, slowest": min(each), f"{name}, fastest": max(each)}
-    ratio = lambda kind: median(rates[OURS]) / median(rates[kind])
-    return values | {f"times as fast as {kind}": ratio(kind) for kind in others}
+    return values | {f"times as fast as {kind}": median(rates[GRAIN]) / median(rates[kind]) for kind in others}
 
 
-def synthetic_folder(folder: Path, count: int = 64, size: tuple[int, int] = (500, 375)) -> Path:
-    """Writes JPEG files of soft noise, of ImageNet's usual size, in two classes; returns the folder."""
+def synthetic_folder(folder: Path, *, count: int = 64, size: tuple[int, int] = (500, 375)) -> Path:
+    """Writes JPEG files of soft noise, of ImageNet's usual size, to two subfolders; returns the folder."""
     rng = np.random.default_rng(0)
     for i in range(count):
         soft = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
@@ -67,19 +78,19 @@ def synthetic_folder(folder: Path, count: int = 64, size: tuple[int, int] = (500
     return folder
 
 
-def _rate(batches: Iterator, batch_size: int, steps: int) -> float:
+def _rate(batches: Iterator, batch_size: int, num_steps: int) -> float:
     for _ in range(WARM_UP):
         next(batches)
     start = time.perf_counter()
-    for _ in range(steps):
+    for _ in range(num_steps):
         next(batches)
-    return steps * batch_size / (time.perf_counter() - start)
+    return num_steps * batch_size / (time.perf_counter() - start)
 
 
 class PillowImages:
-    """What a PyTorch `DataLoader` reads: file names and labels, decoded and augmented with PIL in the plain way."""
+    """A PyTorch data set of file names and labels; images are decoded and augmented with Pillow alone."""
 
-    def __init__(self, source: Source, image_size: int, floats: bool):
+    def __init__(self, source: Source, image_size: int, *, floats: bool):
         self.floats = floats
         self.files = [(source.name(index), source.label(index)) for index in range(len(source))]
         self.image_size = image_size
@@ -105,8 +116,8 @@ class PillowImages:
         return pixels, label
 
 
-def torch_batches(images: PillowImages, batch_size: int, count: int, workers: int) -> Iterator:
-    """`count` batches of a PyTorch `DataLoader` with worker processes, drawn with replacement so that none is short."""
+def torch_batches(images: PillowImages, batch_size: int, *, count: int, num_workers: int) -> Iterator:
+    """Returns `count` batches of a PyTorch `DataLoader`, drawn with replacement so that all are full."""
     utils = import_extra("torch", "torch").utils.data
     sampler = utils.RandomSampler(images, replacement=True, num_samples=count * batch_size)
-    return iter(utils.DataLoader(images, batch_size, sampler=sampler, num_workers=workers))
+    return iter(utils.DataLoader(images, batch_size, sampler=sampler, num_workers=num_workers))

@@ -159,5 +159,13 @@ class GeneratorTask(Task):
 def imagenet_manifest(tokenizer_config) -> CodesManifest:
     """Returns what a code cache of ImageNet by a config's tokenizer would say of its sizes."""
     fields = tokenizer_fields(tokenizer_config)
-    sizes = (fields["num_codebooks"], fields["codebook_size"], fields["grid"])
-    return CodesManifest("", *sizes, crops=1, kind="center", seed=0, class_names=("",) * IMAGENET_CLASSES)
+    return CodesManifest(
+        tokenizer="",
+        num_codebooks=fields["num_codebooks"],
+        codebook_size=fields["codebook_size"],
+        grid=fields["grid"],
+        crops=1,
+        kind="center",
+        seed=0,
+        class_names=("",) * IMAGENET_CLASSES,
+    )

@@ -62,7 +62,12 @@ class TokenizerTask(Task):
         """
         config, cache = self.config, FeatureCache(Path(self.config.data.features))
         teachers = list(filter(None, dict.fromkeys(config.teachers)))
-        cache.check(teachers, config.data.image_size, config.data.full_decode, known_weights(teachers))
+        cache.check(
+            teachers,
+            image_size=config.data.image_size,
+            full_decode=config.data.full_decode,
+            weights=known_weights(teachers),
+        )
         return cache
 
     @cached_property

@@ -12,8 +12,9 @@ from support.dino_files import fetch_small_teacher, small_teacher
 from support.rows import replace_row
 from support.tiny_configs import tiny_tokenizer_config
 
-from fqgan_jax.caches import records as cache_module
+from fqgan_jax.caches import writing
 from fqgan_jax.caches.teacher_features import FeatureCache
+from fqgan_jax.caches.writing import RandomCrops
 from fqgan_jax.cli.main import main
 from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.pixels import to_float
@@ -81,8 +82,8 @@ def test_record_i_describes_the_training_crops_of_image_i(teacher, images, folde
         image = source.read(index, largest_side(SIZE))
         drawn = [random_crop(image, SIZE, np.random.default_rng([SEED, index, r])) for r in range(R)]
         assert record.label == source.label(index)
-        assert {box.side for box in record.boxes} <= set(range(16, 21))
-        for r, (crop, box) in enumerate(zip(drawn, record.boxes, strict=True)):
+        assert {box.side for box in record.crop_boxes} <= set(range(16, 21))
+        for r, (crop, box) in enumerate(zip(drawn, record.crop_boxes, strict=True)):
             np.testing.assert_array_equal(crop_at(image, SIZE, box), crop)
             np.testing.assert_array_equal(record.features["hog"][r], hog_features(crop))
         if index % 8 == 0:
@@ -108,21 +109,21 @@ def test_the_manifest_names_what_the_records_depend_on(folder, images, teacher):
 
 
 def test_the_number_of_devices_changes_no_byte(folder, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_module, "make_mesh", lambda axes, devices: make_mesh(axes, devices[:1]))
+    monkeypatch.setattr(writing, "make_mesh", lambda axes, devices: make_mesh(axes, devices[:1]))
     assert features(images, tmp_path / "one") == 0
     assert contents(tmp_path / "one") == contents(folder)
 
 
 def test_a_stopped_run_goes_on_and_other_settings_are_refused(folder, images, tmp_path, monkeypatch, capsys):
     """Stopped by Ctrl-C in the third shard, while the second one is on the devices: the first one stays as it is."""
-    out, read = tmp_path / "cache", cache_module.random_crops
+    out, read = tmp_path / "cache", RandomCrops.__call__
 
-    def interrupted(*arguments):
-        if arguments[-1] >= 20:
+    def interrupted(random_crops, index):
+        if index >= 20:
             raise KeyboardInterrupt
-        return read(*arguments)
+        return read(random_crops, index)
 
-    monkeypatch.setattr("fqgan_jax.caches.extract_features.random_crops", interrupted)
+    monkeypatch.setattr(RandomCrops, "__call__", interrupted)
     with pytest.raises(SystemExit) as stopped:
         features(images, out)
     assert stopped.value.code == 130

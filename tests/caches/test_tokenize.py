@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from support.tiny_models import IMAGE_SIZE, tiny_tokenizer
 
-from fqgan_jax.caches import records as cache
+from fqgan_jax.caches import writing as cache
 from fqgan_jax.caches.codes import CodeCache
-from fqgan_jax.caches.records import PassSettings
 from fqgan_jax.caches.tokenize import tokenize
+from fqgan_jax.caches.writing import PassSettings
 from fqgan_jax.cli.main import main
 from fqgan_jax.data.sources import open_source
 from fqgan_jax.data.transforms import crop_at, largest_side, random_crop
@@ -44,7 +44,7 @@ def test_label_crops_and_codes_of_random_crops_stay_together(tokenizer, image_fo
     for index in range(len(source)):
         image = source.read(index, largest_side(IMAGE_SIZE))
         crops = [random_crop(image, IMAGE_SIZE, np.random.default_rng([SEED, index, r])) for r in range(R)]
-        stored = [crop_at(image, IMAGE_SIZE, box) for box in codes.boxes(index)]
+        stored = [crop_at(image, IMAGE_SIZE, box) for box in codes.crop_boxes(index)]
         np.testing.assert_array_equal(stored, crops)
         drawn.append(np.stack(crops))
     expected = np.asarray(tokenizer.encode(np.concatenate(drawn))).reshape(len(source), R, 4, 4, 2)

@@ -5,6 +5,11 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +21,7 @@ from fqgan_jax.data.skipping import Skipped, largest_skipped
 from fqgan_jax.data.sources.folder import ImageFolder
 from fqgan_jax.data.stream import Stream
 from fqgan_jax.errors import UserError
+from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.pretrained.hog import hog_features
 from fqgan_jax.sharding.mesh import BatchSlice
 
@@ -141,6 +147,57 @@ def test_a_feature_describes_its_own_crop(image_folder):
     batch = batches(image_folder, 0, 1)[0]
     for image, feature in zip(batch["image"], batch["feature/hog"], strict=True):
         np.testing.assert_array_equal(feature, hog_features(image))
+
+
+class RecordingSource(ImageFolder):
+    """Remembers how many reads ran at the same time."""
+
+    running, most, lock = 0, 0, threading.Lock()
+
+    def read(self, index, shortest_side=None):
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(0.02)
+        image = super().read(index, shortest_side)
+        with self.lock:
+            self.running -= 1
+        return image
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_evaluation_reads_with_so_many_threads(image_folder, num_threads):
+    source = RecordingSource(str(image_folder), "train", validation_fraction=0)
+    images = ImageSet("images", "all", source, 16, None, Skipped(), num_threads=num_threads)
+    assert len(list(images.batches(8))) == 3
+    assert source.most == num_threads
+
+
+# A user's script: no fqgan command, which could set anything, and batches still on the device at its end.
+SCRIPT = """
+import itertools, sys
+import jax
+from jax.sharding import SingleDeviceSharding
+from fqgan_jax.data import Skipped, open_source
+from fqgan_jax.data.loader import image_batches, to_devices
+from fqgan_jax.data.stream import Stream
+
+if __name__ == "__main__":
+    stream = Stream(batch_size=8, num_workers=1)
+    batches = image_batches(open_source(sys.argv[1], "train"), stream, image_size=16, skipped=Skipped())
+    held = list(itertools.islice(to_devices(batches, SingleDeviceSharding(jax.devices()[0])), 3))
+    assert not any("resource_tracker" in option for option in sys.warnoptions)
+"""
+
+
+@pytest.mark.slow
+def test_worker_processes_leak_no_shared_memory(image_folder, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    run = [sys.executable, tmp_path / "script.py", image_folder]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    finished = subprocess.run(run, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert "resource_tracker" not in finished.stderr
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 24, 100])

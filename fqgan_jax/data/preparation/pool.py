@@ -1,4 +1,4 @@
-"""Threads or processes that work through tasks, with a progress bar over the images and a clean end."""
+"""Threads or processes that work through tasks, with a progress bar over images and a clean end."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -8,31 +8,49 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any
 
 from tqdm import tqdm
 
 from fqgan_jax.errors import UserError
 
-_worker = {}  # in a worker process: what its tasks share
+_worker = {}  # in a worker process: the task function, its shared argument and the progress callback
 
 
-class Stopped(Exception):
-    """Ends a task whose result nobody waits for any more."""
+Progress = Callable[[], None]  # called after each image; raises `TaskStoppedError` if the task is to stop
+Task = Callable[[Any, Any, Progress], Any]  # function of the shared argument, an item and the progress callback
+
+
+class TaskStoppedError(Exception):
+    """Ends a task whose result is no longer needed."""
 
 
 class Pool:
-    """Runs tasks in `size` threads or processes of their own."""
+    """Runs tasks in threads or worker processes.
+
+    Attributes:
+      size: number of threads or processes.
+      processes: whether tasks run in processes.
+    """
 
     def __init__(self, size: int, *, processes: bool = False):
         self.size, self.processes = size, processes
 
     def run(
-        self, task: Callable, shared: object, arguments: Sequence[tuple], title: str, total: int, done: int = 0
+        self, task: Task, shared: object, items: Sequence, *, title: str, num_images: int, num_done: int = 0
     ) -> list:
-        """Results of `task(shared, *arguments, tick)` for each arguments, in order.
+        """Returns the results of `task(shared, item, progress)` for each item, in order.
 
-        A task calls `tick` after each image; the bar shows `done` and all ticks of `total`. The first exception stops
-        all tasks at their next tick and is raised here.
+        The first exception stops all tasks at their next call of `progress` and is raised here.
+
+        Args:
+          task: the function; with processes, it and its arguments must be picklable.
+          shared: argument that all tasks share; it is sent to each process once.
+          items: one argument per task.
+          title: title of the progress bar.
+          num_images: images in all, for the progress bar.
+          num_done: images that an earlier run finished, for the progress bar.
 
         Raises:
           UserError: a worker process died.
@@ -41,23 +59,23 @@ class Pool:
             context = multiprocessing.get_context("spawn")
             counter, stop = context.Value("q", 0), context.Event()
             executor = ProcessPoolExecutor(self.size, context, _start_worker, (task, shared, counter, stop))
-            submit = lambda each: executor.submit(_run_in_worker, each)
+            run_item = _run_in_worker
         else:
             counter, stop = _Counter(), threading.Event()
             executor = ThreadPoolExecutor(self.size)
-            submit = lambda each: executor.submit(task, shared, *each, _ticker(counter, stop))
+            run_item = partial(_run_in_thread, task, shared, _progress(counter, stop))
         try:
-            with tqdm(total=total, initial=done, desc=title, unit=" images") as progress:
-                futures = [submit(each) for each in arguments]
+            with tqdm(total=num_images, initial=num_done, desc=title, unit=" images") as bar:
+                futures = [executor.submit(run_item, item) for item in items]
                 waiting = set(futures)
                 while waiting:
                     finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
                     for future in finished:
                         future.result()
-                    progress.update(done + counter.value - progress.n)
+                    bar.update(num_done + counter.value - bar.n)
         except BrokenProcessPool as error:
             raise UserError(
-                f"A worker process of {title} was killed, perhaps for want of memory: run the same command again, "
+                f"A worker process of {title} was killed, perhaps for lack of memory: run the same command again, "
                 "with fewer --workers."
             ) from error
         finally:
@@ -67,7 +85,7 @@ class Pool:
 
 
 class _Counter:
-    """What `multiprocessing.Value` is for processes."""
+    """Counts images of threads, with the interface of `multiprocessing.Value`."""
 
     def __init__(self):
         self.value, self._lock = 0, threading.Lock()
@@ -76,27 +94,31 @@ class _Counter:
         return self._lock
 
 
-def _ticker(counter, stop) -> Callable[[], None]:
-    def tick():
+def _progress(counter, stop) -> Progress:
+    def progress():
         if stop.is_set():
-            raise Stopped
+            raise TaskStoppedError
         with counter.get_lock():
             counter.value += 1
 
-    return tick
+    return progress
 
 
-def _start_worker(task: Callable, shared: object, counter, stop) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+def _run_in_thread(task: Task, shared: object, progress: Progress, item: object):
+    return task(shared, item, progress)
+
+
+def _start_worker(task: Task, shared: object, counter, stop) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles it
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker.update(task=task, shared=shared, tick=_ticker(counter, stop))
+    _worker.update(task=task, shared=shared, progress=_progress(counter, stop))
 
 
 def _end_with_parent() -> None:
-    """A killed parent takes its workers along, so that nothing is written behind the back of the next run."""
+    """Ends this process if its parent is killed, so that it does not write at the same time as the next run."""
     multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
 
 
-def _run_in_worker(arguments: tuple):
-    return _worker["task"](_worker["shared"], *arguments, _worker["tick"])
+def _run_in_worker(item: object):
+    return _worker["task"](_worker["shared"], item, _worker["progress"])

@@ -1,4 +1,4 @@
-"""What a source holds: every image is read once and counted."""
+"""Reads every image of a source once and counts what it holds."""
 
 import dataclasses
 import io
@@ -9,15 +9,23 @@ from jaxtyping import Int
 from PIL import Image
 
 from fqgan_jax.data.images import UnreadableImageError, read_image
-from fqgan_jax.data.preparation.pool import Pool
+from fqgan_jax.data.preparation.pool import Pool, Progress
 from fqgan_jax.data.sources import Source
 
-CHUNK = 64  # images that a worker takes at a time
+IMAGES_PER_TASK = 64
 
 
 @dataclasses.dataclass
 class Survey:
-    """Counts over the readable images; `damaged` maps the names of the others to the reasons."""
+    """Counts over the readable images.
+
+    Attributes:
+      labels: number of images of each label.
+      formats: number of images of each file format.
+      sizes: width and height of each image.
+      bytes: size of all files.
+      damaged: reason by name of each unreadable image.
+    """
 
     labels: Counter[int] = dataclasses.field(default_factory=Counter)
     formats: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -26,7 +34,7 @@ class Survey:
     damaged: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def add(self, other: "Survey") -> None:
-        """Adds another's counts to this one's."""
+        """Adds the counts of other images."""
         self.labels += other.labels
         self.formats += other.formats
         self.sizes += other.sizes
@@ -34,23 +42,23 @@ class Survey:
         self.damaged |= other.damaged
 
     def size_table(self) -> Int[np.ndarray, "images 2"]:
-        """Width and height of every readable image, as they are shown."""
+        """Returns width and height of every readable image as a viewer shows it."""
         return np.array(self.sizes, int).reshape(-1, 2)
 
 
 def survey(source: Source, pool: Pool) -> Survey:
     """Reads every image of a source at full scale."""
-    chunks = [(start, min(start + CHUNK, len(source))) for start in range(0, len(source), CHUNK)]
-    whole = Survey()
-    for part in pool.run(survey_chunk, source, chunks, "data", len(source)):
-        whole.add(part)
-    return whole
-
-
-def survey_chunk(source: Source, start: int, stop: int, tick) -> Survey:
-    """The survey of images `start` to `stop`; `tick` is called after every image."""
+    everything = range(len(source))
+    chunks = [everything[start : start + IMAGES_PER_TASK] for start in everything[::IMAGES_PER_TASK]]
     found = Survey()
-    for index in range(start, stop):
+    for part in pool.run(_survey_images, source, chunks, title="data", num_images=len(source)):
+        found.add(part)
+    return found
+
+
+def _survey_images(source: Source, indices: range, progress: Progress) -> Survey:
+    found = Survey()
+    for index in indices:
         try:
             content = source.encoded(index)
             size = read_image(content).size
@@ -62,5 +70,5 @@ def survey_chunk(source: Source, start: int, stop: int, tick) -> Survey:
             found.bytes += len(content)
             with Image.open(io.BytesIO(content)) as image:
                 found.formats[image.format] += 1
-        tick()
+        progress()
     return found

@@ -1,33 +1,33 @@
-"""Reads back everything that `fqgan prepare` wrote."""
+"""Reads back and checks everything that `fqgan prepare` wrote."""
 
 import hashlib
 from itertools import groupby
 from pathlib import Path
 
 from fqgan_jax.data.images import UnreadableImageError, read_image
-from fqgan_jax.data.preparation.pool import Pool
+from fqgan_jax.data.preparation.pool import Pool, Progress
 from fqgan_jax.data.shards import check_size
 from fqgan_jax.data.sources.records import Manifest, Shard, decode_record
 from fqgan_jax.errors import UserError
 
 
 def verify(folder: Path, pool: Pool) -> int:
-    """Checks every shard's size, checksum, labels and images; returns how many images there are.
+    """Checks size, checksum, labels and images of every shard; returns the number of images.
 
     Raises:
-      UserError: something is not as the manifest says; every damaged shard is named.
+      UserError: a shard differs from what the manifest says; every damaged shard is named.
     """
     manifest = Manifest.read(folder)
     shards = [shard for shards in manifest.splits.values() for shard in shards if shard.count]
     total = sum(shard.count for shard in shards)
-    found = pool.run(faults, folder, [(shard,) for shard in shards], "verify", total)
-    if damaged := [fault for fault in found if fault]:
+    faults = pool.run(_find_fault, folder, shards, title="verify", num_images=total)
+    if damaged := [fault for fault in faults if fault]:
         raise UserError(f"{folder} is damaged: {'; '.join(damaged)}. Copy these files again, or prepare it again.")
     return total
 
 
-def faults(folder: Path, shard: Shard, tick) -> str:
-    """What is wrong with a shard; empty when nothing is."""
+def _find_fault(folder: Path, shard: Shard, progress: Progress) -> str:
+    """Returns what is wrong with a shard; empty if nothing is."""
     from array_record.python.array_record_module import ArrayRecordReader
 
     path = folder / shard.file
@@ -42,7 +42,7 @@ def faults(folder: Path, shard: Shard, tick) -> str:
             record = decode_record(reader.read())
             labels.append(record.label)
             read_image(record.image)
-            tick()
+            progress()
     except (OSError, RuntimeError, UnreadableImageError, UserError) as error:
         return str(error)
     runs = tuple((label, len(list(run))) for label, run in groupby(labels))

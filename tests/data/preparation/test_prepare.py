@@ -21,7 +21,7 @@ from PIL import Image
 from fqgan_jax.cli.main import main
 from fqgan_jax.data.loader import image_batches
 from fqgan_jax.data.preparation.pool import Pool
-from fqgan_jax.data.preparation.prepare import Settings, stored
+from fqgan_jax.data.preparation.prepare import Settings, stored_bytes
 from fqgan_jax.data.preparation.verify import verify
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import open_source
@@ -91,7 +91,7 @@ def test_processes_write_the_same_as_threads(image_folder, prepared, tmp_path):
 def test_a_smaller_shorter_side_is_stored_as_jpeg(tmp_path):
     ramp = np.linspace(0, 255, 300).astype(np.uint8)
     Image.fromarray(np.stack([np.tile(ramp, (200, 1))] * 3, -1)).save(tmp_path / "ramp.png")
-    content = stored((tmp_path / "ramp.png").read_bytes(), Settings(shorter_side=100))
+    content = stored_bytes((tmp_path / "ramp.png").read_bytes(), Settings(shorter_side=100))
     with Image.open(tmp_path / "ramp.png") as image:
         expected = np.asarray(image.resize((150, 100), Image.Resampling.BOX), int)
     small = Image.open(io.BytesIO(content))
@@ -99,7 +99,7 @@ def test_a_smaller_shorter_side_is_stored_as_jpeg(tmp_path):
     assert np.abs(np.asarray(small, int) - expected).max() <= 3
     # What is small already stays byte for byte.
     content = (tmp_path / "ramp.png").read_bytes()
-    assert stored(content, Settings(shorter_side=200)) == content
+    assert stored_bytes(content, Settings(shorter_side=200)) == content
 
 
 def test_damage_is_found(prepared, tmp_path):
