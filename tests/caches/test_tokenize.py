@@ -1,10 +1,12 @@
 """`tokenize`: random crops, refusals; ten crops are tested with the loader, resumption with kills."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.tiny_models import IMAGE_SIZE, tiny_tokenizer
 
+from fqgan_jax.api import Tokenizer
 from fqgan_jax.caches import writing as cache
 from fqgan_jax.caches.codes import CodeCache
 from fqgan_jax.caches.tokenize import tokenize
@@ -78,8 +80,7 @@ def test_another_tokenizer_does_not_go_on(tokenizer, image_folder, tmp_path, mon
     monkeypatch.undo()
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
     assert before
-    other = tiny_tokenizer(2)
-    other.params["quantizer"]["codebooks"] = jnp.zeros_like(other.params["quantizer"]["codebooks"])
+    other = Tokenizer(tokenizer.module, jax.tree.map(jnp.zeros_like, tokenizer.params))
     with pytest.raises(UserError, match="with other settings"):
         write(other, image_folder, out, settings=settings)
     write(tokenizer, image_folder, out, settings=settings)

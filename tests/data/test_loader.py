@@ -168,7 +168,9 @@ class RecordingSource(ImageFolder):
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_evaluation_reads_with_so_many_threads(image_folder, num_threads):
     source = RecordingSource(str(image_folder), "train", validation_fraction=0)
-    images = ImageSet("images", "all", source, 16, None, Skipped(), num_threads=num_threads)
+    images = ImageSet(
+        name="images", split="all", source=source, size=16, limit=None, skipped=Skipped(), num_threads=num_threads
+    )
     assert len(list(images.batches(8))) == 3
     assert source.most == num_threads
 
