@@ -184,11 +184,14 @@ from fqgan_jax.data import Skipped, open_source
 from fqgan_jax.data.loader import image_batches, to_devices
 from fqgan_jax.data.stream import Stream
 
-if __name__ == "__main__":
+def main():
     stream = Stream(batch_size=8, num_workers=1)
     batches = image_batches(open_source(sys.argv[1], "train"), stream, image_size=16, skipped=Skipped())
     held = list(itertools.islice(to_devices(batches, SingleDeviceSharding(jax.devices()[0])), 3))
     assert not any("resource_tracker" in option for option in sys.warnoptions)
+
+if __name__ == "__main__":
+    main()
 """
 
 
