@@ -140,7 +140,7 @@ def test_nothing_goes_to_or_from_the_host_between_log_lines(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("kind", ["tokenizer", "generator"])
 def test_one_batch_is_learned(kind, request):
-    steps = ("train.steps=60", "optimizer.schedule=constant", "optimizer.learning_rate=3e-3")
+    steps = ("train.steps=120", "optimizer.schedule=constant", "optimizer.learning_rate=3e-3")
     if kind == "tokenizer":
         task = TokenizerTask(tiny_tokenizer_config(*steps), jax.device_count())
     else:
@@ -150,7 +150,7 @@ def test_one_batch_is_learned(kind, request):
         )
     state, batch = jax.jit(task.init)(jax.random.key(0)), next(task.batches(0))
     step, history = jax.jit(task.step), []
-    for _ in range(60):
+    for _ in range(120):
         state, collected = step(state, task.frozen(), batch)
         history.append(float(collected[task.headline].compute()))
     assert history[-1] < 0.6 * history[0]
