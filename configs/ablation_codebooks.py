@@ -32,7 +32,7 @@ def get_config(arguments: str = ""):
     return config
 
 
-def _run(k: str, n: str, d: str, factorization: str, disentanglement: str, teacher: str) -> tuple[str, ...]:
+def _run(*, k: str, n: str, d: str, factorization: str, disentanglement: str, teacher: str) -> tuple[str, ...]:
     fields = {"model.codebook_size": n, "model.code_dim": d, "model.factorization": factorization}
     fields |= {"loss.disentanglement": disentanglement, "train.steps": 1000}
     z_channels = heads[factorization].required_z_channels(int(k), int(d))

@@ -10,7 +10,7 @@ A task of your own is a class in a file that the config imports:
         def batches(self, start_step, batch_slice): ...
         def step(self, state, frozen, batch): ...
 
-`tests/support/plain_autoencoder.py` is a whole one.
+`docs/extending.md` has a whole one.
 """
 
 import dataclasses

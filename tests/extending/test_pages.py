@@ -110,6 +110,16 @@ def test_a_model_of_a_quantizer_that_is_not_there_is_refused(plugin, tmp_path):
         fqgan_jax.load_tokenizer(tmp_path / "run")
 
 
+def test_teacher(plugin, tmp_path):
+    plugin("my_teacher.py")
+    log = train_and_resume(tmp_path, "teachers=('patches','colours')", "frozen_dtype=float32")
+    # Predictions of a fresh head do not know one image from another: about the logarithm of the batch size.
+    assert [log[0][f"feature/{k}"] for k in (0, 1)] == pytest.approx([np.log(8)] * 2, abs=0.5)
+    tokenizer = save_and_load(tmp_path, tmp_path / "export")
+    assert tokenizer.module.feature_widths == (32, 48)
+    assert "psnr" in evaluated(tmp_path)
+
+
 def test_source(plugin, tmp_path, capsys):
     file = plugin("my_source.py")
     train_and_resume(tmp_path, "data.source=squares:64")

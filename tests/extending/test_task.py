@@ -1,12 +1,14 @@
-"""A task in a file outside the package does everything that the package's own tasks do."""
+"""The task of docs/extending.md does everything that the package's own tasks do."""
 
 import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from support import plain_autoencoder
+from support.plugins import page, restored_tables
 
+import fqgan_jax
 from fqgan_jax.checkpoints import load_inference_params, read_description
+from fqgan_jax.config import load_config
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.fields import build_module
 from fqgan_jax.performance.tasks import make_step, model_flops
@@ -15,8 +17,15 @@ from fqgan_jax.training.logging import read_log
 
 
 @pytest.fixture(scope="module")
-def config() -> ConfigDict:
-    config = plain_autoencoder.get_config()
+def config(tmp_path_factory) -> ConfigDict:
+    """The page's config, in a file outside the package, which adds the task's rows while these tests run."""
+    file = tmp_path_factory.mktemp("page") / "my_task.py"
+    file.write_text(page(file.name))
+    with restored_tables():
+        yield small(load_config(str(file)))
+
+
+def small(config: ConfigDict) -> ConfigDict:
     config.train.update(steps=4, log_every=1, evaluate_every=2, checkpoint_every=2, keep_best="-mse")
     return config
 
@@ -55,6 +64,13 @@ def test_its_model_is_saved_by_its_kind_and_loads(whole):
     decoded = module.apply({"params": params}, images)
     np.testing.assert_array_equal(decoded, module.apply({"params": state.params}, images))
     assert step == 4
+
+
+def test_its_model_loads_by_its_work_folder(whole):
+    workdir, state = whole
+    model = fqgan_jax.load_model(workdir)
+    assert model.module.width == 16
+    jax.tree.map(np.testing.assert_array_equal, model.params, state.params)
 
 
 def test_plans_and_benchmarks_know_it(config):
