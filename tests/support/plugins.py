@@ -22,13 +22,14 @@ def page(file: str) -> str:
 def restored_tables() -> Iterator[None]:
     """Removes the rows, modules and search paths that come in within the block."""
     tables = [(each, dict(each._rows), dict(each._definitions)) for each in gc.get_objects() if type(each) is Registry]
-    path, modules = list(sys.path), set(sys.modules)
+    path = list(sys.path)
     try:
         yield
     finally:
         for table, rows, definitions in tables:
             table._rows, table._definitions = rows, definitions
+        added = set(sys.path) - set(path)
         sys.path[:] = path
-        for name in set(sys.modules) - modules:
-            if not name.startswith("fqgan_jax"):
+        for name, module in list(sys.modules.items()):
+            if str(Path(getattr(module, "__file__", None) or "/").parent) in added:
                 del sys.modules[name]
