@@ -84,17 +84,15 @@ def build_discriminator(config) -> nn.Module | None:
     return discriminator.from_width(adversarial.width, dtype=jnp.dtype(config.model.dtype))
 
 
-def generator_fields(config, codes: dict) -> dict:
+def generator_fields(
+    config, *, num_codebooks: int, codebook_size: int, num_classes: int, grid: tuple[int, int]
+) -> dict:
     """Returns the fields of the `FAR` module for a config and the sizes of its codes.
-
-    Args:
-      config: of a generator.
-      codes: num_codebooks, codebook_size, num_classes and grid of the code cache.
 
     Raises:
       UserError: sizes that cannot work together.
     """
-    model = config.model
+    model, positions = config.model, grid[0] * grid[1]
     head_width = model.width // model.num_heads
     check(
         model.width % model.num_heads == 0 and head_width % 4 == 0,
@@ -103,9 +101,13 @@ def generator_fields(config, codes: dict) -> dict:
     )
     check_choice("model.dtype", model.dtype, DTYPES)
     check_choice("model.remat", model.remat, ("none", "blocks", "full"))
-    K, positions = codes["num_codebooks"], codes["grid"][0] * codes["grid"][1]
-    check(positions + 1 >= K, f"{K} sub-codebooks need a grid of at least {K - 1} positions; this one has {positions}.")
-    return dict(model) | {name: codes[name] for name in ("num_codebooks", "codebook_size", "num_classes", "grid")}
+    check(
+        positions + 1 >= num_codebooks,
+        f"{num_codebooks} sub-codebooks need a grid of at least {num_codebooks - 1} positions; this one has "
+        f"{positions}.",
+    )
+    codes = {"num_codebooks": num_codebooks, "codebook_size": codebook_size, "num_classes": num_classes, "grid": grid}
+    return dict(model) | codes
 
 
 def check_batch_size(batch_size: int, shards: int) -> None:

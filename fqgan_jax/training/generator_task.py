@@ -1,4 +1,4 @@
-"""Training of the generator: its batches, its step, its evaluation."""
+"""The task of training a generator: its state, batches and evaluations. The step itself is in `generator_step`."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 
 from fqgan_jax import api
 from fqgan_jax.caches.codes import CodeCache, CodesManifest, code_batches
@@ -30,22 +31,26 @@ IMAGENET_CLASSES = 1000
 
 @tasks("generator")
 class GeneratorTask(Task):
-    """What the loop needs to train a generator on a code cache."""
+    """Trains a generator on a code cache; see `Task`."""
 
     kind = "generator"
     defaults = staticmethod(generator_defaults)
 
     def __init__(self, config, num_devices: int, manifest: CodesManifest | None = None):
-        """`manifest` stands for the code cache's in plans and benchmarks, which read no codes."""
+        """Opens the config's code cache, unless a `manifest` gives its sizes (plans and benchmarks read no codes)."""
         super().__init__(config, num_devices)
         if manifest is None:
             check(bool(config.data.codes), "data.codes is empty: name the folder that fqgan tokenize wrote.")
             self.cache = CodeCache(Path(config.data.codes))
             manifest = self.cache.manifest
         self.manifest = manifest
-        sizes = {"num_codebooks": manifest.num_codebooks, "codebook_size": manifest.codebook_size}
-        sizes |= {"num_classes": len(manifest.class_names), "grid": manifest.grid}
-        self.fields = generator_fields(config, sizes)
+        self.fields = generator_fields(
+            config,
+            num_codebooks=manifest.num_codebooks,
+            codebook_size=manifest.codebook_size,
+            num_classes=len(manifest.class_names),
+            grid=manifest.grid,
+        )
         self.training = generator_training(config, self.fields)
         self.module = self.training.module
         self.tokenizer = self._load_tokenizer(config.sample.tokenizer)
@@ -94,10 +99,10 @@ class GeneratorTask(Task):
         )
 
     def _load_tokenizer(self, path: str) -> "api.Tokenizer | None":
-        """The tokenizer that decodes sample pictures.
+        """Loads the tokenizer that decodes samples; None if the config names none.
 
         Raises:
-          UserError: it is not the one that wrote the code cache.
+          UserError: another tokenizer wrote the code cache.
         """
         if not path:
             return None
@@ -110,7 +115,7 @@ class GeneratorTask(Task):
         return tokenizer
 
     def description(self) -> ModelDescription:
-        """What is saved beside the parameters, so that a checkpoint describes itself."""
+        """Returns what `model.json` says of the generator."""
         return ModelDescription(
             kind=self.kind,
             fields=self.fields,
@@ -119,14 +124,14 @@ class GeneratorTask(Task):
         )
 
     def init(self, key: jax.Array) -> TrainState:
-        """A fresh state."""
+        """Returns the state before the first step."""
         positions = self.module.grid[0] * self.module.grid[1]
         codes = jnp.zeros((1, positions, self.module.num_codebooks), jnp.int32)
         params = self.module.init(key, codes, jnp.zeros(1, jnp.int32))["params"]
         return create_state(params, self.training.tx, with_ema=self.training.ema_decay > 0)
 
     def batches(self, start_step: int, batch_slice: BatchSlice = WHOLE_BATCH) -> Iterator[Batch]:
-        """This host's training batches from a step on."""
+        """Yields this host's share of the batches from a step on."""
         stream = Stream(
             batch_size=self.config.data.batch_size,
             seed=self.config.seed,
@@ -136,28 +141,21 @@ class GeneratorTask(Task):
         )
         return code_batches(self.cache, stream)
 
-    def frozen(self) -> dict:
-        """No frozen network takes part."""
-        return {}
-
-    def random_frozen(self, key: jax.Array) -> dict:
-        """As `frozen`."""
-        return {}
-
     def random_batch(self, key: jax.Array) -> Batch:
-        """A global batch of random codes, as `batches` would give it."""
+        """Returns a global batch of random codes with the shapes of `batches`."""
         shape = (self.config.data.batch_size, *self.module.grid, self.module.num_codebooks)
         codes = jax.random.randint(key, shape, 0, self.module.codebook_size)
         return {"codes": codes, "label": jnp.zeros(len(codes), jnp.int32)}
 
-    def step(self, state: TrainState, frozen: dict, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
+    def step(self, state: TrainState, frozen: PyTree, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
         """Makes one update; pure. See `generator_step`."""
+        del frozen
         state, values = generator_step(state, batch, training=self.training)
         return state, {name: average(value) for name, value in values.items()}
 
 
 def imagenet_manifest(tokenizer_config) -> CodesManifest:
-    """Returns what a code cache of ImageNet by a config's tokenizer would say of its sizes."""
+    """Returns the manifest that a code cache of ImageNet by a config's tokenizer would have."""
     fields = tokenizer_fields(tokenizer_config)
     return CodesManifest(
         tokenizer="",

@@ -1,6 +1,7 @@
 """What the training of a tokenizer evaluates: reconstructions of validation images, in numbers and as a picture."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import cached_property
 
 from jax.sharding import Mesh
@@ -26,14 +27,19 @@ class TokenizerContext:
 
     Attributes:
       module: of the tokenizer.
-      images: the validation images.
+      open_images: opens the validation images; a run that evaluates nothing needs none.
       batch_size: of the global batch.
     """
 
     module: FQGAN
-    images: ImageSet
+    open_images: Callable[[], ImageSet]
     batch_size: int
     _reference: Reference | None = dataclasses.field(default=None, init=False, repr=False)
+
+    @cached_property
+    def images(self) -> ImageSet:
+        """The validation images, opened when they are first needed."""
+        return self.open_images()
 
     @cached_property
     def networks(self) -> EvaluationNetworks:

@@ -1,4 +1,4 @@
-"""Training of the tokenizer: its batches, its state, its evaluation; the step itself is in `tokenizer_step`."""
+"""The task of training a tokenizer: its state, batches and evaluations. The step itself is in `tokenizer_step`."""
 
 from collections.abc import Iterator
 from functools import cached_property, partial
@@ -36,7 +36,7 @@ from fqgan_jax.training.tokenizer_step import TokenizerBatch, in_parts, tokenize
 
 @tasks("tokenizer")
 class TokenizerTask(Task):
-    """What the loop needs to train a tokenizer."""
+    """Trains a tokenizer on images; see `Task`."""
 
     kind = "tokenizer"
     headline = "reconstruction"  # the metric beside the progress bar
@@ -55,10 +55,10 @@ class TokenizerTask(Task):
         self.module = self.training.module
 
     def _open_features(self) -> FeatureCache:
-        """The teachers' cached features.
+        """Opens the teachers' cached features.
 
         Raises:
-          UserError: they are not those of this config.
+          UserError: they do not belong to this config.
         """
         config, cache = self.config, FeatureCache(Path(self.config.data.features))
         teachers = list(filter(None, dict.fromkeys(config.teachers)))
@@ -72,20 +72,15 @@ class TokenizerTask(Task):
 
     @cached_property
     def train_source(self) -> Source:
-        """Images to learn from.
+        """The training images.
 
         Raises:
-          UserError: they are missing, or not those that the cached features describe.
+          UserError: they are missing, or the cached features describe other images.
         """
         source = self._open("train")
         if self.features is not None:
             self.features.check_source(source, self.config.data.source, "train")
         return source
-
-    @cached_property
-    def validation_source(self) -> Source:
-        """Images kept aside."""
-        return self._open("validation")
 
     def _open(self, split: str) -> Source:
         data = self.config.data
@@ -103,40 +98,44 @@ class TokenizerTask(Task):
 
     @cached_property
     def _evaluators(self) -> dict[str, Evaluator]:
-        data, settings = self.config.data, self.config.train
-        images = ImageSet(
-            name=data.source,
-            split="validation",
-            source=self.validation_source,
-            size=data.image_size,
-            limit=settings.evaluate_count or None,
-            skipped=self.skipped,
-            num_threads=data.num_threads,
+        context = TokenizerContext(
+            module=self.module, open_images=self._validation_images, batch_size=self.config.data.batch_size
         )
-        context = TokenizerContext(module=self.module, images=images, batch_size=data.batch_size)
         return with_periods(
             evaluators.tokenizer,
             context,
             periods=dict(self.config.evaluation),
-            evaluate_every=settings.evaluate_every,
+            evaluate_every=self.config.train.evaluate_every,
+        )
+
+    def _validation_images(self) -> ImageSet:
+        data = self.config.data
+        return ImageSet(
+            name=data.source,
+            split="validation",
+            source=self._open("validation"),
+            size=data.image_size,
+            limit=self.config.train.evaluate_count or None,
+            skipped=self.skipped,
+            num_threads=data.num_threads,
         )
 
     def description(self) -> ModelDescription:
-        """What is saved beside the parameters, so that a checkpoint describes itself."""
+        """Returns what `model.json` says of the tokenizer."""
         return ModelDescription(kind=self.kind, fields=self.fields, class_names=tuple(self.train_source.class_names))
 
     def frozen(self) -> PyTree:
-        """Parameters of the frozen networks.
+        """Returns the parameters of the teachers and of the perceptual network.
 
         Raises:
-          UserError: weights that are not in the cache, or damaged ones.
+          UserError: weights are missing from the cache, or damaged.
         """
         check_fetched([*needed_weights(self.teachers), *(LPIPS_WEIGHTS if self.lpips else ())])
         teachers = {name: teacher.load() for name, teacher in self.teachers.items()}
         return {"teachers": teachers} | ({"perceptual": load_lpips()} if self.lpips else {})
 
     def random_frozen(self, key: jax.Array) -> PyTree:
-        """Random numbers in the place of `frozen`, for compilation and benchmarks without the published weights."""
+        """Returns random numbers of the shapes of `frozen`."""
         images = jnp.zeros((1, 32, 32, 3))
         teachers = {name: teacher.init(key) for name, teacher in self.teachers.items()}
         return {"teachers": teachers} | (
@@ -172,7 +171,7 @@ class TokenizerTask(Task):
         return jnp.zeros(codebooks.shape[:2], jnp.int32)
 
     def random_batch(self, key: jax.Array) -> dict[str, jax.Array]:
-        """A global batch of noise, as `batches` would give it."""
+        """Returns a global batch of noise with the shapes of `batches`."""
         size, count = self.config.data.image_size, self.config.data.batch_size
         batch = {"image": jax.random.bits(key, (count, size, size, 3), jnp.uint8), "label": jnp.zeros(count, jnp.int32)}
         widths = zip(self.config.teachers, self.fields["feature_widths"], strict=True)
@@ -180,7 +179,7 @@ class TokenizerTask(Task):
         return batch | {f"feature/{name}": jnp.ones((count, width)) for name, width in sorted(given.items())}
 
     def batches(self, start_step: int, batch_slice: BatchSlice = WHOLE_BATCH) -> Iterator[Batch]:
-        """This host's training batches from a step on."""
+        """Yields this host's share of the batches from a step on."""
         data = self.config.data
         self.skipped.limit = largest_skipped(len(self.train_source), data.largest_skipped_fraction)
         stream = Stream(

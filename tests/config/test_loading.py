@@ -72,6 +72,6 @@ def test_tokenizer_configs_build(arguments):
 def test_generator_configs_build(size):
     codes = {"num_codebooks": 2, "codebook_size": 16384, "num_classes": 1000, "grid": (16, 16)}
     config = load_config(f"configs/generator_imagenet.py:size={size}")
-    assert build_module("generator", generator_fields(config, codes)).depth == {"B": 24, "L": 36}[size]
+    assert build_module("generator", generator_fields(config, **codes)).depth == {"B": 24, "L": 36}[size]
     with pytest.raises(UserError, match="grid of at least 6 positions"):
-        generator_fields(config, codes | {"num_codebooks": 7, "grid": (1, 4)})
+        generator_fields(config, **codes | {"num_codebooks": 7, "grid": (1, 4)})
