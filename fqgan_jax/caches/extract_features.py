@@ -1,6 +1,6 @@
 """Writes a feature cache with frozen teachers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -61,11 +61,39 @@ def extract_features(
     networks = pretrained.device_teachers(teachers, "float32")
     check_fetched(pretrained.needed_weights(teachers))
     params = {teacher: network.load() for teacher, network in networks.items()}
-    functions = {name: teacher.features for name, teacher in pretrained.host_teachers(teachers).items()}
-
     random_crops = RandomCrops(
         source=source, image_size=image_size, num_crops=augmentations, seed=seed, full_decode=full_decode
     )
+
+    def features(params: PyTree, batch: Batch) -> dict[str, Array]:
+        images = to_float(batch["image"])
+        return {teacher: network.features(params[teacher], images) for teacher, network in networks.items()}
+
+    recorded = {
+        "class_names": list(source.class_names),
+        "image_size": image_size,
+        "augmentations": augmentations,
+        "seed": seed,
+        "decode": "full" if full_decode else "reduced",
+        "teachers": _describe_teachers(teachers),
+    }
+    work = CachePass(
+        source=source,
+        read=_reader(teachers, random_crops),
+        num_crops=augmentations,
+        image_size=image_size,
+        step=features,
+        params=params,
+        encode=partial(encode_features, teachers),
+        recorded=describe_source(source, source_name, split) | recorded,
+    )
+    folder = ShardFolder(path=out, manifest=MANIFEST, command="fqgan features")
+    return write_cache(work, folder, settings or PassSettings())
+
+
+def _reader(teachers: Sequence[str], random_crops: RandomCrops) -> Callable[[int], Crops]:
+    """Returns a function that reads an image's crops and computes the features of the teachers that run on the host."""
+    functions = {name: teacher.features for name, teacher in pretrained.host_teachers(teachers).items()}
 
     def read(index: int) -> Crops:
         crops = random_crops(index)
@@ -74,30 +102,10 @@ def extract_features(
         }
         return crops._replace(rows=rows)
 
-    def features(params: PyTree, batch: Batch) -> dict[str, Array]:
-        images = to_float(batch["image"])
-        return {teacher: network.features(params[teacher], images) for teacher, network in networks.items()}
+    return read
 
+
+def _describe_teachers(teachers: Sequence[str]) -> dict[str, dict]:
+    """Returns each teacher's width and the SHA-256 of its weights, for the manifest."""
     weights = pretrained.known_weights(teachers)
-    recorded = describe_source(source, source_name, split) | {
-        "class_names": list(source.class_names),
-        "image_size": image_size,
-        "augmentations": augmentations,
-        "seed": seed,
-        "decode": "full" if full_decode else "reduced",
-        "teachers": {
-            each: {"width": pretrained.teachers[each].width, "weights": weights.get(each)} for each in teachers
-        },
-    }
-    work = CachePass(
-        source=source,
-        read=read,
-        num_crops=augmentations,
-        image_size=image_size,
-        step=features,
-        params=params,
-        encode=partial(encode_features, teachers),
-        recorded=recorded,
-    )
-    folder = ShardFolder(path=out, manifest=MANIFEST, command="fqgan features")
-    return write_cache(work, folder, settings or PassSettings())
+    return {each: {"width": pretrained.teachers[each].width, "weights": weights.get(each)} for each in teachers}

@@ -153,7 +153,12 @@ class DescribedImages:
         return len(self.source)
 
     def read(self, index: int, shortest_side: int | None = None) -> Image.Image:
-        self.cache[index]
+        """Reads an image of the source.
+
+        Raises:
+          UnreadableImageError: the image or its record cannot be read.
+        """
+        self.cache[index]  # raises for an empty record
         return self.source.read(index, shortest_side)
 
 

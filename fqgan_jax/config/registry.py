@@ -90,6 +90,10 @@ class Registry(Mapping[str, Row], Generic[Row]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def get(self, name: str, default: object = None) -> object:
+        """Returns the row of a name, or a default if no row has this name."""
+        return self._rows.get(name, default)
+
     def check(self, name: str, field: str = "") -> None:
         """Checks that a row has this name.
 

@@ -1,8 +1,9 @@
 """Evaluation of a tokenizer by its reconstructions and its codes."""
 
+import dataclasses
 import functools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax.numpy as jnp
 import numpy as np
@@ -95,11 +96,49 @@ def measure_tokenizer(
         "metrics": {name: each.params for name, each in networks.reconstruction.items()},
         "inception": None if network is None else network.params,
     }
-    values, features = defaultdict(list), defaultdict(FeatureSet)
-    codes, labels = [], []
-    for rows in rows_of_examples(
+    batches = rows_of_examples(
         step, frozen, images.batches, batch_size=batch_size, count=len(images), title="reconstructions", mesh=mesh
-    ):
+    )
+    rows = _gather(batches, images)
+    reconstructed = rows.features.get("reconstructions")
+    if "originals" in rows.features:
+        reference = reference_of(rows.features["originals"], {"name": "the same images"})
+    results, missing = feature_results(
+        reconstructed, reference, task="tokenizer", no_features=networks.missing.get("inception", "")
+    )
+    for name in metrics.reconstruction:
+        if name in rows.metrics:
+            results[name] = float(np.mean(rows.metrics[name], dtype=np.float64))
+        else:
+            missing[name] = networks.missing.get(name, "its network is not loaded")
+    results |= code_results(rows.codes, module.codebook_size)
+    evaluation = Evaluation(
+        results=results,
+        missing=missing,
+        protocol=_protocol(images, len(rows.codes), networks) | networks.protocol(reference),
+    )
+    return Measurement(evaluation=evaluation, features=reconstructed, codes=rows.codes, labels=rows.labels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The outputs of the measuring step for all images."""
+
+    codes: Int[np.ndarray, "n h w K"]
+    labels: Int[np.ndarray, " n"]
+    metrics: dict[str, Float[np.ndarray, " n"]]
+    features: dict[str, FeatureSet]
+
+
+def _gather(batches: Iterable[dict], images: ImageSet) -> _Rows:
+    """Collects the rows of all batches.
+
+    Raises:
+      UserError: no image can be read.
+    """
+    codes, labels = [], []
+    values, features = defaultdict(list), defaultdict(FeatureSet)
+    for rows in batches:
         codes.append(rows["codes"])
         labels.append(rows["label"])
         for name, row in rows["metrics"].items():
@@ -107,29 +146,11 @@ def measure_tokenizer(
         for name, row in rows["features"].items():
             features[name].add(row)
     check(bool(codes), f"None of the images of {images.name} can be read. {images.skipped.report()}")
-
-    codes = np.concatenate(codes)
-    if "originals" in features:
-        reference = reference_of(features["originals"], {"name": "the same images"})
-    results, missing = feature_results(
-        features.get("reconstructions"),
-        reference,
-        task="tokenizer",
-        no_features=networks.missing.get("inception", ""),
-    )
-    for name in metrics.reconstruction:
-        if name in values:
-            results[name] = float(np.mean(np.concatenate(values[name]), dtype=np.float64))
-        else:
-            missing[name] = networks.missing.get(name, "its network is not loaded")
-    results |= code_results(codes, module.codebook_size)
-    evaluation = Evaluation(
-        results=results,
-        missing=missing,
-        protocol=_protocol(images, len(codes), networks) | networks.protocol(reference),
-    )
-    return Measurement(
-        evaluation=evaluation, features=features.get("reconstructions"), codes=codes, labels=np.concatenate(labels)
+    return _Rows(
+        codes=np.concatenate(codes),
+        labels=np.concatenate(labels),
+        metrics={name: np.concatenate(parts) for name, parts in values.items()},
+        features=features,
     )
 
 

@@ -59,8 +59,8 @@ def test_label_crops_and_codes_of_random_crops_stay_together(tokenizer, image_fo
 def test_the_number_of_devices_changes_no_byte(tokenizer, image_folder, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "make_mesh", lambda axes, devices: make_mesh(axes, devices[:3]))
     write(tokenizer, image_folder, tmp_path / "three")
-    files = lambda where: {path.name: path.read_bytes() for path in where.iterdir()}
-    assert files(tmp_path / "three") == files(folder)
+    written = {path.name: path.read_bytes() for path in (tmp_path / "three").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_another_tokenizer_does_not_go_on(tokenizer, image_folder, tmp_path, monkeypatch):

@@ -26,6 +26,12 @@ def test_rows_are_found_by_name_in_the_order_of_their_definition(shapes):
     assert "oval" not in shapes
 
 
+def test_get_returns_the_default_for_an_unknown_name(shapes):
+    assert shapes.get("circle") is shapes["circle"]
+    assert shapes.get("oval") is None
+    assert shapes.get("oval", "flat") == "flat"
+
+
 def test_an_unknown_name_is_explained(shapes):
     with pytest.raises(UserError, match=r"There is no shape 'circel'; did you mean 'circle'\?.*--plugin FILE"):
         shapes["circel"]

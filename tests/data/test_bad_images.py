@@ -34,7 +34,10 @@ def bad_folder(tmp_path_factory):
     """One class of sound images and one of odd and damaged ones."""
     root = tmp_path_factory.mktemp("bad")
     rng = np.random.default_rng(0)
-    noise = lambda *shape: rng.integers(0, 255, shape, np.uint8)
+
+    def noise(*shape):
+        return rng.integers(0, 255, shape, np.uint8)
+
     photo = Image.fromarray(noise(64, 80, 3))
     frames = {"save_all": True, "append_images": [Image.new("RGB", (80, 64), "red")]}
     files = {
