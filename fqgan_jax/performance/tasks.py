@@ -90,7 +90,7 @@ def make_step(
         batch=jax.eval_shape(task.random_batch, key),
     )
     shardings = StepInputs(
-        state=state_sharding(shapes.state, mesh),
+        state=state_sharding(shapes.state, mesh, kind=task.kind),
         frozen=jax.tree.map(lambda _: replicated(mesh), shapes.frozen),
         batch=jax.tree.map(lambda _: batch_sharding(mesh), shapes.batch),
     )

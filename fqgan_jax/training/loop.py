@@ -131,13 +131,13 @@ def abstract_state(task: Task, seed: int, mesh: Mesh) -> TrainState:
     """Returns the shapes, types and shardings of the task's state on a mesh.
 
     Raises:
-      UserError: the mesh does not divide a parameter.
+      UserError: the mesh does not divide a parameter, or a sharding rule for this kind of model matches none.
     """
     shapes = jax.eval_shape(lambda: task.init(jax.random.key(seed)))
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
-        state_sharding(shapes, mesh),
+        state_sharding(shapes, mesh, kind=task.kind),
     )
 
 

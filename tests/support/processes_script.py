@@ -4,6 +4,7 @@ The folder's `jobs.json` lists what is to do, one after the other: to train, or 
 sees.
 """
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from fqgan_jax.config import from_json
 from fqgan_jax.data.loader import to_devices
 from fqgan_jax.sharding import processes, rules
 from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, batch_slice, make_mesh
-from fqgan_jax.training import tasks, train
+from fqgan_jax.training import loop, tasks, train
 
 
 def gathered(array: jax.Array) -> np.ndarray:
@@ -36,7 +37,8 @@ def batches(config, start: int, count: int) -> dict[str, np.ndarray]:
 def main(address: str, count: str, index: str, folder: str) -> None:
     folder = Path(folder)
     processes.start(coordinator=address, num_processes=int(count), process_id=int(index), timeout_seconds=120)
-    rules.SMALLEST = 256  # so that fsdp splits these tiny networks too
+    # So that fsdp splits these tiny networks too. This process runs whole trainings, which have no field for it.
+    loop.state_sharding = functools.partial(rules.state_sharding, smallest_split=256)
     for job in json.loads((folder / "jobs.json").read_text()):
         config = from_json(json.dumps(job["config"]))
         if "batches" in job:

@@ -17,7 +17,6 @@ from fqgan_jax.cli.main import main
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop import import_discriminator
 from fqgan_jax.models.discriminators import PatchDiscriminator
-from fqgan_jax.sharding import rules
 from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training import loop, metrics
@@ -72,7 +71,8 @@ def losses(task, axes, devices, steps=3):
     """Headline loss and gradient norm of each step on a mesh."""
     mesh = make_mesh(axes, devices)
     key = jax.random.key(0)
-    sharding = state_sharding(jax.eval_shape(task.init, key), mesh)
+    # So small that fsdp splits these tiny networks too.
+    sharding = state_sharding(jax.eval_shape(task.init, key), mesh, kind=task.kind, smallest_split=256)
     state = jax.jit(task.init, out_shardings=sharding)(key)
     whole, frozen = replicated(mesh), jax.device_put(task.frozen(), replicated(mesh))
     step = jax.jit(task.step, in_shardings=(sharding, whole, batch_sharding(mesh)), out_shardings=(sharding, whole))
@@ -96,8 +96,7 @@ def task_and_numbers(request):
 
 
 @pytest.mark.parametrize("axes", [{"data": 4, "fsdp": 2}, {"data": 2, "fsdp": 2, "tensor": 2}], ids=str)
-def test_eight_devices_give_the_numbers_of_one(task_and_numbers, axes, monkeypatch):
-    monkeypatch.setattr(rules, "SMALLEST", 256)  # so that fsdp splits these tiny networks too
+def test_eight_devices_give_the_numbers_of_one(task_and_numbers, axes):
     task, expected = task_and_numbers
     np.testing.assert_allclose(losses(task, axes, jax.devices()), expected, rtol=1e-5, atol=1e-6)
 

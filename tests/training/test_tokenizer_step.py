@@ -51,7 +51,7 @@ def run(task, steps=2, axes=None, devices=None):
     """Metrics of each step and the state after the last one, on one device or a mesh."""
     mesh = make_mesh(axes or {"data": 1, "fsdp": 1}, devices or jax.devices()[:1])
     shapes = jax.eval_shape(task.init, jax.random.key(0))
-    sharding, whole = state_sharding(shapes, mesh), replicated(mesh)
+    sharding, whole = state_sharding(shapes, mesh, kind="tokenizer"), replicated(mesh)
     # Drawn on one device: all runs start from the same numbers.
     state = jax.device_put(jax.jit(task.init)(jax.random.key(0)), sharding)
     step = jax.jit(task.step, in_shardings=(sharding, whole, batch_sharding(mesh)), out_shardings=(sharding, whole))
