@@ -7,7 +7,7 @@ from fqgan_jax.config import parse_arguments, tokenizer_defaults
 
 
 def get_config(arguments: str = ""):
-    """Arguments: k (sub-codebooks), teacher (of the last sub-codebook where there are several, or "none")."""
+    """Arguments: k (sub-codebooks), teacher (of the last sub-codebook if there are several, or "none")."""
     arguments = parse_arguments(arguments, k=2, teacher="hog")
     config = tokenizer_defaults()
     config.model.num_codebooks = arguments["k"]
@@ -26,7 +26,7 @@ def get_config(arguments: str = ""):
     config.model.feature_heads = 4
     config.model.dtype = "float32"
 
-    # Pixels weigh more than in the paper, where a perceptual loss and a discriminator stand beside them.
+    # Pixels weigh more than in the paper, which also has a perceptual loss and a discriminator.
     config.loss.reconstruction = 5.0
     config.loss.perceptual = 0.0
     config.adversarial.discriminator = "none"

@@ -24,11 +24,11 @@ def get_config(arguments: str = ""):
     config.model.dtype = "float32"
     config.teachers = (None,) * (arguments["k"] - 1) + ("hog",)
 
-    # Pixels weigh more than in the paper, where a perceptual loss stands beside them.
+    # Pixels weigh more than in the paper, which also has a perceptual loss.
     config.loss.reconstruction = 5.0
     config.loss.perceptual = 0.0
 
-    # A small discriminator is soon wrong: it learns fast, and its say is a tenth of the pixels'.
+    # A small discriminator is soon wrong: it learns fast, and its loss has a low weight.
     config.adversarial.width = 32
     config.adversarial.start = 250
     config.adversarial.ramp = 50

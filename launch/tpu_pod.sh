@@ -6,7 +6,7 @@
 #       SETUP="sudo mount -t nfs 10.0.0.2:/runs /runs && pip install 'fqgan-jax[tpu]'" \
 #       launch/tpu_pod.sh dual --config configs/tokenizer_imagenet.py:k=2,f=16 --workdir /runs/dual
 #
-# SETUP makes a worker ready (done before every start); the work folder lies on a file system that all workers share.
+# SETUP makes a worker ready (done before every start); the work folder is on a file system that all workers share.
 # The slice stays when the training ends: gcloud compute tpus queued-resources delete dual --zone us-west4-a --force
 set -euo pipefail
 
@@ -30,7 +30,7 @@ while true; do
         ;;
     ACTIVE)
         if [ -n "$trained" ]; then
-            echo "fqgan train failed and the slice is still there: see the output above." >&2
+            echo "fqgan train failed and the slice still exists: see the output above." >&2
             exit 1
         fi
         if gcloud compute tpus tpu-vm ssh "$name" --zone "$ZONE" --worker all --command "$train"; then

@@ -44,14 +44,14 @@ class Generator(Model):
 
     @property
     def description(self) -> ModelDescription:
-        """What `model.json` says of the model; the inverse of `from_description`."""
+        """The description of the model for `model.json`; the inverse of `from_description`."""
         return dataclasses.replace(super().description, tokenizer=self.tokenizer)
 
     def logits(self, codes: Codes | Int[Array, "B T K"], labels: Labels) -> Float[Array, "B T K V"]:
         """Returns teacher-forced logits of the codes at every position.
 
         Args:
-          codes: of whole images, `[B, h, w, K]` or `[B, T, K]` with T = h * w, on the generator's grid.
+          codes: codes of whole images, `[B, h, w, K]` or `[B, T, K]` with T = h * w, on the generator's grid.
           labels: one class number per image.
 
         Raises:
@@ -86,9 +86,9 @@ class Generator(Model):
 
         Args:
           labels: class numbers.
-          key: of all samples.
+          key: random key of all samples.
           guidance: as in `models.sampling.SamplingOptions`, one value or one per sub-codebook; so are the next three.
-          temperature: 0 takes the most probable codes.
+          temperature: 0 chooses the most probable codes.
           top_k: 0 for all codes.
           top_p: 1 for all codes.
           first: the number of the first sample.

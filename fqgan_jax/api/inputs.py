@@ -1,7 +1,7 @@
 """Checks of what users pass to models, before anything is computed.
 
-Each function returns the checked values as a JAX array. Values are checked where they are: on the host for NumPy
-arrays; for JAX arrays by one reduction on the device, which is waited for. uint8 images need no check of their values.
+Each function returns the checked values as a JAX array. The values of NumPy arrays are checked on the host, those of
+JAX arrays by one reduction on the device, which blocks until it is done. uint8 images need no check of their values.
 Under a JAX transformation (`jax.jit`) only shapes and types are checked, because values are not known there.
 """
 
@@ -19,7 +19,7 @@ Images = UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"] | Float[Arr
 Codes = Int[np.ndarray, "B h w K"] | Int[Array, "B h w K"]
 Labels = Sequence[int] | Int[np.ndarray, " B"] | Int[Array, " B"]
 
-# Images may leave [-1, 1] by this much: they were rounded.
+# Tolerance for images outside [-1, 1], because of rounding.
 TOLERANCE = 1e-3
 
 
@@ -62,7 +62,7 @@ def checked_codes(codes: Codes, *, num_codebooks: int, codebook_size: int) -> In
     """Returns codes as int32; the axes between the first and the last are the caller's to check.
 
     Raises:
-      UserError: another number of sub-codebooks, or a code that is no entry of its sub-codebook.
+      UserError: another number of sub-codebooks, or a code that is not an entry of its sub-codebook.
     """
     codes = _as_array(codes)
     check(jnp.issubdtype(codes.dtype, jnp.integer), f"Codes must be integers, not {codes.dtype}.")

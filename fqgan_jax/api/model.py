@@ -1,4 +1,4 @@
-"""What the wrappers of trained models share, and the table of them."""
+"""The base class of the wrappers of trained models, and their table."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ class Model:
       module: the network.
       params: its parameters.
       class_names: names of the classes it was trained on, by label; empty if they are not known.
-      overrides: module fields that can be changed when a model is loaded: what the shapes of tensors do not tell, and
-        what does not touch the parameters.
+      overrides: module fields that can be changed when a model is loaded: those that cannot be
+        inferred from the shapes of tensors, and those that do not affect the parameters.
     """
 
     module: nn.Module
@@ -51,7 +51,7 @@ class Model:
 
     @property
     def description(self) -> ModelDescription:
-        """What `model.json` says of the model; the inverse of `from_description`."""
+        """The description of the model for `model.json`; the inverse of `from_description`."""
         return ModelDescription(kind=self.kind, fields=module_fields(self.module), class_names=tuple(self.class_names))
 
     def save(self, folder: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Caches of what frozen networks compute of a source's images: a tokenizer's codes, and teachers' features.
+"""Caches of the outputs of frozen networks for a source's images: a tokenizer's codes, and teachers' features.
 
 `tokenize.tokenize` and `extract_features.extract_features` write them.
 """

@@ -1,4 +1,4 @@
-"""Reading caches of what frozen networks computed of a source's images: their manifest and their records."""
+"""Reading caches of the outputs of frozen networks: their manifest and their records."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ class Crops(NamedTuple):
     Attributes:
       images: the crops.
       boxes: their positions, as `CropBox`; without rows if they are not random crops.
-      rows: what was computed of them so far, by name.
+      rows: values computed from the crops so far, by name.
     """
 
     images: UInt8[np.ndarray, "crops size size 3"]
@@ -67,7 +67,7 @@ def open_records(folder: Path, manifest: dict) -> grain.sources.ArrayRecordDataS
     """Opens a cache's records for random access.
 
     Raises:
-      UserError: a shard is missing or has another size than the manifest says.
+      UserError: a shard is missing or does not have the size in the manifest.
     """
     shards = [shard for shard in manifest["shards"] if shard["count"]]
     for shard in shards:

@@ -55,7 +55,7 @@ class FeatureCache:
     """Random access to a feature cache.
 
     Attributes:
-      folder: where the cache is.
+      folder: folder of the cache.
       manifest: its manifest.
       image_size: side of the crops.
       augmentations: R.
@@ -126,8 +126,8 @@ class FeatureCache:
         for name in teachers:
             if weights.get(name, self.teachers[name]["weights"]) != self.teachers[name]["weights"]:
                 raise UserError(
-                    f"data.features={self.folder} was computed with other weights of {name} than the ones fetched "
-                    f"here: {again}, or fetch those."
+                    f"data.features={self.folder} was computed with other weights of {name} than those fetched on "
+                    f"this machine: {again}, or fetch the weights that the cache was computed with."
                 )
 
     def check_source(self, source: Source, name: str, split: str) -> None:
@@ -136,13 +136,13 @@ class FeatureCache:
         if recorded != {"split": split, "images": len(source), "source_fingerprint": fingerprint(source)}:
             raise UserError(
                 f"data.features={self.folder} describes the {recorded['images']} images of {self.manifest['source']} "
-                f"({recorded['split']} split), which are others than the {len(source)} of data.source={name} ({split} "
+                f"({recorded['split']} split), not the {len(source)} images of data.source={name} ({split} "
                 "split): write another with fqgan features, or change the source (or data.validation_fraction)."
             )
 
 
-class DescribedImages:
-    """A source whose images without features in a cache count as unreadable."""
+class ImagesWithFeatures:
+    """A source in which images without features in a cache count as unreadable."""
 
     def __init__(self, source: Source, cache: FeatureCache):
         self.source, self.cache = source, cache
@@ -182,7 +182,7 @@ def feature_batches(
     Raises:
       UserError: when a batch is requested: more images were skipped than `skipped` allows.
     """
-    images, size = DescribedImages(source, cache), cache.image_size
+    images, size = ImagesWithFeatures(source, cache), cache.image_size
     side = None if cache.full_decode else largest_side(size)
 
     def prepare(index: int, rng: np.random.Generator) -> Batch:

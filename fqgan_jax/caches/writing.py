@@ -1,4 +1,4 @@
-"""One pass over a source: what frozen networks compute of every image's crops is written as resumable shards.
+"""One pass over a source that writes the outputs of frozen networks for every image's crops as resumable shards.
 
 Threads read and crop. Every device always gets the same crops of a shard together, however many devices there are, so
 the bytes do not depend on their number. On several hosts each host writes shards of its own, and the first one writes
@@ -34,7 +34,7 @@ IMAGES_PER_SHARD = 4096
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CachePass:
-    """What is computed and written.
+    """The computation of a pass and the records that it writes.
 
     Attributes:
       source: the images.
@@ -124,7 +124,7 @@ def write_cache(work: CachePass, folder: ShardFolder, settings: PassSettings) ->
     specs = shard_specs(prefix, len(work.source), settings.images_per_shard)
     skipped = Skipped()
     with folder.locked(jax.process_index()):
-        if folder.is_finished and not folder.has_traces:
+        if folder.is_finished and not folder.has_unfinished_shards:
             raise UserError(f"{folder.path} exists already and is complete: choose another --out, or remove it first.")
         folder.check(plan)
         sync_global_devices("cache checked")

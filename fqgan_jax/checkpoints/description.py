@@ -21,7 +21,7 @@ PARAMETERS = "params.safetensors"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelDescription:
-    """What a saved model is; the content of `model.json`.
+    """Description of a saved model: the content of `model.json`.
 
     Attributes:
       kind: the name of a row of `models.fields.model_kinds` ("tokenizer", "generator").

@@ -1,4 +1,4 @@
-"""How the checkpoints of a run lie in its work folder, and which of them a path names.
+"""The layout of checkpoints in a work folder, and the names of checkpoints in paths.
 
 WORKDIR/model.json
 WORKDIR/checkpoints/STEP/ITEM/...

@@ -17,7 +17,7 @@ from fqgan_jax.checkpoints.layout import CheckpointName, Item, damaged_folders, 
 from fqgan_jax.config import from_json
 from fqgan_jax.errors import UserError
 
-# Inference reads nothing of the rest, so that damage there does not matter.
+# Inference reads no other items, so damage there does not matter.
 INFERENCE_ITEMS = tuple(item for item in Item if item != Item.REST)
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def score_function(keep_best: str) -> Callable[[Mapping[str, float]], float]:
 
 
 def _intact_checkpoint(path: Path) -> Path:
-    """The folder of the checkpoint that a path names; of "newest" and "best", the first that is not damaged."""
+    """The folder of the checkpoint that a path names; for "newest" and "best", the first one that is not damaged."""
     name = CheckpointName.parse(path)
     for step in _candidates(name):
         folder = name.folder / str(step)

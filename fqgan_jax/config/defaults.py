@@ -7,7 +7,7 @@ def tokenizer_defaults() -> ConfigDict:
     """The published dual tokenizer at f = 16; every field a tokenizer run has."""
     config = ConfigDict()
     config.task = "tokenizer"  # which task the config trains
-    config.seed = 0  # of initialization, batches and augmentation
+    config.seed = 0  # seed of initialization, batches and augmentation
 
     config.model = model = ConfigDict()
     model.num_codebooks = 2  # K
@@ -18,20 +18,20 @@ def tokenizer_defaults() -> ConfigDict:
     model.base_width = 128  # channels of the first level
     model.multipliers = (1, 1, 2, 2, 4)  # width of each level; len - 1 halvings
     model.num_blocks = 2  # residual blocks a level (one more in the decoder)
-    model.norm_groups = 32  # of the group normalization; fewer for narrow models
+    model.norm_groups = 32  # groups of the group normalization; fewer for narrow models
     model.z_channels = 256  # width around the latents; must be K * d for "split"
     model.adapter_depth = 6  # transformer blocks of each adapter
     model.adapter_heads = 8  # attention heads of each adapter
     model.feature_depth = 3  # transformer blocks of each feature head
     model.feature_heads = 8  # attention heads of each feature head
     model.normalized = True  # compare latents and entries as unit vectors
-    model.temperature = 0.01  # of the soft assignment behind the entropy loss
-    model.chunk_tokens = 512  # tokens a device whose distances to the codebooks exist at a time
-    model.remat = "none"  # what the backward pass computes again: "none", "blocks" or "full" (least memory)
-    model.dtype = "bfloat16"  # of the computation; parameters stay float32
+    model.temperature = 0.01  # temperature of the soft assignment of the entropy loss
+    model.chunk_tokens = 512  # tokens per device whose distances to the codebooks are in memory at a time
+    model.remat = "none"  # what the backward pass recomputes: "none", "blocks" or "full" (least memory)
+    model.dtype = "bfloat16"  # data type of the computation; parameters stay float32
 
     config.teachers = (None, "clip-vit-large-patch14")  # per sub-codebook whose feature it predicts, or None
-    config.frozen_dtype = "bfloat16"  # of the computation in teachers and perceptual loss
+    config.frozen_dtype = "bfloat16"  # data type of the computation in teachers and perceptual loss
 
     config.loss = loss = ConfigDict()
     loss.reconstruction = 1.0  # weight of the mean squared error
@@ -46,13 +46,13 @@ def tokenizer_defaults() -> ConfigDict:
     config.adversarial = adversarial = ConfigDict()
     adversarial.discriminator = "patch"  # "patch" (PatchGAN), "style" (StyleGAN2's) or "none"
     adversarial.loss = "hinge"  # "hinge", "vanilla" or "non_saturating"
-    adversarial.weight = 0.5  # of both players' adversarial losses
+    adversarial.weight = 0.5  # weight of the adversarial losses of both networks
     adversarial.start = 20_000  # first step at which they count
     adversarial.ramp = 1  # steps over which their weight then grows
-    adversarial.adaptive = False  # balance the generator's with the reconstruction's gradient
+    adversarial.adaptive = False  # balance its gradient with that of the reconstruction losses
     adversarial.adaptive_largest = 1e4  # largest factor of that balance
     adversarial.lecam = 0.0  # weight of LeCAM regularization
-    adversarial.lecam_decay = 0.999  # of its moving averages of the logits
+    adversarial.lecam_decay = 0.999  # decay of its moving averages of the logits
     adversarial.r1 = 0.0  # weight of the penalty on the gradient at real images
     adversarial.width = 64  # channels of the first convolution ("patch"), an eighth of the largest ("style")
     adversarial.optimizer = _optimizer_defaults(average=False)
@@ -61,17 +61,17 @@ def tokenizer_defaults() -> ConfigDict:
 
     config.data = _data_defaults()
     config.data.source = "photos"  # an image folder, a prepared one, "tfds:NAME[:VERSION]", tar files, or "photos"
-    config.data.data_dir = ""  # where prepared tensorflow-datasets lie; empty: their own default
+    config.data.data_dir = ""  # folder of prepared tensorflow-datasets; empty: their own default
     config.data.image_size = 256  # side of the square crops
-    config.data.validation_fraction = 0.05  # of a source without a validation split
-    config.data.full_decode = False  # decode JPEG files for training at full scale even where less would do
-    config.data.largest_skipped_fraction = 0.01  # of unreadable images, ten at least; 0: none; more end the run
+    config.data.validation_fraction = 0.05  # held-out part of a source without a validation split
+    config.data.full_decode = False  # decode JPEG files for training at full scale even if less would do
+    config.data.largest_skipped_fraction = 0.01  # unreadable images allowed, at least ten; 0: none; more end the run
     config.data.features = ""  # folder that `fqgan features` wrote: no teacher is needed; empty: they run in the step
     config.data.num_workers = 0  # processes that read and augment, each with num_threads; 0: threads of this one
 
     config.optimizer = _optimizer_defaults()
     config.train = _train_defaults()
-    config.train.accumulate = 1  # parts in which a batch goes through the networks; the result is the same
+    config.train.accumulate = 1  # parts into which a batch is split to save memory; the result is the same
     config.train.evaluate_count = 0  # validation images that evaluations count, from the first on; 0: all
     config.mesh = _mesh_defaults()
 
@@ -85,7 +85,7 @@ def generator_defaults() -> ConfigDict:
     """The published FAR-B; every field a generator run has. K, N, grid and classes come from the code cache."""
     config = ConfigDict()
     config.task = "generator"  # which task the config trains
-    config.seed = 0  # of initialization, batches and dropout
+    config.seed = 0  # seed of initialization, batches and dropout
 
     config.model = model = ConfigDict()
     model.width = 1024  # D
@@ -94,8 +94,8 @@ def generator_defaults() -> ConfigDict:
     model.head_depth = 3  # blocks of the head that predicts a position's K codes
     model.dropout = 0.1  # on input tokens, attention and MLP outputs
     model.swiglu_multiple = 256  # the SwiGLU's hidden width is rounded up to it
-    model.remat = "none"  # what the backward pass computes again: "none", "blocks" or "full" (least memory)
-    model.dtype = "bfloat16"  # of the computation; parameters and logits stay float32
+    model.remat = "none"  # what the backward pass recomputes: "none", "blocks" or "full" (least memory)
+    model.dtype = "bfloat16"  # data type of the computation; parameters and logits stay float32
 
     config.loss = loss = ConfigDict()
     loss.next_code = 1.0  # weight of the cross-entropy of the next code, the mean over sub-codebooks
@@ -128,10 +128,10 @@ def generator_defaults() -> ConfigDict:
 
 
 def task_defaults() -> ConfigDict:
-    """Fields that every task has: where the defaults of a task of your own start."""
+    """Fields that every task has; the defaults of your own task start from them."""
     config = ConfigDict()
     config.task = ""  # which task the config trains
-    config.seed = 0  # of initialization and batches
+    config.seed = 0  # seed of initialization and batches
     config.data = _data_defaults()
     config.optimizer = _optimizer_defaults()
     config.train = _train_defaults()
@@ -156,7 +156,7 @@ def _optimizer_defaults(*, average: bool = True) -> ConfigDict:
     optimizer.weight_decay = 0.0  # on matrices only
     optimizer.clip = 1.0  # global gradient norm
     if average:
-        optimizer.ema_decay = 0.0  # of the moving average of the weights; 0: none
+        optimizer.ema_decay = 0.0  # decay of the moving average of the weights; 0: none
     return optimizer
 
 
@@ -166,9 +166,9 @@ def _train_defaults() -> ConfigDict:
     train.log_every = 100  # steps between log lines
     train.evaluate_every = 5000  # steps between evaluations without a period of their own; all run at the end too
     train.checkpoint_every = 5000  # steps between checkpoints; also at the end
-    train.keep_checkpoints = 3  # newest ones that stay
-    train.keep_every = 0  # checkpoints at multiples of this step stay for good; 0: none
-    train.keep_best = ""  # validation metric whose best checkpoint stays; "-rfid": lower is better; empty: none
+    train.keep_checkpoints = 3  # number of newest checkpoints to keep
+    train.keep_every = 0  # keep checkpoints at multiples of this step forever; 0: none
+    train.keep_best = ""  # validation metric whose best checkpoint is kept; "-rfid": lower is better; empty: none
     train.max_skipped = 100  # the run stops after so many updates in a row that were not finite
     return train
 
@@ -176,6 +176,6 @@ def _train_defaults() -> ConfigDict:
 def _mesh_defaults() -> ConfigDict:
     mesh = ConfigDict()
     mesh.data = -1  # devices that only split the batch; -1: all that are left
-    mesh.fsdp = 1  # devices over which parameters are split too
+    mesh.fsdp = 1  # devices that split both the batch and the parameters
     mesh.tensor = 1  # devices that share the heads, hidden channels and vocabulary of each layer; they see one batch
     return mesh

@@ -15,10 +15,10 @@ from fqgan_jax.errors import UserError, check
 
 
 def parse_arguments(arguments: str, **defaults: int | float | str) -> dict[str, int | float | str]:
-    """Parses the "k=3,f=16" behind a config file's name.
+    """Parses the "k=3,f=16" after a config file's name.
 
     Args:
-      arguments: the text behind the colon; "" if there is none.
+      arguments: the text after the colon; "" if there is none.
       **defaults: every argument of the config; its type is that of its default.
 
     Raises:
@@ -39,7 +39,7 @@ def parse_arguments(arguments: str, **defaults: int | float | str) -> dict[str, 
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Loads a config file and applies overrides.
 
-    The file may import modules that lie beside it. The config has a weight for every row of its task's losses, also
+    The file may import modules from its own folder. The config has a weight for every row of its task's losses, also
     of those that a plugin or the config's own imports have added.
 
     Args:
@@ -84,7 +84,7 @@ def _locate(path: str) -> Path:
     if Path(path).is_file():
         return Path(path)
     packaged = importlib.util.find_spec("fqgan_jax.configs")
-    # In a clone the configs lie beside the package, in an installed wheel inside it.
+    # In a clone the configs are beside the package, in an installed wheel inside it.
     folder = Path(packaged.origin).parent if packaged else Path(__file__).parents[2] / "configs"
     if (folder / Path(path).name).is_file():
         return folder / Path(path).name

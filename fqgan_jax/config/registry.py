@@ -1,4 +1,4 @@
-"""Tables of rows: what a config or a command chooses from by name, and where a user's own variant is added."""
+"""Tables of rows: variants that a config or a command chooses by name, and to which users add their own."""
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,7 +54,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
         """Adds a row and returns it.
 
         Args:
-          name: of the row.
+          name: name of the row.
           row: the row.
           definition: the function or class that the row was made from, if it is not the row itself. Adding the same
             definition again, as a config file that is loaded twice does, replaces its row.
@@ -98,7 +98,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
         """Checks that a row has this name.
 
         Args:
-          name: of the row.
+          name: name of the row.
           field: the config field or flag that holds the name, for the message.
 
         Raises:
@@ -119,8 +119,8 @@ def missing_weights(task: str, sections: Mapping[str, Mapping]) -> dict[str, dic
     """Returns the weights that a config lacks, each 0, by section and name of the row.
 
     Args:
-      task: of the config.
-      sections: of the config; one that it does not have at all counts as empty.
+      task: task of the config.
+      sections: sections of the config; a missing one counts as empty.
     """
     missing: dict[str, dict[str, float]] = {}
     for registry in _with_section:

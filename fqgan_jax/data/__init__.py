@@ -1,4 +1,4 @@
-"""Images, and the training and evaluation batches that are made of them.
+"""Images, and the training and evaluation batches made from them.
 
 Reading images and opening sources needs NumPy and Pillow only. Batches are in `stream` and `loader`, which import grain
 and JAX.

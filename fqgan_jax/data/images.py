@@ -56,7 +56,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I"):  # 16-bit values, which Pillow may hold in 32 bits
         return _from_floats(np.asarray(image, np.float64) / 257)
-    if image.mode == "F":  # values up to 1 are taken as [0, 1], others as [0, 255]
+    if image.mode == "F":  # values up to 1 mean the range [0, 1], others [0, 255]
         values = np.asarray(image, np.float64)
         return _from_floats(values * 255 if values.max() <= 1 else values)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

@@ -1,4 +1,4 @@
-"""Conversion between pixels as files hold them and as networks see them."""
+"""Conversion between the pixels of files and the inputs of networks."""
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
 """A folder of ArrayRecord shards whose writing is resumable after a kill.
 
 Which images go into which shard follows from the source's order alone. A shard is written under a hidden name. When it
-is whole, a note with its checksum is written beside it, and it is renamed. The manifest is written last.
+is complete, a note with its checksum is written beside it, and it is renamed. The manifest is written last.
 """
 
 import dataclasses
@@ -72,7 +72,7 @@ class ShardFolder:
 
     @contextmanager
     def locked(self, process: int = 0) -> Iterator[None]:
-        """Creates the folder and locks it for the process of this number; a killed process leaves no lock.
+        """Creates the folder and locks it for the process of this number; the lock ends with the process.
 
         Raises:
           UserError: another process of this number is writing, or the operating system refuses an operation in the
@@ -105,7 +105,7 @@ class ShardFolder:
         return (self.path / self.manifest).exists()
 
     @property
-    def has_traces(self) -> bool:
+    def has_unfinished_shards(self) -> bool:
         """Whether hidden files of an unfinished run exist."""
         return (self.path / PLAN).exists()
 
@@ -113,7 +113,7 @@ class ShardFolder:
         """Raises `UserError` if the folder holds anything but shards of this plan; changes nothing."""
         if not self.path.exists():
             return
-        if self.is_finished or self.has_traces:
+        if self.is_finished or self.has_unfinished_shards:
             path = self.path / (self.manifest if self.is_finished else PLAN)
             try:
                 found_plan = json.loads(path.read_text())["plan"]
@@ -135,7 +135,7 @@ class ShardFolder:
         """
         self.check(plan)
         if self.is_finished:
-            self._remove_traces()
+            self._remove_hidden_files()
             return
         for partial in self.path.glob(".*.partial"):
             partial.unlink()
@@ -147,8 +147,8 @@ class ShardFolder:
         if not note.exists():
             return None
         shard = json.loads(note.read_text())
-        whole = not shard["count"] or (path.exists() and path.stat().st_size == shard["bytes"])
-        return shard if whole else None
+        is_whole = not shard["count"] or (path.exists() and path.stat().st_size == shard["bytes"])
+        return shard if is_whole else None
 
     def write(self, spec: ShardSpec, write_records: Callable[[Path], dict]) -> None:
         """Writes one shard and its note; a shard without records has a note, but no file.
@@ -164,7 +164,7 @@ class ShardFolder:
         try:
             note = write_records(partial)
         except BaseException:
-            partial.unlink(missing_ok=True)  # it may fill a disk
+            partial.unlink(missing_ok=True)  # it may have filled the disk
             raise
         size, digest = _checksum(partial) if note["count"] else (0, "")
         shard = {"file": spec.file, "bytes": size, "sha256": digest} | note
@@ -177,12 +177,12 @@ class ShardFolder:
     def finish(self, content: str) -> None:
         """Writes the manifest and removes the notes."""
         write_atomically(self.path / self.manifest, content)
-        self._remove_traces()
+        self._remove_hidden_files()
 
     def _note_path(self, spec: ShardSpec) -> Path:
         return self.path / f".{spec.file}.json"
 
-    def _remove_traces(self) -> None:
+    def _remove_hidden_files(self) -> None:
         # The plan is removed last: it marks the other hidden files.
         hidden = [path for pattern in (".*.partial", ".*.json") for path in self.path.glob(pattern)]
         for path in sorted(hidden, key=lambda path: path.name == PLAN):
@@ -231,7 +231,7 @@ def _write_errors(path: Path) -> Iterator[None]:
 
 
 def check_size(path: Path, size: int) -> None:
-    """Raises `UserError` if a shard is missing or has another size than the manifest says."""
+    """Raises `UserError` if a shard is missing or does not have the size in the manifest."""
     found = path.stat().st_size if path.is_file() else None
     if found != size:
         state = "is missing" if found is None else f"has {found} bytes instead of {size}"

@@ -1,8 +1,8 @@
 """Endless training batches, each a function of seed and step.
 
 Training example i of the infinite shuffled order is a function of (seed, i). Global batch s holds the examples
-s*B ... s*B + B - 1, and each host reads its slice of them. A resumed run therefore sees the batches of an uninterrupted
-one, on any number of hosts.
+s*B ... s*B + B - 1, and each host reads its slice of them. A resumed run therefore reads the same batches as an
+uninterrupted one, on any number of hosts.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 log = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
-NUM_EXAMPLES = 2**48  # of the endless order: more than any run reads
+NUM_EXAMPLES = 2**48  # length of the endless order: more than any run reads
 MAX_WORKER_DEATHS = 3  # at the same batch
 
 

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 ZOOM = 1.25  # images are resized to a shorter side of up to this times the size of a training crop
-MAX_ASPECT_RATIO = 8  # of images more elongated than this only the requested square is resized
+MAX_ASPECT_RATIO = 8  # only the requested square of more elongated images is resized
 
 
 class CropBox(NamedTuple):

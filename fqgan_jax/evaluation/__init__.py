@@ -1,4 +1,4 @@
-"""How good images, a tokenizer or a generator are, in numbers.
+"""Evaluation of sets of images, tokenizers and generators.
 
 The tables of metrics are in `fqgan_jax.evaluation.metrics`. The public names are loaded on first use, so that a file
 that adds a metric does not import image sources and models.

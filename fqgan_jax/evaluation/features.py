@@ -23,7 +23,7 @@ class FeatureNetwork:
     Attributes:
       apply: pure function of parameters and pixels (uint8 `[B, H, W, 3]`).
       params: its parameters.
-      sha256: of the file they come from.
+      sha256: SHA-256 of the file they come from.
     """
 
     apply: Callable[[PyTree, UInt8[Array, "B H W 3"]], ImageFeatures]
@@ -58,11 +58,11 @@ def features_of(
     """Computes features of every readable image in one pass.
 
     Args:
-      images: what is described.
-      network: describes it.
-      batch_size: of the global batch.
-      title: of the progress bar.
-      mesh: the devices; by default all.
+      images: the images to describe.
+      network: network that computes the features.
+      batch_size: size of the global batch.
+      title: title of the progress bar.
+      mesh: the devices to use; by default all devices.
     """
     collected = FeatureSet()
 

@@ -40,14 +40,14 @@ def evaluate_generator(
     Sample i has class i modulo the number of classes and a key of its own, so the result does not depend on batches.
 
     Args:
-      generator: what is measured.
+      generator: the generator to measure.
       tokenizer: decodes its codes.
       count: number of samples.
-      seed: of the keys.
+      seed: seed of the samples' keys.
       sampling: guidance, temperature, top_k and top_p (see `sampling_options`).
-      reference: what the samples are compared with, if there is anything.
-      networks: of the metrics.
-      batch_size: of the global batch.
+      reference: images or statistics that the samples are compared with; None if there are none.
+      networks: frozen networks of the metrics.
+      batch_size: size of the global batch.
 
     Raises:
       UserError: a sampling option out of range.
@@ -91,16 +91,16 @@ def measure_generator(
     """Measures parameters in training as `evaluate_generator` does; the protocol does not identify them.
 
     Args:
-      module: of the generator.
+      module: the generator's module.
       params: its parameters.
       tokenizer: decodes its codes.
       count: number of samples.
-      seed: of the keys.
+      seed: seed of the samples' keys.
       options: how the codes are drawn.
-      reference: what the samples are compared with, if there is anything.
-      networks: of the metrics.
-      batch_size: of the global batch.
-      mesh: the devices on which the parameters lie; by default all.
+      reference: images or statistics that the samples are compared with; None if there are none.
+      networks: frozen networks of the metrics.
+      batch_size: size of the global batch.
+      mesh: the devices that hold the parameters; by default all devices.
     """
     labels = np.arange(count, dtype=np.int32) % module.num_classes
     network = networks.inception
@@ -149,18 +149,18 @@ def draw_samples(
     """Draws a sample of every label in order; sample i has a key of the seed and i.
 
     Args:
-      module: of the generator.
+      module: the generator's module.
       params: its parameters.
       labels: class of each sample.
-      seed: of the keys.
+      seed: seed of the samples' keys.
       options: how the codes are drawn.
-      batch_size: of the global batch.
+      batch_size: size of the global batch.
       tokenizer: decodes the codes, if images or features are wanted.
-      network: describes the images, if features are wanted in their stead; needs a tokenizer.
-      mesh: the devices on which the parameters lie; by default all.
+      network: describes the images, if features are wanted instead of images; needs a tokenizer.
+      mesh: the devices that hold the parameters; by default all devices.
 
     Yields:
-      Some samples at a time (see `rows_of_examples`): "codes", and with a tokenizer "image" (uint8) or "features".
+      Batches of samples (see `rows_of_examples`): "codes", and with a tokenizer "image" (uint8) or "features".
     """
 
     def batches(size: int) -> Iterator[Batch]:
@@ -172,7 +172,7 @@ def draw_samples(
     decoder = None
     if tokenizer is not None:
         frozen["tokenizer"] = tokenizer.params
-        # Pixels in float32: bfloat16's rounding depends on how a batch is spread over devices.
+        # Pixels in float32: bfloat16 rounding depends on how a batch is split over devices.
         decoder = tokenizer.module.clone(dtype=jnp.float32)
     if network is not None:
         frozen["inception"] = network.params
@@ -183,7 +183,7 @@ def draw_samples(
 # The same arguments give the same function, which JAX then compiles once in a training run.
 @functools.lru_cache(maxsize=2)
 def _sampling_step(module: FAR, decoder: FQGAN | None, features: Callable | None) -> Step:
-    """Returns a step that draws, for each "label" and "index", codes, and images or features as far as it can."""
+    """Returns a step that draws codes for each "label" and "index", with images or features if networks are given."""
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(params["seed"]), batch["index"])

@@ -59,7 +59,7 @@ class ImageSet:
     Attributes:
       name: as the user gave it.
       split: the one that the user chose, or that was found.
-      source: where the images are read.
+      source: source of the images.
       size: side of the centre crops.
       limit: number of images, from the first on; None: all.
       skipped: images that could not be read.
@@ -78,7 +78,7 @@ class ImageSet:
         return min(len(self.source), self.limit or len(self.source))
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yields every image once; "mask" is 0 where the last batch is filled up."""
+        """Yields every image once; "mask" is 0 for filler in the last batch."""
         return evaluation_batches(
             self.source,
             image_size=self.size,
@@ -89,7 +89,7 @@ class ImageSet:
         )
 
     def protocol(self, counted: int) -> dict:
-        """Returns where the images come from and how they were cropped."""
+        """Returns the origin of the images and how they were cropped."""
         crop = "shorter side to size (box halvings, then bicubic), centre square"
         return {
             "name": self.name,
@@ -118,11 +118,11 @@ def open_images(
         with train and val folders), else all images.
       size: side of the centre crops; by default that of the first image, which then must be a square.
       limit: number of images, from the first on; by default all.
-      data_dir: where prepared tensorflow-datasets lie, if not in their own default.
+      data_dir: folder of prepared tensorflow-datasets; None uses their own default.
       num_threads: threads that read images.
 
     Raises:
-      UserError: nothing there, no such split, or no size to crop to.
+      UserError: there are no images, no such split, or no size to crop to.
     """
     if name.endswith(".npz"):
         source, split = _open_array(Path(name)), "all"

@@ -1,4 +1,4 @@
-"""The frozen networks that evaluations use, as far as their weights are there."""
+"""The frozen networks of evaluations; those whose weights are missing are left out."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class MetricNetwork:
 
     Attributes:
       params: its parameters.
-      sha256: of its published files, by name.
+      sha256: SHA-256 of its published files, by name.
     """
 
     params: PyTree
@@ -52,7 +52,7 @@ class EvaluationNetworks:
 
 
 def load_networks(*, inception: Path | None = None, reconstruction_metrics: bool = False) -> EvaluationNetworks:
-    """Loads the networks whose weights are there.
+    """Loads the networks whose weights are available.
 
     Args:
       inception: Inception's published file; by default the cache's.

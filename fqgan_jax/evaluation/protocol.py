@@ -1,4 +1,4 @@
-"""What an evaluation returns: numbers, why some are missing, and how they were obtained, as JSON and as a table."""
+"""Results of evaluations: numbers, reasons for missing ones, and the protocol, as JSON and as a table."""
 
 import dataclasses
 import json
@@ -61,8 +61,8 @@ class Measurement:
 
     Attributes:
       evaluation: the numbers.
-      features: of the measured images, None without an Inception network.
-      codes: of the measured images, None if a set of images was measured.
+      features: features of the measured images, None without an Inception network.
+      codes: codes of the measured images, None if a set of images was measured.
       labels: their classes, None if there are no codes.
     """
 

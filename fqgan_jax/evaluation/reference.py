@@ -1,4 +1,4 @@
-"""What images are compared with: other images, or stored statistics (this package's, or ADM's reference batches)."""
+"""References for sets of images: other images, or stored statistics (this package's, or ADM's reference batches)."""
 
 import dataclasses
 import io
@@ -33,9 +33,9 @@ def open_reference(
       name: an `.npz` of statistics, or images (see `open_images`).
       network: computes the features.
       size: side of the centre crops.
-      batch_size: of the global batch.
-      split: of the images.
-      data_dir: where prepared tensorflow-datasets lie, if not in their own default.
+      batch_size: size of the global batch.
+      split: split of the images.
+      data_dir: folder of prepared tensorflow-datasets; None uses their own default.
       num_threads: threads that read images.
 
     Raises:

@@ -5,7 +5,7 @@ from jaxtyping import Int
 
 from fqgan_jax.evaluation import metrics
 
-NO_REFERENCE = "there is nothing to compare with; give --reference"
+NO_REFERENCE = "no reference is given; give --reference"
 
 
 def feature_results(
@@ -14,8 +14,8 @@ def feature_results(
     """Computes every feature metric of a task.
 
     Args:
-      features: of the measured images, None if there is no network that computes them.
-      reference: what the images are compared with, if there is anything.
+      features: features of the measured images, None if there is no network that computes them.
+      reference: images or statistics that the images are compared with; None if there are none.
       task: "images", "tokenizer" or "generator".
       no_features: why there are no features.
 

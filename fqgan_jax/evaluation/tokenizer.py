@@ -37,17 +37,17 @@ def evaluate_tokenizer(
 ) -> Measurement:
     """Measures a tokenizer: reconstruction metrics, rFID, inception score and metrics of its codes.
 
-    It computes in float32: bfloat16's rounding depends on how a batch is spread over devices.
+    Computes in float32, because bfloat16 rounding depends on how a batch is split over devices.
 
     Args:
-      tokenizer: what is measured.
-      images: what it reconstructs.
-      reference: what the reconstructions are compared with for rFID; None: the originals.
-      networks: of the metrics.
-      batch_size: of the global batch.
+      tokenizer: the tokenizer to measure.
+      images: the images to reconstruct.
+      reference: images or statistics that the reconstructions are compared with for rFID; None uses the originals.
+      networks: frozen networks of the metrics.
+      batch_size: size of the global batch.
 
     Raises:
-      UserError: a size that the tokenizer's downsampling does not divide, or no image can be read.
+      UserError: the tokenizer's downsampling does not divide the image size, or no image can be read.
     """
     f = tokenizer.downsampling
     if images.size % f:
@@ -73,13 +73,13 @@ def measure_tokenizer(
     """Measures parameters in training as `evaluate_tokenizer` does; the protocol does not identify them.
 
     Args:
-      module: of the tokenizer.
+      module: the tokenizer's module.
       params: its parameters.
-      images: what it reconstructs.
-      reference: what the reconstructions are compared with for rFID; None: the originals.
-      networks: of the metrics.
-      batch_size: of the global batch.
-      mesh: the devices on which the parameters lie; by default all.
+      images: the images to reconstruct.
+      reference: images or statistics that the reconstructions are compared with for rFID; None uses the originals.
+      networks: frozen networks of the metrics.
+      batch_size: size of the global batch.
+      mesh: the devices that hold the parameters; by default all devices.
 
     Raises:
       UserError: no image can be read.

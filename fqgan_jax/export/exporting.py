@@ -31,7 +31,7 @@ def export_checkpoint(
     with_discriminator: bool = False,
     batch_size: int | None = None,
 ) -> list[str]:
-    """Writes the folder `out`, whole or not at all.
+    """Writes the folder `out` atomically.
 
     Args:
       checkpoint: work folder, export folder or published file of a model.
@@ -46,7 +46,8 @@ def export_checkpoint(
       The names of the files in the folder.
 
     Raises:
-      UserError: no model there, a format that does not take it or an option, a missing extra, or `out` exists.
+      UserError: there is no model, the format does not support it or an option, an extra is not installed, or `out`
+        exists.
     """
     _check_options(
         checkpoint, format_name, with_ema=with_ema, with_discriminator=with_discriminator, batch_size=batch_size
@@ -81,7 +82,7 @@ def _check_options(
         )
         check(
             not wanted or CheckpointName.parse(checkpoint).is_of_a_run,
-            f"{checkpoint} is no work folder of `fqgan train`: {flag} finds no second set there.",
+            f"{checkpoint} is no work folder of `fqgan train`: {flag} needs one.",
         )
 
 

@@ -1,4 +1,4 @@
-"""The export formats: a row says what a format takes, how it is written, and how the README loads it.
+"""The export formats: each row holds the kinds of model, the writer and the README's code for loading.
 
 A file of yours adds a format (`fqgan export --plugin FILE --format mine`):
 
@@ -6,7 +6,7 @@ A file of yours adds a format (`fqgan export --plugin FILE --format mine`):
     def write_mine(folder, export):
         ...
 
-This module is imported to print the command's help, so it imports JAX only where a format is written.
+This module is imported to print the command's help, so it imports JAX only when a format is written.
 """
 
 import dataclasses
@@ -51,12 +51,12 @@ class Export:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadmeText:
-    """What the README of a folder says of a format and a kind of model.
+    """Text of a folder's README for a format and a kind of model.
 
     Both are templates for `str.format`; `export.readme` has the names that they can use.
 
     Attributes:
-      files: which files lie in the folder.
+      files: describes the files in the folder.
       code: Python that loads them; it runs inside the folder.
     """
 
@@ -70,10 +70,10 @@ class ExportFormat:
 
     Attributes:
       write: writes the files into a folder that exists.
-      help: what `fqgan export --help` says of it.
+      help: text in `fqgan export --help`.
       readme: the README's text by kind of model; the format takes these kinds and no other.
-      has_named_sets: it holds named sets of tensors, so that the moving average and the discriminator fit in.
-      has_batch_size: its programs take one number of images, which is fixed when they are written.
+      has_named_sets: whether it holds named sets of tensors, such as the moving average and the discriminator.
+      has_batch_size: whether its programs have a batch size that is fixed when they are written.
       states_shapes: the README states the shapes of inputs and outputs; False for formats that hold tensors alone.
       gives_latents: what it holds also computes latents before quantization.
     """
@@ -93,7 +93,7 @@ def _row(write: Callable[[Path, Export], None], **attributes: Any) -> ExportForm
 
 formats: Registry[ExportFormat] = Registry("export format", _row)
 
-_NATIVE_FILES = "`params.safetensors` holds the parameters, `model.json` what the model is."
+_NATIVE_FILES = "`params.safetensors` holds the parameters, `model.json` describes the model."
 _NATIVE_TOKENIZER = """\
 import numpy as np
 import fqgan_jax
@@ -128,7 +128,7 @@ _LAYOUTS = (
     "Tensors have the names and layouts of the published PyTorch checkpoints: convolutions (out, in, rows, columns), "
     "linear layers (out, in)."
 )
-# What the README says of tensors' names, by kind of model.
+# README text on the names of tensors, by kind of model.
 _NAMES = {
     "tokenizer": (
         f"{_LAYOUTS} Sub-codebooks are `vis` and `sem` for K = 2, `vis`, `sem_mid` and `sem_high` for K = 3; for other "

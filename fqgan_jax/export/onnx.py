@@ -29,7 +29,7 @@ def tokenizer_models(module: FQGAN, params: PyTree, *, batch_size: int) -> dict[
     "decode": codes to images.
 
     Raises:
-      UserError: jax2onnx is not installed, or ONNX does not compute what JAX does (see `check_models`).
+      UserError: jax2onnx is not installed, or the ONNX model's outputs differ from JAX's (see `check_models`).
     """
     import_extra("onnxruntime", "onnx")
     logging.getLogger("jax2onnx").setLevel(logging.ERROR)  # it warns of plugins that are not used here
@@ -84,12 +84,12 @@ def check_models(
 
 
 class _Expected(NamedTuple):
-    """What JAX computes.
+    """JAX's results, for comparison.
 
     Attributes:
-      latents: of the images.
-      codes: of the images.
-      images: of these codes.
+      latents: latents of the images.
+      codes: codes of the images.
+      images: images of these codes.
       farther: by how much the squared distance to the entry of ONNX's code exceeds that to the nearest entry, at most
         over all positions, relative to the largest squared norm of a latent.
     """

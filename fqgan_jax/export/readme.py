@@ -14,7 +14,7 @@ from fqgan_jax.export.formats import Export, ExportFormat, formats
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KindText:
-    """What READMEs say of a kind of model; a row of `kind_texts`.
+    """README text for a kind of model; a row of `kind_texts`.
 
     Attributes:
       title: the kind in words.
@@ -60,7 +60,7 @@ def readme(export: Export, format_name: str, weights: str) -> str:
         names = ", ".join(f"{label} {name}" for label, name in enumerate(description.class_names))
         parts.append(f"Classes: {names}.")
     if description.tokenizer:
-        parts.append(f"It draws codes of the tokenizer whose fingerprint is `{description.tokenizer}`.")
+        parts.append(f"It samples codes of the tokenizer whose fingerprint is `{description.tokenizer}`.")
     parts.append("Sizes: " + ", ".join(f"`{name}={value}`" for name, value in description.fields.items()) + ".")
     return "\n\n".join(parts) + "\n"
 

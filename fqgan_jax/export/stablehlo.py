@@ -46,7 +46,7 @@ def tokenizer_programs(module: FQGAN, params: PyTree) -> dict[str, export.Export
         def nearest(latents: Float[Array, "h w K d"]) -> Int[Array, "h w K"]:
             return tokenizer.latents_to_codes(latents[None])[0]
 
-        # Image by image: how many tokens fit into memory at a time cannot depend on a batch size that is not known.
+        # Image by image: the number of tokens that fit into memory cannot depend on an unknown batch size.
         return jax.lax.map(nearest, tokenizer.latents(images))
 
     def decode(params: FlatParams, codes: Int[Array, "b h w K"]) -> Float[Array, "b H W 3"]:

@@ -28,7 +28,7 @@ class CheckpointFile:
 
     Attributes:
       tensors: by name; bfloat16 and float16 are converted to float32.
-      description: of the model, if an export of fqgan_jax wrote the file, else empty.
+      description: description of the model, if an export of fqgan_jax wrote the file, else empty.
     """
 
     tensors: dict[str, np.ndarray]
@@ -78,7 +78,7 @@ def _read_torch(path: Path) -> CheckpointFile:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} holds more than tensors and plain values, or is no checkpoint; nothing of it was run "
+            f"{path} holds more than tensors and plain values, or is no checkpoint; no code in it was run "
             f"({_first_line(error)}). Save its state dict alone, or as .safetensors."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""The correspondence between published tensors and parameters: what a table of names means, in both directions.
+"""The correspondence between published tensors and parameters: tables of names, applied in both directions.
 
 A table is a sequence of `Rule`s, one per kind of parameter. Applied to the parameter tree of a module it gives one
 `Entry` per published tensor: its name, the parameter it belongs to, its index among stacked layers and its layout.
@@ -54,7 +54,7 @@ class Rule:
     """One line of a table.
 
     Attributes:
-      path: of a parameter, with `{fields}` for its variable parts.
+      path: path of a parameter, with `{fields}` for its variable parts.
       published: name of a tensor, with fields of `path`, of `stack` and of the sub-codebook's names.
       layout: order of the published tensor's axes.
       stack: fields over which the parameter is stacked, its leading axes; "k" is the sub-codebook.
@@ -98,9 +98,9 @@ class Entry:
     Attributes:
       name: as published.
       shape: as published.
-      path: of the parameter that holds it, which may hold others too.
+      path: path of the parameter that holds it, which may hold others too.
       stacked: leading axes over which the parameter stacks tensors, () if it does not.
-      index: of this tensor along those axes.
+      index: index of this tensor along those axes.
       layout: order of the published tensor's axes.
     """
 

@@ -31,7 +31,7 @@ class PublishedDiscriminator:
     Attributes:
       rules: names of its parameters.
       buffer_endings: how the names of tensors end that are not learned; they are ignored when a file is read.
-      buffers: gives those tensors, as in a network that has seen no batch, from the tensors that are learned.
+      buffers: gives those tensors, as in an untrained network, from the tensors that are learned.
     """
 
     rules: tuple[Rule, ...]
@@ -56,7 +56,7 @@ def discriminator_entries(module: nn.Module, image_size: int) -> list[Entry]:
 def import_discriminator(state: Tensors, module: nn.Module, image_size: int) -> dict:
     """Returns the parameters of a discriminator (nested, float32) from published tensors.
 
-    Buffers (running averages, the blur's filter) are ignored: they take no part in training.
+    Buffers (running averages, the blur's filter) are ignored: training does not use them.
 
     Raises:
       UserError: tensors are missing, unexpected or of another shape, or the discriminator has no published names.

@@ -57,7 +57,8 @@ def infer_generator_fields(
     if num_heads is None:
         known = ", ".join(f"{heads} for width {size}" for size, heads in PUBLISHED_HEADS.items())
         raise UserError(
-            f"The tensors do not tell how many attention heads a generator of width {width} has (published: {known}). "
+            f"The number of attention heads of a generator of width {width} cannot be inferred from its tensors "
+            f"(published: {known}). "
             "Give num_heads."
         )
     if width % (4 * num_heads):

@@ -49,7 +49,7 @@ class PublishedKind:
     Attributes:
       tensor: name of a tensor that every file of this kind holds and no file of another kind.
       infer_fields: returns the module's fields, given its tensors' shapes by name; its keyword-only parameters are
-        fields that shapes do not tell.
+        fields that cannot be inferred from shapes.
       rules: returns the names of a module's parameters.
       codebook_names: returns, per sub-codebook of a module, the parts of names that depend on it.
       inputs: returns the shapes of the arguments with which a module is initialized.
@@ -101,12 +101,12 @@ def infer_fields(kind: str, shapes: Mapping[str, Shape], **known: Any) -> dict[s
     """Returns the fields of a module, given its published tensors.
 
     Args:
-      kind: of model.
+      kind: kind of model.
       shapes: shape of each tensor by name.
-      **known: fields; those that the shapes do not tell are used, others ignored.
+      **known: known fields; those that cannot be inferred from the shapes are used, others ignored.
 
     Raises:
-      UserError: the tensors are not those of such a model, or do not tell a field that is not given.
+      UserError: the tensors are not those of such a model, or a field that is not given cannot be inferred from them.
     """
     infer = published_row(published_kinds, kind).infer_fields
     parameters = inspect.signature(infer).parameters.values()
@@ -115,10 +115,10 @@ def infer_fields(kind: str, shapes: Mapping[str, Shape], **known: Any) -> dict[s
 
 
 def published_kind(file: CheckpointFile, path: Path) -> str:
-    """Returns the kind of model in a checkpoint file: what an export of fqgan_jax noted, or what the names tell.
+    """Returns the kind of model in a checkpoint file: from an export's description, or inferred from the names.
 
     Raises:
-      UserError: the tensors are of no kind of model that is known.
+      UserError: the tensors are of no known kind of model.
     """
     if "kind" in file.description:
         return file.description["kind"]
@@ -126,7 +126,7 @@ def published_kind(file: CheckpointFile, path: Path) -> str:
         if row.tensor in file.tensors:
             return kind
     raise UserError(
-        f"{path} holds no model that is known ({', '.join(published_kinds)}); its tensors: "
+        f"{path} holds no known kind of model ({', '.join(published_kinds)}); its tensors: "
         f"{first_names(list(file.tensors))}."
     )
 
@@ -136,8 +136,8 @@ def import_published(
 ) -> tuple[ModelDescription, dict[str, Any]]:
     """Returns the description and the parameters of a model of this kind in a checkpoint file.
 
-    Fields that the shapes do not tell come from `overrides`, from the description if an export of fqgan_jax wrote the
-    file, or are those of the published models.
+    Fields that cannot be inferred from the shapes come from `overrides`, from the description if an export of fqgan_jax
+    wrote the file, or are those of the published models.
 
     Raises:
       UserError: the tensors are not those of a model of this kind.

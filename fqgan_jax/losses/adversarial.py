@@ -54,7 +54,7 @@ adversarial_losses.add(
 
 
 def lecam_regularization(real: Logits, fake: Logits, average: Float[Array, "2"]) -> Float[Array, ""]:
-    """Holds the logits near the other side's moving average; for little data (Tseng et al. 2021, equation 5).
+    """Keeps the logits near the other side's moving average, for small datasets (Tseng et al. 2021, equation 5).
 
     `average` holds the moving averages of the real and of the fake logits.
     """

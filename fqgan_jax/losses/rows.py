@@ -48,8 +48,8 @@ def objective(
 
     Args:
       rows: `losses.tokenizer` or `losses.generator`.
-      weights: of the rows by name; a row without one has weight 0.
-      over_codebooks: `jnp.sum` or `jnp.mean`: what becomes of a loss that has one value per sub-codebook.
+      weights: weights of the rows by name; a row without one has weight 0.
+      over_codebooks: `jnp.sum` or `jnp.mean`, applied to a loss that has one value per sub-codebook.
       options: the fields that rows name as their options.
       **produced: what the forward pass produced, by name; see `TokenizerOutputs` and `generator_step`.
     """

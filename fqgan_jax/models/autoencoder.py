@@ -56,9 +56,9 @@ class Encoder(nn.Module, kw_only=True):
       base_width: width of the first level.
       multipliers: width of each level, as a multiple of `base_width`; `len(multipliers) - 1` halvings.
       num_blocks: residual blocks of each level.
-      groups: of the group normalization.
+      groups: number of groups of the group normalization.
       remat: what the backward pass recomputes: "none", "blocks" or "full" (levels, and blocks within them).
-      dtype: of the computation.
+      dtype: data type of the computation.
     """
 
     base_width: int = 128

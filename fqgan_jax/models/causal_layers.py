@@ -11,7 +11,7 @@ from fqgan_jax.sharding.mesh import keep_batch_sharded
 
 INIT = nn.initializers.normal(0.02)
 
-# What is kept of a block for the backward pass, besides its input: products with weights (not those of attention).
+# Stored for a block's backward pass, besides its input: products with weights (not those of attention).
 _KEPT = {"blocks": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
 
 
@@ -48,7 +48,7 @@ class Cache:
     """Keys and values of past positions, stacked over layers.
 
     Attributes:
-      keys, values: of all positions there is room for.
+      keys, values: keys and values of all positions that the cache has room for.
       length: number of positions that are filled.
     """
 
@@ -74,7 +74,7 @@ class FARBlock(nn.Module, kw_only=True):
       swiglu_multiple: the hidden width of SwiGLU is rounded up to it.
       dropout: rate on the outputs of attention and MLP.
       train: whether dropout acts.
-      dtype: of the computation.
+      dtype: data type of the computation.
     """
 
     num_heads: int
@@ -133,7 +133,7 @@ class FARLayers(nn.Module, kw_only=True):
       depth: number of blocks.
       num_heads, swiglu_multiple, dropout: see `FARBlock`.
       remat: see `FAR`.
-      dtype: of the computation.
+      dtype: data type of the computation.
     """
 
     depth: int

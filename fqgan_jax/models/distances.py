@@ -47,8 +47,8 @@ def soft_assignment(
     Args:
       x: latents.
       codebooks: their entries.
-      temperature: of the softmax.
-      chunk_tokens: tokens whose distances exist at a time, in the gradient too.
+      temperature: temperature of the softmax.
+      chunk_tokens: tokens whose distances are in memory at a time, also in the gradient.
 
     Returns:
       Index of the nearest entry, mean over tokens of the entropy of p in nats, mean over tokens of p.

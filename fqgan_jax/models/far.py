@@ -32,7 +32,7 @@ class FAR(nn.Module, kw_only=True):
       swiglu_multiple: the hidden width of SwiGLU is rounded up to it.
       remat: what the backward pass recomputes: "none", "blocks" (all but products with weights) or "full" (all but the
         blocks' inputs).
-      dtype: of the computation; parameters and logits stay float32.
+      dtype: data type of the computation; parameters and logits stay float32.
     """
 
     num_codebooks: int
@@ -91,7 +91,7 @@ class FAR(nn.Module, kw_only=True):
         sequence = jnp.concatenate([hidden[:, :, None], embedded[:, :, :-1]], axis=2).reshape(B * T, K, -1)
         hidden, _ = self.head(sequence, table[:K], train=train)
         hidden = self.norm(hidden).reshape(B, T, K, -1)
-        # The einsum "btkd,kdn->btkn" says the same, but XLA on CPUs cannot run what it becomes in bfloat16.
+        # The einsum "btkd,kdn->btkn" computes the same, but XLA on CPUs cannot run it in bfloat16.
         matmul = partial(jnp.matmul, preferred_element_type=jnp.float32)
         return jax.vmap(matmul, (2, 0), 2)(hidden, self.outputs.astype(self.dtype))
 
@@ -111,7 +111,7 @@ class FAR(nn.Module, kw_only=True):
 
         Args:
           cache: keys and values of the positions so far, from `backbone_cache`.
-          previous: codes of the position before; ignored at the first position, where the class token enters.
+          previous: codes of the position before; ignored at the first position, which takes the class token.
           labels: in [0, C].
           choose: `choose(logits, k)` returns the codes of sub-codebook k.
 

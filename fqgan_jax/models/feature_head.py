@@ -16,7 +16,7 @@ class FeatureHead(nn.Module, kw_only=True):
       depth: transformer blocks.
       num_heads: attention heads of each block.
       remat: "none"; or anything else, which makes the backward pass recompute the blocks.
-      dtype: of the computation.
+      dtype: data type of the computation.
     """
 
     grid: tuple[int, int]

@@ -21,7 +21,7 @@ model_kinds: Registry[type[nn.Module]] = Registry("kind of model")
 model_kinds("tokenizer")(FQGAN)
 model_kinds("generator")(FAR)
 
-# Fields that change how a module computes, but not what.
+# Fields that change how a module computes, but not its result.
 _WITHOUT_EFFECT = ("remat", "chunk_tokens")
 
 

@@ -41,7 +41,7 @@ class FQGAN(nn.Module, kw_only=True):
       code_dim: d.
       grid: (h, w) of the training images, for which positions are learned.
       base_width, multipliers, num_blocks: the levels of encoder and decoder, see `Encoder`.
-      norm_groups: of the group normalization.
+      norm_groups: number of groups of the group normalization.
       z_channels: width between the heads and the latents, and into the decoder.
       factorization: row of `heads`: "adapters" (one head per sub-codebook, the paper) or "split" (channels split).
       adapter_depth, adapter_heads: transformer of each adapter.
@@ -49,7 +49,7 @@ class FQGAN(nn.Module, kw_only=True):
       feature_depth, feature_heads: transformer of each feature head.
       normalized, temperature, chunk_tokens: see `QuantizerSizes`.
       remat: what the backward pass recomputes: "none", "blocks" or "full" (levels, and blocks within them).
-      dtype: of the computation; parameters, normalization statistics, distances and images stay float32.
+      dtype: data type of the computation; parameters, normalization statistics, distances and images stay float32.
       quantizer: row of `quantizers`: "vq" (nearest entry of a learned codebook, the paper).
     """
 
@@ -104,7 +104,7 @@ class FQGAN(nn.Module, kw_only=True):
 
     @nn.nowrap
     def head_sizes(self) -> HeadSizes:
-        """Returns what the heads are built from."""
+        """Returns the settings of the heads."""
         return HeadSizes(
             num_codebooks=self.num_codebooks,
             code_dim=self.code_dim,
@@ -120,7 +120,7 @@ class FQGAN(nn.Module, kw_only=True):
 
     @nn.nowrap
     def quantizer_sizes(self) -> QuantizerSizes:
-        """Returns what the quantizer is built from."""
+        """Returns the settings of the quantizer."""
         return QuantizerSizes(
             num_codebooks=self.num_codebooks,
             codebook_size=self.codebook_size,

@@ -17,7 +17,7 @@ from fqgan_jax.models.blocks import Dtype, GroupNorm, PatchConv, Transformer, re
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadSizes:
-    """What a head is built from.
+    """Settings of a head.
 
     Attributes:
       num_codebooks: K.
@@ -27,9 +27,9 @@ class HeadSizes:
       z_channels: channels before the latents.
       adapter_depth: transformer blocks of each adapter.
       adapter_heads: attention heads of each block.
-      norm_groups: of the group normalization.
+      norm_groups: number of groups of the group normalization.
       remat: "none"; or anything else, which makes the backward pass recompute the transformer blocks.
-      dtype: of the computation.
+      dtype: data type of the computation.
     """
 
     num_codebooks: int
@@ -147,7 +147,7 @@ class Adapter(nn.Module, kw_only=True):
       depth: transformer blocks.
       num_heads: attention heads of each block.
       remat: "none"; or anything else, which makes the backward pass recompute the blocks.
-      dtype: of the computation.
+      dtype: data type of the computation.
     """
 
     grid: tuple[int, int]

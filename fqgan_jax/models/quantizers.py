@@ -20,15 +20,15 @@ from fqgan_jax.models.distances import l2_normalize, lookup, nearest_codes, soft
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QuantizerSizes:
-    """What every quantizer is built from; one that has no use for a value ignores it.
+    """Settings of a quantizer; a quantizer may ignore some of them.
 
     Attributes:
       num_codebooks: K.
       codebook_size: N, entries per sub-codebook.
       code_dim: d.
       normalized: compare unit vectors (the paper) instead of plain ones.
-      temperature: of the soft assignment behind the entropy loss.
-      chunk_tokens: tokens of the whole batch whose distances exist at a time.
+      temperature: temperature of the soft assignment behind the entropy loss.
+      chunk_tokens: tokens of the whole batch whose distances are in memory at a time.
     """
 
     num_codebooks: int

@@ -57,7 +57,7 @@ def sampling_options(
 
     scales, temperatures = spread("guidance", guidance), spread("temperature", temperature)
     counts, masses = spread("top_k", top_k), spread("top_p", top_p, high=1)
-    # What has no effect is left out of the compiled program.
+    # Options without effect are left out of the compiled program.
     return SamplingOptions(
         guidance=None if all(scale == 1 for scale in scales) else jnp.array(scales, jnp.float32),
         temperature=jnp.array(temperatures, jnp.float32),
@@ -122,7 +122,7 @@ def sample_codes(
     Returns:
       The codes; with `with_logits`, also the logits they were drawn from.
     """
-    B = labels.shape[0]  # which is symbolic when the loop is exported
+    B = labels.shape[0]  # symbolic when the loop is exported
     guided = options.guidance is not None
     rows = jnp.concatenate([labels, jnp.full_like(labels, module.num_classes)]) if guided else labels
     far = module.bind({"params": _in_compute_dtype(params, module.dtype)})

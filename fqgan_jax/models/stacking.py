@@ -16,7 +16,7 @@ def axes_within_layer(path: str, ndim: int) -> int:
     """Number of axes that a parameter has in its own layer, without the axes over which layers are stacked.
 
     Args:
-      path: of the parameter, its parts separated by "/".
+      path: path of the parameter, its parts separated by "/".
       ndim: number of axes of the whole array.
     """
     return ndim - sum(re.search(f"(^|/){stack}", path) is not None for stack in STACKS)

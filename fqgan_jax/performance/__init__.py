@@ -1,1 +1,1 @@
-"""How fast, and how large: ahead-of-time plans and benchmarks."""
+"""Speed and memory: ahead-of-time plans and benchmarks."""

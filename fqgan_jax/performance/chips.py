@@ -1,4 +1,4 @@
-"""Peak figures of accelerator chips: one table, from their makers' pages."""
+"""Peak figures of accelerator chips: one table, from the manufacturers' pages."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import jax
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
-    """What one chip can do at most.
+    """Peak figures of one chip.
 
     Attributes:
       name: in the table.

@@ -1,4 +1,4 @@
-"""Operations of a function, counted on its jaxpr.
+"""Operation counts of a function, from its jaxpr.
 
 XLA's `cost_analysis` counts the body of a loop once, however often it runs; layers here are scanned.
 """

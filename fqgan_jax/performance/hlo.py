@@ -28,7 +28,7 @@ class Collective:
       kind: one of `COLLECTIVES`.
       group: number of devices that take part together.
       count: number in a step.
-      bytes: of their operands on one device, together.
+      bytes: total size of their operands on one device.
     """
 
     kind: str
@@ -141,7 +141,7 @@ class _Reader:
                     self.unknown_loops += 1
                 yield from self._executed(instruction.called("body"), times * (length or 1))
             elif instruction.opcode == "conditional":
-                # One branch runs; those of training steps are alike, so the first one stands for it.
+                # One branch runs; those of training steps are alike, so the first one is counted.
                 branches = re.search(r"branch_computations=\{%?([\w.\-]+)", instruction.attributes)
                 branch = branches[1] if branches else instruction.called("true_computation")
                 yield from self._executed(branch, times)

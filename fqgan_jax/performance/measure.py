@@ -22,15 +22,15 @@ Values = dict[str, float | str]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a benchmark runs again and again.
+    """The function that a benchmark runs repeatedly.
 
     Attributes:
       lowered: the program.
-      inputs: of its first call.
+      inputs: inputs of its first call.
       call: `call(compiled, inputs)` runs the program once; it returns the result, and the inputs of the next call.
       images: that a call works on, all devices together.
       tokens: that a call works on, all devices together.
-      flops: operations of a call that computes nothing twice, all devices together.
+      flops: operations of a call without recomputation, all devices together.
     """
 
     lowered: jax.stages.Lowered
@@ -91,7 +91,7 @@ def timed(call: Callable[[Any], tuple[PyTree, Any]], inputs: Any, clock: Clock) 
 
     Args:
       call: returns a result, and the inputs of the next call.
-      inputs: of the first call.
+      inputs: inputs of the first call.
       clock: how often it is called.
     """
 

@@ -1,4 +1,4 @@
-"""What a training step needs on chips, from the program compiled for them ahead of time."""
+"""The needs of a training step, from the program compiled ahead of time."""
 
 import dataclasses
 import re
@@ -24,13 +24,13 @@ class StepPlan:
     Attributes:
       devices: number of devices.
       chips: number of chips, each of which may be several devices.
-      batch_size: of the global batch.
+      batch_size: size of the global batch.
       chip: its figures, None if the table has none.
-      memory: bytes by kind; if a step does not fit, its `temporaries` are what the compiler says it lacks room for.
-      available: bytes that the compiler gives a program, None if it does not say.
+      memory: bytes by kind; if a step does not fit, its `temporaries` are those that the compiler reports.
+      available: bytes that the compiler allows a program; None if it does not report them.
       fits: whether the compiler found room for it.
-      model_flops: operations of a step that computes nothing twice.
-      flops: operations with what the backward pass computes again.
+      model_flops: operations of a step without recomputation.
+      flops: operations including those that the backward pass recomputes.
       xla_flops: XLA's own count, which has the body of every loop once.
       traffic: memory traffic and collectives, None if the step does not fit.
       compile_seconds: time of the compilation.
@@ -73,8 +73,8 @@ def plan_step(
     """Compiles the config's training step for devices, from shapes alone.
 
     Args:
-      config: of the training run.
-      devices: of a topology, or of this machine.
+      config: config of the training run.
+      devices: devices of a topology, or of this machine.
       tokenizer_config: see `make_step`.
 
     Raises:
@@ -171,7 +171,7 @@ def _without_cache() -> Iterator[None]:
 
 
 def _available(device: jax.Device) -> float | None:
-    """Bytes of memory that a program may take, None if the device is not here or does not say."""
+    """Bytes of memory available to a program; None if the device is not present or does not report it."""
     try:
         return (device.memory_stats() or {}).get("bytes_limit")
     except jax.errors.JaxRuntimeError:  # a device of a topology

@@ -23,7 +23,7 @@ class Roofline:
 
     @property
     def seconds(self) -> float:
-        """Of a step in which all three overlap."""
+        """Time of a step in which all three overlap."""
         return max(self.compute, self.memory, self.interconnect)
 
     @property
@@ -64,7 +64,7 @@ def scaling(
     Args:
       chip: its peak figures.
       here: the roofline on `chips` chips.
-      collectives: of the program, per chip.
+      collectives: collectives of the program, per chip.
       chips: for which the program was compiled.
       counts: numbers of chips to scale to.
     """

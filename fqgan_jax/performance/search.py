@@ -26,11 +26,11 @@ def largest_batch(
 ) -> StepPlan:
     """Returns the plan with the most examples a chip that fits.
 
-    Memory is about linear in the batch: two plans tell where it ends, the next ones confirm.
+    Memory is about linear in the batch: two plans predict the largest batch, the next ones confirm it.
 
     Args:
-      config: of the training run; the search starts at its batch size.
-      devices: of a topology, or of this machine.
+      config: config of the training run; the search starts at its batch size.
+      devices: devices of a topology, or of this machine.
       tokenizer_config: see `make_step`.
       on_plan: called with every plan that is made.
       max_compilations: after which the best plan so far is returned.
@@ -61,7 +61,7 @@ def largest_batch(
 
 
 def _next_batch(plans: dict[int, StepPlan], fitting: int, failing: int | None) -> int:
-    """Where the line through the two nearest plans ends, kept between what fits and what does not."""
+    """Predicts the largest batch from the line through the two nearest plans, between the bounds that are known."""
     if len(plans) == 1:
         return 2 * fitting if fitting else max(failing // 2, 1)
     room = next((plan.available for plan in plans.values() if plan.available), None)

@@ -16,14 +16,14 @@ from fqgan_jax.training.from_config import check_batch_size
 from fqgan_jax.training.loop import compiled_step
 from fqgan_jax.training.tasks import Task, tasks
 
-# Fields that make the backward pass compute something again, and their values with which it does not.
+# Fields that make the backward pass recompute something, and their values without recomputation.
 COMPUTED_ONCE = {"model.remat": "none", "train.accumulate": 1}
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepInputs:
-    """What a training step takes: arrays, or a shape or a sharding for each of them."""
+    """Inputs of a training step: arrays, or a shape or a sharding for each of them."""
 
     state: PyTree
     frozen: PyTree
@@ -38,8 +38,8 @@ class Step:
       task: which the config trains.
       mesh: over all its devices.
       function: the jitted step, `(state, frozen, batch) -> (state, metrics)`.
-      shapes: of the inputs.
-      shardings: of the inputs on the mesh.
+      shapes: shapes of the inputs.
+      shardings: shardings of the inputs on the mesh.
     """
 
     task: Task
@@ -72,9 +72,9 @@ def make_step(
     """Returns the step that `fqgan train` runs on the devices.
 
     Args:
-      config: of the training run.
+      config: config of the training run.
       devices: by default all that this process sees.
-      tokenizer_config: whose codes a generator's step takes if its config names no code cache.
+      tokenizer_config: whose codes a generator's step uses if its config names no code cache.
 
     Raises:
       UserError: sizes that cannot work together.
@@ -101,7 +101,7 @@ def make_step(
 def model_flops(
     config: ConfigDict, *, devices: Sequence[jax.Device] | None = None, tokenizer_config: ConfigDict | None = None
 ) -> float:
-    """Returns the operations, on all devices, of a step that computes nothing twice: the measure of utilization.
+    """Returns the operations, on all devices, of a step without recomputation: the measure of utilization.
 
     For the arguments see `make_step`.
     """

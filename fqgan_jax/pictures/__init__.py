@@ -1,4 +1,4 @@
-"""Pictures and reports that show what a model does. Matplotlib is imported when a plot is drawn."""
+"""Pictures and reports of models. Matplotlib is imported when a plot is drawn."""
 
 from fqgan_jax.pictures.curves import points, save_curves, save_overlaid_curves
 from fqgan_jax.pictures.figures import image_rows, save_labelled_rows, save_picture

@@ -1,4 +1,4 @@
-"""Pictures of codes: how often each entry is chosen, and what sub-codebooks share."""
+"""Pictures of codes: usage of each entry, and mutual information of sub-codebooks."""
 
 import itertools
 from collections.abc import Mapping

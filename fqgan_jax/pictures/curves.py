@@ -1,4 +1,4 @@
-"""Pictures of what runs logged over their steps."""
+"""Plots of the logged metrics of runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

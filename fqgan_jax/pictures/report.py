@@ -26,8 +26,8 @@ def write_report(
     """Writes a table and pictures into one file.
 
     Args:
-      path: of the file.
-      title: of the page.
+      path: path of the file.
+      title: title of the page.
       rows: name and value of each row of the table.
       pictures: PNG files and their captions.
     """

@@ -17,12 +17,12 @@ from fqgan_jax.pictures.figures import save_picture
 # Writes images [n, H, W, 3] with their names and labels.
 Write = Callable[[UInt8[np.ndarray, "n H W 3"], Sequence[str], Int[np.ndarray, " n"]], None]
 
-MAX_WAITING = 1024  # images that wait for the disk
+MAX_WAITING = 1024  # images queued for writing
 
 
 @contextmanager
 def png_folder(folder: Path) -> Iterator[Write]:
-    """Gives a function that writes images as `NAME.png` in threads; all are written when the block is left."""
+    """Yields a function that writes images as `NAME.png` in threads; all are written when the block ends."""
     waiting = deque()
     with ThreadPoolExecutor() as threads:
 
@@ -40,9 +40,9 @@ def png_folder(folder: Path) -> Iterator[Write]:
 
 @contextmanager
 def npz_file(path: Path, count: int) -> Iterator[Write]:
-    """Gives a function that appends images to `arr_0` and labels to `arr_1` of an `.npz`, as ADM's evaluation wants.
+    """Yields a function that appends images to `arr_0` and labels to `arr_1` of an `.npz`, as ADM's evaluation wants.
 
-    The file takes its name when the block is left and must then hold `count` images; only one batch is in memory.
+    The file appears when the block ends and must then hold `count` images; only one batch is in memory.
 
     Raises:
       UserError: the file cannot be created.

@@ -9,7 +9,7 @@ from fqgan_jax.pictures.figures import image_rows, save_picture
 
 
 class SampleGrid:
-    """Keeps the first samples of the first classes; the others pass by.
+    """Keeps the first samples of the first classes; the others are ignored.
 
     Args:
       labels: the class of every sample that will be drawn, in order.

@@ -1,4 +1,4 @@
-"""Pictures of a tokenizer: what its reconstructions lose, and what each sub-codebook holds."""
+"""Pictures of a tokenizer: errors of its reconstructions, and the content of each sub-codebook."""
 
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,9 @@ def tokenizer_pictures(
     if tokenizer.module.num_codebooks > 1:
         path = folder / "codebook_parts.png"
         save_codebook_parts(tokenizer, shown, path)
-        caption = "Reconstructions from each sub-codebook alone, and without each; what is left out takes its mean."
+        caption = (
+            "Reconstructions from each sub-codebook alone, and without each; what is left out is replaced by its mean."
+        )
         pictures[path] = caption
     codebooks = tokenizer.params.get("quantizer", {}).get("codebooks")  # not every quantizer has them
     path = folder / "entries.png"

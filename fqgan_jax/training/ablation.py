@@ -33,8 +33,8 @@ class AblationRun:
     """One training run.
 
     Attributes:
-      variant: name of what is compared; its runs differ in their seeds only.
-      config: of the run.
+      variant: name of the variant; its runs differ in their seeds only.
+      config: config of the run.
       workdir: `VARIANT/seed_S` in the ablation's folder.
     """
 
@@ -44,16 +44,16 @@ class AblationRun:
 
     @property
     def images(self) -> int:
-        """Number of images that the run sees."""
+        """Number of images that the run trains on."""
         return self.config.train.steps * self.config.data.batch_size
 
 
 def run_ablation(config: ConfigDict, workdir: Path, *, source: str | None = None, only_run: int | None = None) -> str:
-    """Trains every variant with every seed, unless that is done already, and compares them.
+    """Trains every variant with every seed, unless it is finished, and compares them.
 
     Args:
       config: `runs` (a variant's name to a config file and overrides) and `seeds`, as in `configs/ablation_*.py`.
-      workdir: where the runs' work folders are, and `table.csv`, `table.md` and `plot.png` of those that are finished.
+      workdir: folder for the runs' work folders, and for `table.csv`, `table.md` and `plot.png` of finished runs.
       source: images for all runs, instead of those in the configs.
       only_run: number of the only run to train, from 0: variants in their order, seed after seed.
 
@@ -93,7 +93,7 @@ def plan_runs(config: ConfigDict, workdir: Path, source: str | None = None) -> l
     budgets = {run.variant: run.images for run in runs}
     check(
         len(set(budgets.values())) == 1,
-        f"The runs see different numbers of images ({budgets}): give all the same train.steps and data.batch_size.",
+        f"The runs train on different numbers of images ({budgets}): give all equal train.steps and data.batch_size.",
     )
     return runs
 

@@ -36,10 +36,10 @@ class Checkpoints:
     Damaged checkpoints are set aside first, as `damaged_STEP`: the run continues from the newest intact one.
 
     Args:
-      workdir: of the run.
-      keep: number of newest checkpoints that stay.
-      keep_every: checkpoints at multiples of this step stay for good; 0: none.
-      keep_best: the validation metric whose best checkpoint stays, with "-" before it if lower is better; empty: none.
+      workdir: work folder of the run.
+      keep: number of newest checkpoints to keep.
+      keep_every: checkpoints at multiples of this step are kept forever; 0: none.
+      keep_best: the metric whose best checkpoint is kept, with "-" before it if lower is better; empty: none.
 
     Raises:
       UserError: there are checkpoints, but every one is damaged.
@@ -59,7 +59,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_preservation_policy(keep, keep_every, keep_best),
             best_fn=score_function(keep_best) if keep_best else None,  # without it no metrics are written
-            cleanup_tmp_directories=True,  # what a kill left half-written
+            cleanup_tmp_directories=True,  # left half-written by a killed process
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
@@ -99,7 +99,7 @@ class Checkpoints:
         return abstract.replace(params=items[Item.PARAMS], ema=items.get(Item.EMA), **rest)
 
     def check(self) -> None:
-        """Raises what stopped the last save, if anything did; waits for nothing.
+        """Raises the error that stopped the last save, if any; does not wait.
 
         Raises:
           UserError: the disk is full.
@@ -129,10 +129,10 @@ class Checkpoints:
         write_checksums(next(self._folder.glob(f"{self._saving}{ocp.path.atomicity_types.TMP_DIR_SUFFIX}*")))
 
     def _check_space(self, needed: int) -> None:
-        """Raises `UserError` if a checkpoint does not fit: its beginning would take the last space from everybody."""
+        """Raises `UserError` if a checkpoint does not fit: a partial checkpoint would fill the disk."""
         free = shutil.disk_usage(self._folder).free
         if free < needed:
-            raise self._unwritten(f"it takes about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
+            raise self._unwritten(f"it needs about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
 
     @contextmanager
     def _full_disk(self) -> Iterator[None]:
@@ -161,12 +161,12 @@ def _preservation_policy(keep: int, keep_every: int, keep_best: str) -> checkpoi
     return checkpoint_managers.AnyPreservationPolicy(policies)
 
 
-# Names of fields in checkpoints, where they differ from those of the dataclasses.
+# Names of fields in checkpoints, if they differ from those of the dataclasses.
 _SAVED_NAMES = {"opt_state": "optimizer"}
 
 
 def _items(state: TrainState) -> dict[str, PyTree]:
-    """Splits a state into what others read (parameters, moving average, discriminator) and the rest."""
+    """Splits a state into the items that inference reads (parameters, moving average, discriminator) and the rest."""
     rest = _saved_fields(state)
     items = {name: rest.pop(name) for name in (Item.PARAMS, Item.EMA) if name in rest}
     if state.adversary is not None:

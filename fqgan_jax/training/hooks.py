@@ -1,4 +1,4 @@
-"""What a run does every so many steps: log, check, evaluate, save."""
+"""Periodic actions of a run: log, check, evaluate, save."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,16 +17,16 @@ from fqgan_jax.training.tasks import Evaluator, Task
 
 @dataclasses.dataclass(kw_only=True)
 class Run:
-    """What the hooks see after each step.
+    """A run as the hooks see it after each step.
 
     Attributes:
       step: steps made, skipped ones included.
       state: after that step.
       num_steps: `train.steps`, with which the training ends.
-      task, mesh, workdir: of the run.
-      evaluators: of the task, by name.
+      task, mesh, workdir: task, mesh and work folder of the run.
+      evaluators: evaluators of the task, by name.
       meter: metrics and speed since the last log line.
-      log: of the run.
+      log: log of the run.
       checkpoints: in the work folder.
       progress: the progress bar.
     """
@@ -46,7 +46,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hook:
-    """Something that is done with a run after some of its steps.
+    """A periodic action of a run.
 
     Attributes:
       run: called with the run.
@@ -68,7 +68,7 @@ def training_hooks(settings, last_step: int) -> tuple[Hook, ...]:
 
     Args:
       settings: `config.train`.
-      last_step: after which the run ends, because the training does or because it is stopped there.
+      last_step: the step after which this run ends.
     """
     return (
         Hook(run=log_metrics, every=settings.log_every, also_at=last_step),
@@ -107,7 +107,7 @@ class SkippedSteps:
 
 
 def check_last_save(run: Run) -> None:
-    """Raises what stopped the last save in the background, if anything did; waits for nothing."""
+    """Raises the error that stopped the last save in the background, if any; does not wait."""
     run.checkpoints.check()
 
 

@@ -33,7 +33,7 @@ class Interruption:
 def interruption() -> Iterator[Interruption]:
     """Catches SIGTERM and SIGINT so that the loop can save before it stops; a second signal ends the process at once.
 
-    If there are many processes, JAX itself catches SIGTERM and tells all of them, so SIGINT becomes SIGTERM.
+    If there are many processes, JAX itself catches SIGTERM and notifies all of them, so SIGINT becomes SIGTERM.
     """
     found = Interruption()
     previous: dict[int, object] = {}

@@ -15,7 +15,7 @@ class RunLog:
     """Writes `metrics.jsonl`, TensorBoard events and `pictures/` in a work folder.
 
     Args:
-      workdir: of the run.
+      workdir: work folder of the run.
       step: from which the run continues: lines that an interrupted run logged after it are dropped.
       writes: whether this process, one of many, writes the files.
     """
@@ -66,7 +66,7 @@ class RunLog:
 
 
 def read_log(workdir: Path) -> list[dict]:
-    """Returns the lines logged so far, without a last line that a kill has cut off."""
+    """Returns the lines logged so far, without a last line that a killed process left incomplete."""
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return []

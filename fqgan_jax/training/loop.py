@@ -36,14 +36,14 @@ def train(config: ConfigDict, workdir: Path, stop_after: int | None = None) -> T
 
     Args:
       config: from `fqgan_jax.config`.
-      workdir: where config, checkpoints, logs and pictures are written.
+      workdir: folder for config, checkpoints, logs and pictures.
       stop_after: ends the run at this step, as an interruption would, without changing what is computed.
 
     Returns:
       The state after the last step.
 
     Raises:
-      UserError: bad sizes or data, or a work folder of another run. The folder is then as it was.
+      UserError: bad sizes or data, or a work folder of another run. The folder is then unchanged.
     """
     config = complete_config(config)
     settings = config.train
@@ -51,7 +51,7 @@ def train(config: ConfigDict, workdir: Path, stop_after: int | None = None) -> T
     check_batch_size(config.data.batch_size, batch_shards(mesh))
     task = tasks[config.task](config, batch_shards(mesh))
 
-    # Everything that may be missing or wrong is found before the work folder changes.
+    # All errors in the input are raised before the work folder changes.
     description, evaluators = task.description(), task.evaluators()
     frozen = put_global(task.frozen(), replicated(mesh))
     check_workdir(config, workdir)
@@ -97,7 +97,7 @@ def train(config: ConfigDict, workdir: Path, stop_after: int | None = None) -> T
                     hook.run(run)
         if interrupted:
             save_checkpoint(run)
-        checkpoints.close()  # in here, so that a signal does not cut the last save off
+        checkpoints.close()  # within the block, so that a signal cannot interrupt the last save
     log.close()
     if report := task.skipped.report():
         tqdm.write(report)

@@ -19,7 +19,7 @@ class OptimizerSettings:
       learning_rate: peak.
       schedule: a row of `schedules`, which follows the linear warm-up.
       warmup_steps: length of the warm-up.
-      total_steps: of the whole run.
+      total_steps: steps of the whole run.
       b1, b2: decay rates of the moments.
       weight_decay: applied to matrices only.
       clip: largest global gradient norm.

@@ -17,11 +17,11 @@ def reseed(
     """Moves entries that no token has used for `after` steps to random latents of this batch (Dhariwal et al. 2020).
 
     Args:
-      key: of the random choice.
-      params: of the tokenizer.
+      key: random key of the choice.
+      params: parameters of the tokenizer.
       idle: per entry, the steps since it was last used.
-      codes: of this batch.
-      latents: of this batch, as they are compared with the entries.
+      codes: codes of this batch.
+      latents: latents of this batch, as they are compared with the entries.
       after: steps without use after which an entry moves.
 
     Returns:

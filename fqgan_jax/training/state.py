@@ -1,4 +1,4 @@
-"""What a training run carries from step to step."""
+"""The state of a training run."""
 
 import flax.struct
 import jax
@@ -12,8 +12,8 @@ class Adversary:
     """The discriminator of a run.
 
     Attributes:
-      params: of the discriminator.
-      opt_state: of its optimizer.
+      params: parameters of the discriminator.
+      opt_state: state of its optimizer.
       average_logits: moving averages of its logits of real and of fake images, for LeCAM.
     """
 
@@ -24,12 +24,12 @@ class Adversary:
 
 @flax.struct.dataclass
 class TrainState:
-    """Parameters and everything that belongs to them.
+    """The whole state of a training run.
 
     Attributes:
       step: number of steps made, skipped ones included.
-      params: of the model.
-      opt_state: of its optimizer.
+      params: parameters of the model.
+      opt_state: state of its optimizer.
       ema: moving average of the parameters; None if the run keeps none.
       skipped: how many of the last steps in a row were skipped because something was not finite.
       adversary: the discriminator; None if the task has none.

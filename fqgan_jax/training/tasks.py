@@ -1,4 +1,4 @@
-"""What the training loop asks of a task, and the table of tasks.
+"""The interface between the training loop and a task, and the table of tasks.
 
 A task of your own is a class in a file that the config imports:
 
@@ -58,7 +58,7 @@ class Task:
     A subclass defines `kind`, `init`, `batches` and `step`; everything else has a default.
 
     Attributes:
-      kind: of the model, in `model.json`.
+      kind: kind of the model, in `model.json`.
       headline: name of the metric that is shown beside the progress bar.
       config: the whole config, of which each task reads the fields it defines.
       num_shards: parts into which devices split a batch.
@@ -87,9 +87,9 @@ class Task:
         """Returns a task that only plans and benchmarks use: they call `init`, `step` and the `random_…` methods.
 
         Args:
-          config: of the task.
+          config: config of the task.
           num_shards: see `Task`.
-          tokenizer_config: of the tokenizer whose codes a task on codes takes if its config names no code cache.
+          tokenizer_config: config of the tokenizer whose codes are used if the task's config names no code cache.
         """
         del tokenizer_config
         return cls(config, num_shards)
@@ -113,7 +113,7 @@ class Task:
         raise NotImplementedError
 
     def description(self) -> ModelDescription:
-        """Returns what `model.json` says of the model: its kind, the fields of its module, class names."""
+        """Returns the description of the model for `model.json`: its kind, the fields of its module, class names."""
         return ModelDescription(kind=self.kind, fields={})
 
     def frozen(self) -> PyTree:

@@ -1,4 +1,4 @@
-"""The work folder of a run: whose it is, and whether a run may start or continue in it."""
+"""The work folder of a run: its config, and whether a run may start or continue in it."""
 
 import json
 from pathlib import Path
@@ -73,8 +73,8 @@ def check_learning_rates(task: Task, workdir: Path, step: int) -> None:
     A run with a constant rate can be extended. A schedule that ends with the training cannot, once it falls.
 
     Args:
-      task: of the run, with the config that is to continue it.
-      workdir: of the run; its saved config has the `train.steps` of the steps made so far.
+      task: task of the run, with the config that is to continue it.
+      workdir: work folder of the run; its saved config has the `train.steps` of the steps made so far.
       step: how many those are.
     """
     if not (workdir / CONFIG).exists():

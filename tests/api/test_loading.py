@@ -73,7 +73,7 @@ def test_load_model_finds_the_kind(model, tmp_path):
 
 def test_a_file_of_another_model_is_refused(tmp_path):
     save_file({"classifier.weight": np.zeros((2, 3), np.float32)}, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"holds no model that is known \(tokenizer, generator\).*classifier\.weight"):
+    with pytest.raises(UserError, match=r"holds no known kind of model \(tokenizer, generator\).*classifier\.weight"):
         fqgan_jax.load_model(tmp_path / "model.safetensors")
     metadata = {"fqgan_jax": json.dumps({"kind": "captioner", "fields": {}})}
     save_file({"a": np.zeros(1, np.float32)}, tmp_path / "captioner.safetensors", metadata)

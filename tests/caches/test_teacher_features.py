@@ -213,7 +213,7 @@ def test_a_teacher_that_is_not_in_the_cache_is_named(images, folder):
 
 
 def test_other_weights_and_other_images_are_refused(teacher, images, folder, image_folder, monkeypatch):
-    with pytest.raises(UserError, match=r"describes the 24 images of .* others than the 22 of data.source"):
+    with pytest.raises(UserError, match=r"describes the 24 images of .* not the 22 images of data.source"):
         make_task(images, folder, "data.validation_fraction=0.1").batches(0)
     monkeypatch.setattr("fqgan_jax.training.tokenizer_task.known_weights", lambda names: {"dinov2-small": "f" * 64})
     with pytest.raises(UserError, match="other weights of dinov2-small"):

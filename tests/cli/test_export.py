@@ -83,7 +83,7 @@ class TestPublishedTensors:
 
     @pytest.mark.parametrize("format_name", [TORCH_FORMAT, "safetensors"])
     def test_the_file_is_a_checkpoint(self, format_name, exported, tmp_path):
-        """With what shapes do not tell (heads, groups, classes), and it can be exported again."""
+        """With fields that shapes do not determine (heads, groups, classes), and it can be exported again."""
         if format_name == "torch":
             pytest.importorskip("torch")
         tokenizer, generator = tiny_tokenizer(3, dtype=jnp.dtype("bfloat16")), tiny_generator(2)

@@ -106,7 +106,7 @@ class TestTorchFiles:
         torch.save({"model": {"x": torch.zeros(1)}, "args": Command()}, tmp_path / "evil.pt")
         (tmp_path / "bare.pt").write_bytes(pickle.dumps(Command(), protocol=2))
         for name in ("evil.pt", "bare.pt"):
-            with pytest.raises(UserError, match="nothing of it was run"):
+            with pytest.raises(UserError, match="no code in it was run"):
                 load_tokenizer(tmp_path / name)
         assert not (tmp_path / "executed").exists()
 

@@ -49,7 +49,7 @@ def test_without_files_the_caches_are_read(tmp_path, monkeypatch):
 def test_a_torch_file_that_would_run_code_is_refused(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"features.0.weight": print}, tmp_path / "vgg.pth")
-    with pytest.raises(UserError, match="nothing of it was run"):
+    with pytest.raises(UserError, match="no code in it was run"):
         load_lpips(tmp_path / "vgg.pth", tmp_path / "heads.pth")
 
 

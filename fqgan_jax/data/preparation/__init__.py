@@ -1,1 +1,1 @@
-"""Turns a source into ArrayRecord shards, and looks at what a source holds."""
+"""Turns a source into ArrayRecord shards, and surveys the content of a source."""

@@ -41,7 +41,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Preparation:
-    """What all shards share: sources by split, the folder, and how images are stored."""
+    """Inputs of all shards: sources by split, the folder, and how images are stored."""
 
     sources: dict[str, Source]
     folder: ShardFolder
@@ -52,10 +52,10 @@ def prepare(name: str, folder: Path, settings: Settings, *, pool: Pool, data_dir
     """Writes a source to a folder, or continues an earlier call that was stopped.
 
     Args:
-      name: name of the source, as `open_source` takes it.
-      folder: where the shards and their manifest are written.
+      name: name of the source; see `open_source`.
+      folder: folder for the shards and their manifest.
       settings: how images are stored.
-      pool: threads or processes that work.
+      pool: threads or processes that do the work.
       data_dir: folder of prepared tensorflow-datasets; None uses their own default.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reads every image of a source once and counts what it holds."""
+"""Reads every image of a source once and collects counts."""
 
 import dataclasses
 import io

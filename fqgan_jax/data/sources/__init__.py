@@ -1,7 +1,7 @@
 """Image sources: random access to images by index.
 
 `open_source(name, split)` opens what users write after `--data`. Each kind of source is a class with a row in
-`sources`; the order of the imports below is the order in which the rows are asked.
+`sources`; the order of the imports below is the order in which the rows are tried.
 """
 
 from fqgan_jax.data.sources.folder import ImageFolder

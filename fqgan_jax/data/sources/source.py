@@ -15,8 +15,8 @@ from fqgan_jax.errors import UserError
 class Source(Protocol):
     """Images and labels by index: the same ones in the same order whenever a source is opened.
 
-    A kind of source is a class with a row in `sources`. A user's own kind stands in a file that is named with
-    `--plugin FILE` or imported by the config:
+    A kind of source is a class with a row in `sources`. A user's own kind is defined in a file that is named
+    with `--plugin FILE` or imported by the config:
 
         @sources("squares")
         class Squares(Source):
@@ -48,7 +48,7 @@ class Source(Protocol):
     files or other state that cannot be pickled defines `__reduce__`.
 
     Attributes:
-      usage: what users write to name such a source, as part of a sentence.
+      usage: the form of such a source's name, as part of a sentence.
       class_names: names of the labels.
       root: prefix of all image names; it is not part of fingerprints, so a source may move.
     """
@@ -130,7 +130,7 @@ def open_source(name: str, split: str, *, validation_fraction: float = 0.05, dat
 
 
 def relative_name(source: Source, index: int) -> str:
-    """Returns the name of an image without the folder in which the source lies."""
+    """Returns the name of an image without the folder that holds the source."""
     return source.name(index).removeprefix(source.root).lstrip("/")
 
 

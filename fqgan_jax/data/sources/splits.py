@@ -14,13 +14,13 @@ class EmptySplitError(UserError):
 
 
 def split_of(name: str) -> str | None:
-    """Returns the split that a word of a file name stands for ("imagenet-val-000.tar": "validation"), or None."""
+    """Returns the split that a word of a file name means ("imagenet-val-000.tar": "validation"), or None."""
     words = set(re.split(r"[^a-z]+", name.lower()))
     return next((split for split, names in SPLIT_NAMES.items() if words & set(names)), None)
 
 
 def present_splits(names: Iterable[str]) -> dict[str, str]:
-    """Returns the name that stands for each split, or nothing unless both splits are among the names."""
+    """Returns the name of each split, or nothing unless both splits are among the names."""
     names = set(names)
     found = {split: next((name for name in wanted if name in names), None) for split, wanted in SPLIT_NAMES.items()}
     return found if all(found.values()) else {}

@@ -88,7 +88,7 @@ class TarShards(Source):
 
 
 def _files_of_split(files: list[Path], split: str) -> tuple[list[Path], bool]:
-    """Returns the tar files of a split and whether folders or file names tell the splits apart."""
+    """Returns the tar files of a split and whether folders or file names define the splits."""
     folders = present_splits({file.parent.name for file in files})
     if folders:
         return [file for file in files if file.parent.name == folders[split]], True
@@ -128,7 +128,7 @@ class _Index:
         if f".{extension.lower()}" in EXTENSIONS:
             if key in self.images:
                 first, second = self.files[self.images[key].tar], self.files[number]
-                raise UserError(f"There are two images of the name {key} ({first}, {second}): rename one.")
+                raise UserError(f"There are two images named {key} ({first}, {second}): rename one.")
             self.images[key] = _Member(number, entry.name, entry.offset_data, entry.size)
         elif extension == "cls":
             self.classes[key] = tar.extractfile(entry).read().decode().strip()
@@ -151,5 +151,7 @@ def _labels(classes: list[str], folder: Path) -> tuple[tuple[str, ...], list[int
         return tuple(map(str, range(count))), labels
     names = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
     if len(names) < count:
-        raise UserError(f"{file} names {len(names)} classes, but a .cls speaks of class {count - 1}: add the others.")
+        raise UserError(
+            f"{file} names {len(names)} classes, but a .cls member has class {count - 1}: add the missing names."
+        )
     return names, labels

@@ -1,4 +1,4 @@
-"""Metrics of codes: how the sub-codebooks are used, and what they share."""
+"""Metrics of codes: usage of the sub-codebooks and their mutual information."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ class CodeSet:
     """The codes of a set of images.
 
     Attributes:
-      codes: of each image.
+      codes: codes of each image.
       codebook_size: N.
     """
 
@@ -90,18 +90,18 @@ def mutual_information(
 ) -> Float[Array, " pairs"]:
     """Mutual information in nats between the codes of each of the K(K-1)/2 pairs (0, 1), (0, 2), ..., (K-2, K-1).
 
-    The entropy of the pairs of codes that stand at different tokens, drawn at random, minus that of the pairs at the
+    The entropy of the pairs of codes at different tokens, drawn at random, minus that of the pairs at the
     same token. Both come from the same number of pairs, so that independent codes give about 0 however few the tokens
     are; the information of dependent codes is underestimated if tokens are few.
 
     Args:
-      codes: of a set of images.
+      codes: codes of a set of images.
       mask: 0 for images that do not count.
       codebook_size: N.
     """
     K = codes.shape[-1]
     counted = jnp.broadcast_to(mask[:, None, None], codes.shape[:-1]).reshape(-1) > 0
-    order = jnp.argsort(~counted, stable=True)  # what counts comes first
+    order = jnp.argsort(~counted, stable=True)  # counted images come first
     tokens, counted = jnp.asarray(codes).reshape(-1, K)[order].astype(jnp.uint32), counted[order]
     drawn = jax.random.uniform(jax.random.key(0), counted.shape)
     others = tokens[jnp.argsort(jnp.where(counted, drawn, jnp.inf))]
@@ -123,7 +123,7 @@ def _pairs(num_codebooks: int) -> list[tuple[int, int]]:
 
 def _entropy(values: UInt32[Array, " n"], counted: Bool[Array, " n"]) -> Float[Array, ""]:
     """Entropy in nats of the frequencies of the counted values."""
-    # Sorted, with what does not count behind; equal values are neighbours.
+    # Sorted, with uncounted values last; equal values are neighbours.
     hidden, ranked = jax.lax.sort((~counted, values), num_keys=2)
     first = jnp.concatenate([jnp.ones(1, bool), ranked[1:] != ranked[:-1]]) & ~hidden
     run = jnp.where(hidden, len(values), jnp.cumsum(first) - 1)

@@ -74,13 +74,13 @@ class FeatureSet:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What a set of images is compared with.
+    """The reference that a set of images is compared with.
 
     Attributes:
       pool: mean and covariance of its pool features.
       spatial: mean and covariance of its spatial features, None if stored statistics lack them.
       features: its pool features, None if there are statistics only.
-      protocol: where it comes from.
+      protocol: describes its origin.
     """
 
     pool: Gaussian

@@ -10,7 +10,7 @@ def inception_score(probabilities: Float[np.ndarray, "n c"], split: int = SPLIT)
     """Returns exp(mean KL(p(y|x) || p(y))), averaged over splits of the examples in their order.
 
     Args:
-      probabilities: of the classes; not negative, each row sums to 1.
+      probabilities: probabilities of the classes; not negative, each row sums to 1.
       split: examples in a split; the last one may hold fewer.
     """
     scores = []

@@ -1,4 +1,4 @@
-"""The three tables of metrics, and what a row says of itself."""
+"""The three tables of metrics and the types of their rows."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,10 +17,10 @@ class NotMeasuredError(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What tables and reports say of a metric.
+    """Unit and direction of a metric, for tables and reports.
 
     Attributes:
-      unit: of the number; empty if it has none.
+      unit: unit of the number; empty if it has none.
       better: whether higher or lower numbers are better; empty if neither is.
     """
 

@@ -133,7 +133,7 @@ def test_duplicate_names_are_refused(tmp_path, capsys):
         with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
             tar.add(tmp_path / "a.png", "red/a.png")
     assert prepare(tmp_path, tmp_path / "records") == 2
-    assert "two images of the name red/a " in capsys.readouterr().err
+    assert "two images named red/a " in capsys.readouterr().err
     assert not (tmp_path / "records").exists()
 
 
