@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from fqgan_jax import api
 from fqgan_jax.caches.codes import MANIFEST, CodeCache
@@ -33,18 +34,25 @@ PANELS = {
 }
 
 
-def run_demo(data: str, workdir: Path) -> Path:
+def run_demo(data: str, workdir: Path, *, quick: bool = False) -> Path:
     """Runs every stage that the work folder does not hold yet; returns the report's path.
+
+    Args:
+      data: an image source.
+      workdir: holds the stages' results.
+      quick: trains for a tenth of the steps, to see that everything runs.
 
     Raises:
       UserError: unreadable data, or a work folder of another run.
     """
     start = time.monotonic()
-    train(load_config("configs/demo_tokenizer.py", [f"--config.data.source={data}"]), workdir / "tokenizer")
+    config = load_config("configs/demo_tokenizer.py", [f"--config.data.source={data}"])
+    train(_shortened(config) if quick else config, workdir / "tokenizer")
     tokenizer = api.load_tokenizer(workdir / "tokenizer")
     _tokenize_once(tokenizer, data, workdir / "codes")
     overrides = [f"--config.data.codes={workdir / 'codes'}", f"--config.sample.tokenizer={workdir / 'tokenizer'}"]
-    train(load_config("configs/demo_generator.py", overrides), workdir / "generator")
+    config = load_config("configs/demo_generator.py", overrides)
+    train(_shortened(config) if quick else config, workdir / "generator")
     generator = api.load_generator(workdir / "generator")
 
     _picture_reconstructions(tokenizer, data, workdir / "reconstructions.png")
@@ -65,6 +73,20 @@ def run_demo(data: str, workdir: Path) -> Path:
     return workdir / "report.html"
 
 
+def _shortened(config: ConfigDict) -> ConfigDict:
+    """Returns the config with a tenth of the steps, of its warm-up and of its periods."""
+    shorter = config.copy_and_resolve_references()
+    for section, field in (
+        ("train", "steps"),
+        ("train", "log_every"),
+        ("train", "evaluate_every"),
+        ("train", "checkpoint_every"),
+        ("optimizer", "warmup_steps"),
+    ):
+        shorter[section][field] = math.ceil(config[section][field] / 10)
+    return shorter
+
+
 def _tokenize_once(tokenizer: api.Tokenizer, data: str, folder: Path) -> None:
     if not (folder / MANIFEST).exists():
         tokenize(tokenizer, open_source(data, "train"), folder)
@@ -73,7 +95,7 @@ def _tokenize_once(tokenizer: api.Tokenizer, data: str, folder: Path) -> None:
 
 
 def _picture_reconstructions(tokenizer: api.Tokenizer, data: str, path: Path, columns: int = 10) -> None:
-    """Two double rows of held-out crops, evenly spread over the classes."""
+    """Saves two double rows of held-out crops, evenly spread over the classes."""
     source, wanted = open_source(data, "validation"), 2 * columns
     chosen = np.unique(np.linspace(0, len(source) - 1, wanted).astype(int))
     batches = evaluation_batches(source, image_size=tokenizer.image_size, batch_size=len(source), skipped=Skipped())
@@ -95,9 +117,14 @@ def _picture_samples(generator: api.Generator, tokenizer: api.Tokenizer, path: P
 
 
 def _table(tokenizer: api.Tokenizer, runs: dict[str, list[dict]], seconds: float) -> list[tuple[str, str]]:
-    last = lambda run, name: next(line[name] for line in reversed(runs[run]) if name in line)
     module = tokenizer.module
-    each = lambda run, name, form: ", ".join(f"{last(run, f'{name}/{k}'):{form}}" for k in range(module.num_codebooks))
+
+    def last(run: str, name: str) -> float:
+        return next(line[name] for line in reversed(runs[run]) if name in line)
+
+    def each(run: str, name: str, form: str) -> str:
+        return ", ".join(f"{last(run, f'{name}/{k}'):{form}}" for k in range(module.num_codebooks))
+
     return [
         ("held-out PSNR", f"{last('tokenizer', 'validation/psnr'):.2f} dB"),
         ("held-out SSIM", f"{last('tokenizer', 'validation/ssim'):.3f}"),

@@ -8,8 +8,8 @@ class UserError(Exception):
     """Bad input. The message says what is wrong, where, and what to do; commands exit with 2 and print only it."""
 
 
-def check(condition: bool, sentence: str) -> None:
-    """Raises `UserError(sentence)` unless the condition holds."""
+def check(condition: object, sentence: str) -> None:
+    """Raises `UserError(sentence)` unless the condition is true."""
     if not condition:
         raise UserError(sentence)
 

@@ -18,7 +18,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A hidden file to fill, which takes the name `path` when the block is left, and is removed where it fails."""
+    """A hidden file to fill, which takes the name `path` when the block is left, and is removed if the block fails."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
@@ -31,14 +31,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def is_full_disk(error: BaseException) -> str:
-    """What a full disk, a quota or a file size limit has said in an error; "" where it was something else."""
+    """Returns the message of a full disk, a quota or a file size limit in an error; "" if it is another error."""
     texts = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
     return next((text for text in texts if text in str(error)), "")
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill, which takes the name `folder` when the block is left, and is removed where it fails.
+    """A hidden folder to fill, which takes the name `folder` when the block is left, and is removed if the block fails.
 
     Raises:
       UserError: the folder exists, or cannot be made.

@@ -20,12 +20,12 @@ MODEL = (
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, what: str, flag: str = "--checkpoint") -> None:
-    """A model to read."""
+    """Adds a model to read."""
     parser.add_argument(flag, required=True, help=f"{what}: {MODEL}")
 
 
 def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """A config and its overrides, which `cli.main` collects in `overrides`."""
+    """Adds a config and its overrides, which `cli.main` collects in `overrides`."""
     shown = f" (default: {default})" if default else ""
     parser.add_argument(
         "--config",
@@ -51,7 +51,7 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tokenizer_config(parser: argparse.ArgumentParser) -> None:
-    """Whose codes a generator takes where its config names no code cache."""
+    """Adds the tokenizer whose codes a generator takes if its config names no code cache."""
     parser.add_argument(
         "--tokenizer-config",
         default="configs/tokenizer_imagenet.py",
@@ -60,26 +60,26 @@ def add_tokenizer_config(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """An image source and its split."""
+    """Adds an image source and its split."""
     parser.add_argument("--data", required=True, help=SOURCE)
     add_data_dir(parser)
     add_split(parser)
 
 
 def add_split(parser: argparse.ArgumentParser) -> None:
-    """Which part of a source."""
+    """Adds the part of a source."""
     parser.add_argument("--split", default="train", choices=("train", "validation"), help="default: %(default)s")
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
-    """Where tensorflow-datasets' prepared datasets lie."""
+    """Adds the folder of prepared tensorflow-datasets."""
     parser.add_argument(
         "--data-dir", help="folder of prepared tensorflow-datasets, for tfds:NAME (default: their own, TFDS_DATA_DIR)"
     )
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Threads or processes that read images."""
+    """Adds the threads or processes that read images."""
     add_threads(parser)
     parser.add_argument(
         "--processes", action="store_true", help="workers are processes, not threads: faster on machines of many cores"
@@ -87,7 +87,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
-    """Threads that read images."""
+    """Adds the threads that read images."""
     parser.add_argument(
         "--workers",
         type=positive,
@@ -97,7 +97,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pace(parser: argparse.ArgumentParser) -> None:
-    """How a pass over a source is cut."""
+    """Adds threads and shard size of a pass over a source."""
     add_threads(parser)
     parser.add_argument(
         "--images-per-shard",
@@ -109,35 +109,35 @@ def add_pace(parser: argparse.ArgumentParser) -> None:
 
 
 def add_validation_fraction(parser: argparse.ArgumentParser) -> None:
-    """The share of a source that is kept aside."""
+    """Adds the share of a source that is kept for validation."""
     parser.add_argument(
         "--validation-fraction",
         type=fraction,
         default=0.05,
         metavar="F",
-        help="of each class, kept aside where the source has no validation split (default: %(default)s)",
+        help="of each class, kept aside if the source has no validation split (default: %(default)s)",
     )
 
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
-    """Where randomness begins."""
+    """Adds the seed of all randomness."""
     parser.add_argument("--seed", type=int, default=0, help=f"{what} (default: %(default)s)")
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Ctrl-C ends a command that goes on where it stood."""
+    """Ends a resumable command on Ctrl-C with a sentence."""
     try:
         yield
     except KeyboardInterrupt:
-        print("Stopped; the same command goes on from here.", file=sys.stderr)
+        print("Stopped; the same command continues from here.", file=sys.stderr)
         raise SystemExit(130) from None
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
-    """Who takes part where a command runs on many hosts; SLURM, TPU pods and others say it themselves."""
+    """Adds the processes of a run on many hosts, which SLURM, TPU pods and others set themselves."""
     group = parser.add_argument_group(
-        "many processes", "needed only where SLURM, Open MPI, TPU pods or others do not say"
+        "many processes", "needed only if SLURM, Open MPI, a TPU pod or another launcher does not set them"
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, a free port")
     group.add_argument("--num-processes", type=positive, metavar="N", help="processes that run this command")
@@ -145,7 +145,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
 
 
 def fraction(text: str) -> float:
-    """A number from 0 to below 1."""
+    """Parses a number from 0 to below 1."""
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
@@ -153,17 +153,17 @@ def fraction(text: str) -> float:
 
 
 def add_out(parser: argparse.ArgumentParser, what: str) -> None:
-    """What the command writes."""
+    """Adds the path that the command writes."""
     parser.add_argument("--out", required=True, type=Path, help=what)
 
 
 def add_batch_size(parser: argparse.ArgumentParser, default: int, what: str = "images at a time") -> None:
-    """Images at a time."""
+    """Adds the batch size."""
     parser.add_argument("--batch-size", type=positive, default=default, help=f"{what} (default: %(default)s)")
 
 
 def positive(text: str) -> int:
-    """A whole number above 0."""
+    """Parses a whole number above 0."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
@@ -171,7 +171,7 @@ def positive(text: str) -> int:
 
 
 def numbers(kind: type):
-    """A parser of one value, or of one per sub-codebook with commas between."""
+    """Returns a parser of one value, or of one per sub-codebook with commas between."""
 
     def parse(text: str) -> list:
         return [kind(part) for part in text.split(",")]
@@ -181,7 +181,7 @@ def numbers(kind: type):
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """How a generator's codes are drawn; see `fqgan_jax.models.sampling.SamplingOptions`."""
+    """Adds the sampling of a generator's codes; see `fqgan_jax.models.sampling.SamplingOptions`."""
     parser.add_argument("--seed", type=int, default=0, help="of the samples; default: %(default)s")
     each = "; one value, or one per sub-codebook with commas"
     parser.add_argument("--guidance", type=numbers(float), default=[2.0], help=f"default: 2.0{each}")
@@ -191,7 +191,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def sampling_choices(options: argparse.Namespace) -> dict[str, list]:
-    """The flags of `add_sampling` as `Generator.sample` takes them."""
+    """Returns the flags of `add_sampling` as arguments of `Generator.sample`."""
     return {name: getattr(options, name) for name in ("guidance", "temperature", "top_k", "top_p")}
 
 

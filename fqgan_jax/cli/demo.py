@@ -5,19 +5,29 @@ from pathlib import Path
 HELP = "From images to new samples in under ten minutes on two CPU cores; writes pictures and report.html."
 EXAMPLES = """\
   fqgan demo
+  fqgan demo --quick
   fqgan demo --data /data/my_photos --workdir runs/my_photos"""
 
 
 def add_arguments(parser) -> None:
+    """Adds the flags of `fqgan demo`."""
     parser.add_argument(
         "--data",
         default="photos",
         help='a folder of images with one subfolder a class, or "photos" (bundled; the default)',
     )
-    parser.add_argument("--workdir", type=Path, default=Path("runs/demo"), help="default: %(default)s")
+    parser.add_argument("--workdir", type=Path, help="default: runs/demo, or runs/demo_quick with --quick")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="train for a tenth of the steps, to see that everything runs, in about a minute; pictures are poor",
+    )
 
 
 def run(options) -> None:
+    """Runs `fqgan demo`."""
     from fqgan_jax.demo import run_demo
 
-    print(f"Open {run_demo(options.data, options.workdir)} in a browser.")
+    workdir = options.workdir or Path("runs/demo_quick" if options.quick else "runs/demo")
+    report = run_demo(options.data, workdir, quick=options.quick)
+    print(f"Open {report} in a browser.")

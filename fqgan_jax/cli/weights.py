@@ -16,6 +16,7 @@ The weights lie in $FQGAN_CACHE, or in ~/.cache/fqgan_jax."""
 
 
 def add_arguments(parser) -> None:
+    """Adds the actions of `fqgan weights` and their flags."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|fetch|verify")
     actions.add_parser("list", help="names, licences, sizes, sources, SHA-256, and which are in the cache")
     fetch = actions.add_parser("fetch", help="download (a broken transfer continues), check, and keep in the cache")
@@ -32,10 +33,16 @@ def _digest(text: str) -> str:
 
 
 def run(options) -> None:
-    {"list": _list, "fetch": _fetch, "verify": _verify}[options.action](options)
+    """Runs the action that the command names."""
+    if options.action == "fetch":
+        _fetch(options)
+    elif options.action == "verify":
+        _verify()
+    else:
+        _list()
 
 
-def _list(options) -> None:
+def _list() -> None:
     from fqgan_jax.pretrained.weights import cache_folder, networks
 
     rows = [("name", "used for", "licence", "MB", "cache", "source", "SHA-256")]
@@ -54,14 +61,14 @@ def _fetch(options) -> None:
     from fqgan_jax.pretrained.weights import networks
 
     if len(options.names) > 1 and (options.file or options.sha256):
-        raise UserError("--from and --sha256 speak of one file: name one network.")
+        raise UserError("--from and --sha256 apply to one file: name one network.")
     for name in options.names:
         networks.check(name)
     for name in options.names:
         print(f"{name} -> {fetch(name, options.file, options.sha256)}")
 
 
-def _verify(options) -> None:
+def _verify() -> None:
     from fqgan_jax.pretrained.weights import cache_folder, find_weights, networks
 
     present = [name for name, network in networks.items() if network.is_in_cache]

@@ -127,7 +127,7 @@ BLOCKS: dict[str, tuple[Branch, ...]] = {
 
 
 class InceptionFeatures(NamedTuple):
-    """What the evaluation needs of a batch of images.
+    """Outputs of the network that the metrics need.
 
     Attributes:
       pool: for FID, precision and recall.
@@ -148,6 +148,7 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w C"]:
+        """Applies the unit."""
         _, width, kernel, stride, padding = self.unit
         he = nn.initializers.he_normal()
         conv = nn.Conv(width, kernel, stride, padding, use_bias=False, kernel_init=he, precision=PRECISION, name="conv")
@@ -164,6 +165,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> tuple[Float[Array, "B h w C"], dict[str, Array]]:
+        """Returns the joined outputs of the branches, and name to output of every unit."""
         units = {}
 
         def apply(step: Step, y: Array) -> Array:
@@ -186,6 +188,7 @@ class Inception(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B 299 299 3"]) -> InceptionFeatures:
+        """Returns what the metrics need of the images."""
         for step in STEM:
             x = ConvNorm(step, name=step.name)(x) if isinstance(step, Unit) else step(x)
         for name, branches in BLOCKS.items():
@@ -218,7 +221,7 @@ def _neighbours(length: int, size: int) -> tuple[Int[np.ndarray, " n"], Int[np.n
 
 
 def preprocess(images: UInt8[Array, "B H W 3"]) -> Float[Array, "B 299 299 3"]:
-    """Pixels in [0, 255] of any size as the network takes them."""
+    """Resizes and normalizes pixels in [0, 255] of any size for the network."""
     return (resize(images) - 128) / 128
 
 
@@ -232,7 +235,7 @@ UNIT_RULES = (
 
 
 def _unit_names() -> Iterator[str]:
-    """Our paths of all units."""
+    """Returns the paths of all units in `Inception`."""
 
     def names(step) -> Iterator[str]:
         if isinstance(step, Unit):
@@ -254,12 +257,12 @@ INCEPTION_RULES = (
 
 
 def import_inception(state: Mapping[str, np.ndarray]) -> dict:
-    """Parameters of `Inception` (nested, float32) from the published tensors.
+    """Returns the parameters of `Inception` (nested, float32) from the published tensors.
 
     Raises:
       UserError: tensors that are missing, unexpected or mis-shaped.
     """
-    # PyTorch's count of training steps, which some files carry along.
+    # Some files also hold PyTorch's count of training steps.
     state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     return import_tensors(
         state, INCEPTION_RULES, Inception(), image_size=SIZE, model="the Inception network of the FID"
@@ -267,9 +270,9 @@ def import_inception(state: Mapping[str, np.ndarray]) -> dict:
 
 
 def load_inception(file: Path | None = None) -> PyTree:
-    """`import_inception` of a file (safetensors or PyTorch's), by default of the cache's.
+    """Loads the parameters of `Inception` from a file (safetensors or PyTorch), by default the one in the cache.
 
     Raises:
-      UserError: also where the file is missing or damaged.
+      UserError: also if the file is missing or damaged.
     """
     return import_inception(read_tensors(file or find_weights(NAME) / TENSORS))

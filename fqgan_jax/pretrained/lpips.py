@@ -35,13 +35,14 @@ class VGG16(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"]) -> tuple[Float[Array, "B h w c"], ...]:
+        """Returns the features of each stage."""
         features, index = [], 0
         for stage, widths in enumerate(STAGES):
             if stage:
                 x = nn.max_pool(x, (2, 2), (2, 2))
                 index += 1
             for width in widths:
-                # Named by the place among torchvision's layers, where ReLU and pooling count too.
+                # Named by the index among torchvision's layers, which counts ReLU and pooling too.
                 x = nn.relu(nn.Conv(width, (3, 3), padding=1, dtype=self.dtype, name=f"features{index}")(x))
                 index += 2
             features.append(x)
@@ -58,7 +59,8 @@ class LPIPS(nn.Module):
 
     @nn.compact
     def __call__(self, a: Float[Array, "B H W 3"], b: Float[Array, "B H W 3"]) -> Float[Array, " B"]:
-        vgg = VGG16(self.dtype, name="vgg")
+        """Returns the distance of each pair of images."""
+        vgg = VGG16(dtype=self.dtype, name="vgg")
         distance = jnp.zeros(a.shape[0])
         for stage, (x, y) in enumerate(zip(vgg(_normalized(a)), vgg(_normalized(b)), strict=True)):
             width = x.shape[-1]
@@ -68,20 +70,20 @@ class LPIPS(nn.Module):
 
 
 def _normalized(images: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
-    """Images as VGG16 takes them, float32."""
+    """Returns images normalized for VGG16, float32."""
     return (images.astype(jnp.float32) - jnp.array(SHIFT)) / jnp.array(SCALE)
 
 
 def _unit(x: Float[Array, "B h w c"]) -> Float[Array, "B h w c"]:
-    """Unit length over channels, float32."""
+    """Scales the channels of each position to unit length, float32."""
     x = x.astype(jnp.float32)
     squares = jnp.sum(x**2, axis=-1, keepdims=True)
-    # The floor, far below EPSILON squared, keeps the root's gradient finite where no channel is active.
+    # The floor, far below EPSILON squared, keeps the root's gradient finite if no channel is active.
     return x / (jnp.sqrt(jnp.maximum(squares, 1e-30)) + EPSILON)
 
 
 def import_lpips(vgg: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray]) -> dict:
-    """Parameters of `LPIPS` (nested, float32) from torchvision's VGG16 (`features.N.*`) and the published heads.
+    """Parameters of `LPIPS` (nested, float32) from torchvision's VGG16 (`features.N.*`) and published heads.
 
     Raises:
       UserError: tensors that are missing, unexpected or mis-shaped; a head with negative weights.
@@ -96,10 +98,10 @@ def import_lpips(vgg: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray])
 
 
 def load_lpips(vgg: Path | None = None, heads: Path | None = None) -> dict:
-    """`import_lpips` of two files (safetensors or PyTorch's), by default of the cache's.
+    """Loads the parameters of `LPIPS` from two files (safetensors or PyTorch), by default those in the cache.
 
     Raises:
-      UserError: also where a file is missing or damaged.
+      UserError: also if a file is missing or damaged.
     """
     vgg = vgg or find_weights(LPIPS_WEIGHTS[0]) / TENSORS
     heads = heads or find_weights(LPIPS_WEIGHTS[1]) / TENSORS

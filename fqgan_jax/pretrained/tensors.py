@@ -1,4 +1,4 @@
-"""Published tensors of frozen networks: their files, and their way into our parameters."""
+"""Published tensors of frozen networks: reading their files, and importing them as parameters."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -19,10 +19,10 @@ CONFIG = "config.json"
 
 
 def read_tensors(path: Path, unused: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Name to tensor of a published file, without those whose names start with one of `unused`.
+    """Returns name to tensor of a published file, without those whose names start with one of `unused`.
 
     Raises:
-      UserError: no such file, a damaged one, one that would run code, or a PyTorch file without PyTorch at hand.
+      UserError: no such file, a damaged one, one that would run code, or a PyTorch file if PyTorch is not installed.
     """
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
@@ -31,7 +31,7 @@ def read_tensors(path: Path, unused: tuple[str, ...] = ()) -> dict[str, np.ndarr
 
 
 def check_reader(file: str) -> None:
-    """UserError where a file of this name needs PyTorch to be read and it is not installed."""
+    """Raises `UserError` if a file of this name needs PyTorch to be read and it is not installed."""
     if not file.endswith(".safetensors") and find_spec("torch") is None:
         raise UserError(f"Reading {file} needs PyTorch: pip install fqgan-jax[torch].")
 

@@ -36,6 +36,7 @@ class ViTBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Applies the block to a sequence."""
         B, T, D = x.shape
         dense = partial(nn.Dense, dtype=self.dtype)
         norm = partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
@@ -86,6 +87,7 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "B {self.image_size} {self.image_size} 3"]) -> Float[Array, "B W"]:
+        """Returns the class token of each image."""
         B, D = images.shape[0], self.width
         norm = partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
         patches = nn.Conv(

@@ -32,7 +32,7 @@ WHOLE_BATCH = BatchSlice()
 
 
 def make_mesh(axes: dict[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Mesh of `AXES` over all devices (or the given ones); one size of -1 takes those that are left, none means 1.
+    """Returns a mesh of `AXES` over all devices (or the given ones); a size of -1 takes the rest, no size is 1.
 
     Raises:
       UserError: the sizes do not multiply to the number of devices.
@@ -50,12 +50,12 @@ def make_mesh(axes: dict[str, int], devices: Sequence[jax.Device] | None = None)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Examples spread over all data-like axes."""
+    """Returns the sharding of a batch: examples spread over `BATCH_AXES`."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def keep_batch_sharded(x: Array) -> Array:
-    """An activation whose examples stay spread as the batch is, where a mesh is in effect (see `compiled_step`).
+    """Keeps the examples of an activation spread as the batch is, if a mesh is in effect (see `compiled_step`).
 
     Without it the compiler may gather the examples instead of weights that are split over `fsdp`.
     """
@@ -66,12 +66,12 @@ def keep_batch_sharded(x: Array) -> Array:
 
 
 def batch_shards(mesh: Mesh) -> int:
-    """Parts into which a batch is split."""
+    """Returns the number of parts into which a batch is split."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def batch_slice(mesh: Mesh) -> BatchSlice:
-    """The slice of each global batch that this host's devices hold.
+    """Returns the slice of each global batch that this host's devices hold.
 
     Hosts whose devices split the same examples over `tensor` read the same slice.
 
@@ -79,10 +79,10 @@ def batch_slice(mesh: Mesh) -> BatchSlice:
       UserError: the devices of a host hold no slice of their own.
     """
     shards = batch_shards(mesh)
-    places = batch_sharding(mesh).devices_indices_map((shards,))
+    indices = batch_sharding(mesh).devices_indices_map((shards,))
     held: dict[int, set[int]] = {}
-    for device, (place,) in places.items():
-        held.setdefault(device.process_index, set()).update(range(shards)[place])
+    for device, (part,) in indices.items():
+        held.setdefault(device.process_index, set()).update(range(shards)[part])
     slices = sorted({tuple(sorted(part)) for part in held.values()})
     if sum(map(len, slices)) != shards or len(set(map(len, slices))) > 1:
         raise UserError(
@@ -93,11 +93,14 @@ def batch_slice(mesh: Mesh) -> BatchSlice:
 
 
 def put_global(tree: PyTree, sharding: NamedSharding) -> PyTree:
-    """Global arrays of values that every host holds whole; each host transfers what its devices take."""
-    put = lambda x: jax.make_array_from_process_local_data(sharding, x, np.shape(x))
+    """Returns global arrays of values that every host holds whole; each host transfers the parts of its devices."""
+
+    def put(x):
+        return jax.make_array_from_process_local_data(sharding, x, np.shape(x))
+
     return jax.tree.map(put, tree)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same value on every device."""
+    """Returns the sharding of a value that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())

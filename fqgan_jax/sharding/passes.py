@@ -26,18 +26,19 @@ def rows_of_examples(
     title: str,
     mesh: Mesh | None = None,
 ) -> Iterator[PyTree]:
-    """Results of every example in order, some at a time: trees of NumPy arrays `[n, ...]`, the same on every host.
+    """Yields the results of all examples in order: trees of NumPy arrays `[n, ...]`, the same on every host.
 
     Args:
       step: pure function of (params, batch) to arrays with a row per example; compiled once, batch split over devices.
       params: replicated on every device.
-      batches: gives batches of a size, the same on every host, with a "mask" that is 0 where rows do not count.
+      batches: gives batches of a size, the same on every host, with a "mask" that is 0 for rows that do not count.
       batch_size: of the global batch; rounded up to a multiple of the devices.
       count: examples, for the progress bar.
       title: of the progress bar.
       mesh: by default all devices.
     """
-    mesh = mesh or make_mesh({"data": -1, "fsdp": 1})
+    if mesh is None:
+        mesh = make_mesh({"data": -1, "fsdp": 1})
     size = -(-min(batch_size, count) // mesh.size) * mesh.size
     masked = ((batch, np.asarray(batch["mask"]) > 0) for batch in batches(size))
     with tqdm(total=count, desc=title, unit="image", leave=None) as progress:
@@ -49,7 +50,7 @@ def rows_of_examples(
 def rows_of_batches(
     step: Step, params: PyTree, batches: Iterator[tuple[Batch, Tag]], *, mesh: Mesh
 ) -> Iterator[tuple[PyTree, Tag]]:
-    """Results of every batch in order, as NumPy arrays, each with what came with the batch.
+    """Yields the results of every batch in order, as NumPy arrays, each with what came with the batch.
 
     `batches` are of one size that the mesh's devices divide, the same on every host of the mesh.
     """
@@ -59,7 +60,7 @@ def rows_of_batches(
     pending = None
     for batch, tag in batches:
         started = compiled(params, put_global(batch, sharding)), tag
-        # The devices work on this batch while the last one's results are read.
+        # The devices work on this batch while the previous one's results are read.
         if pending:
             yield jax.tree.map(np.asarray, pending[0]), pending[1]
         pending = started
@@ -68,13 +69,17 @@ def rows_of_batches(
 
 
 def _everywhere(arrays: PyTree, whole: NamedSharding) -> PyTree:
-    """The same arrays on every device, whether each host holds all of one or, as in training, its part."""
+    """Returns the same arrays on every device, whether each host holds all of one or, as in training, its part."""
     if jax.process_count() == 1:
         return jax.device_put(arrays, whole)
-    held = lambda leaf: not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
-    placed = jax.tree.map(lambda leaf: put_global(leaf, whole) if held(leaf) else leaf, arrays)
+
+    def as_global(leaf):
+        is_held = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+        return put_global(leaf, whole) if is_held else leaf
+
+    global_arrays = jax.tree.map(as_global, arrays)
     # In one program: one for each array, on many processes with CPUs, can wait for each other forever.
-    return jax.jit(_same, out_shardings=whole)(placed)
+    return jax.jit(_same, out_shardings=whole)(global_arrays)
 
 
 def _same(arrays: PyTree) -> PyTree:
@@ -82,6 +87,9 @@ def _same(arrays: PyTree) -> PyTree:
 
 
 def on_each_device(step: Step, mesh: Mesh) -> Step:
-    """The step on every device's rows alone, so that a row's result does not depend on how many devices there are."""
+    """Returns a step that each device applies to its rows alone.
+
+    A row's result then does not depend on the number of devices.
+    """
     rows, whole = PartitionSpec(BATCH_AXES), PartitionSpec()
     return jax.shard_map(step, mesh=mesh, in_specs=(whole, rows), out_specs=rows, check_vma=False)

@@ -1,6 +1,7 @@
-"""Many processes, one run: who takes part, that all came, that they stop at the same step and leave together.
+"""Many processes, one run: starting them, stopping them at the same step, ending them together.
 
-`jax.distributed` does the work. It ends a process that waits in vain without a word, so a roll call goes before it.
+`jax.distributed` does the work. If a process is missing it ends the others without an explanation, so
+the processes first check over a socket of their own that all are present.
 """
 
 import itertools
@@ -32,10 +33,9 @@ def start(
     process_id: int | None = None,
     timeout_seconds: int = 300,
 ) -> None:
-    """Starts `jax.distributed` where flags or the environment speak of more than one process, else nothing.
+    """Starts `jax.distributed` if flags or the environment name more than one process.
 
-    What is not given is what JAX finds out about SLURM, Open MPI, TPU pods and Kubernetes. No device may be touched
-    before.
+    JAX detects what is not given on SLURM, Open MPI, TPU pods and Kubernetes. Call it before any device is used.
 
     Args:
       coordinator: "HOST:PORT" of process 0.
@@ -44,7 +44,7 @@ def start(
       timeout_seconds: how long to wait for the others.
 
     Raises:
-      UserError: values that are missing or cannot be, or processes that did not come.
+      UserError: missing or impossible values, or processes that did not start in time.
     """
     given = (coordinator, num_processes, process_id)
     address, count, index, devices = _detected(*given, timeout_seconds)
@@ -52,16 +52,16 @@ def start(
         return
     if None in (address, count, index) or not 0 <= index < count or not address.rpartition(":")[2].isdigit():
         raise UserError(
-            f"--coordinator={address} --num-processes={count} --process-id={index} is not whole: the environment does "
+            f"--coordinator={address} --num-processes={count} --process-id={index} is incomplete: the environment does "
             "not say the rest. Give HOST:PORT of process 0, the number of processes, and this one's number from 0."
         )
-    _call_roll(address, count, index, timeout_seconds)
+    _check_all_present(address, count, index, timeout_seconds)
     alone = {"cluster_detection_method": "deactivate", "initialization_timeout": timeout_seconds}
     jax.distributed.initialize(address, count, index, devices, **alone)
 
 
 def _detected(address, count, index, timeout: int) -> tuple[str | None, int | None, int | None, list[int] | None]:
-    """Fills in what JAX finds out about the cluster it runs in, and the devices that belong to this process alone."""
+    """Returns address, count and index completed by JAX's detection of the cluster, and this process's own devices."""
     address = address or os.environ.get("JAX_COORDINATOR_ADDRESS")
     # In Kubernetes JAX asks the server about this pod, which has an answer for indexed jobs only.
     if "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" not in os.environ:
@@ -72,24 +72,24 @@ def _detected(address, count, index, timeout: int) -> tuple[str | None, int | No
     return (*found[:3], None) if "JAX_LOCAL_DEVICE_IDS" in os.environ else found
 
 
-def _call_roll(address: str, count: int, index: int, timeout: float) -> None:
+def _check_all_present(address: str, count: int, index: int, timeout: float) -> None:
     """Returns when all processes have told process 0 their names, over the port that JAX uses afterwards.
 
     Raises:
-      UserError: on every process that came, with the numbers of those that did not.
+      UserError: on every process that started, with the numbers of those that did not.
     """
     host, _, port = address.rpartition(":")
     deadline = time.monotonic() + timeout
     if index == 0:
-        answer = _collect(int(port), count, deadline, timeout)
+        answer = _collect_names(int(port), count, deadline, timeout)
     else:
-        answer = _report(host.strip("[]"), int(port), index, deadline, timeout)
+        answer = _report_name(host.strip("[]"), int(port), index=index, deadline=deadline, timeout=timeout)
     if answer:
         raise UserError(answer)
 
 
-def _collect(port: int, count: int, deadline: float, timeout: float) -> str:
-    """Process 0's part: waits for the others and answers them; the answer is empty when all came."""
+def _collect_names(port: int, count: int, deadline: float, timeout: float) -> str:
+    """Process 0 waits for the others and answers them; returns the answer, empty if all are present."""
     names, answer = {0: socket.gethostname()}, ""
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     with ExitStack() as opened:
@@ -109,7 +109,7 @@ def _collect(port: int, count: int, deadline: float, timeout: float) -> str:
             except TimeoutError:
                 if time.monotonic() >= deadline:
                     answer = _missing(names, count, timeout)
-            except (OSError, ValueError):  # something else that knocked on this port
+            except (OSError, ValueError):  # a connection of another program
                 continue
             else:
                 streams.append(stream)
@@ -131,8 +131,8 @@ def _missing(names: dict[int, str], count: int, timeout: float) -> str:
     )
 
 
-def _report(host: str, port: int, index: int, deadline: float, timeout: float) -> str:
-    """Any other process's part: tells its number and name, and waits for the answer."""
+def _report_name(host: str, port: int, *, index: int, deadline: float, timeout: float) -> str:
+    """Sends number and host of any other process to process 0, and returns the answer."""
     while True:
         try:
             with socket.create_connection((host, port), max(deadline - time.monotonic(), 0.01)) as connection:
@@ -166,9 +166,9 @@ def agreed_to_stop(step: int) -> bool:
 
 
 def compiled_together(step: Callable) -> Callable:
-    """The jitted function; of many processes each compiles it at its first call and then waits for the others.
+    """Returns the jitted function; each of many processes compiles it at its first call and then waits for the others.
 
-    They compile at different speeds, and collectives on CPUs give up when one is half a minute late.
+    They compile at different speeds, and collectives on CPUs fail if one is half a minute late.
     """
     if not are_many():
         return step
@@ -184,9 +184,9 @@ def compiled_together(step: Callable) -> Callable:
 
 
 def leave(code: int) -> None:
-    """Ends a process of many after an error, which may be its own alone: then the others are not waited for."""
+    """Ends a process of many after an error, and does not wait for the others if only this one failed."""
     try:
-        # Where all fail alike each gets to say so; JAX waits far longer at the end of a process.
+        # If all fail alike each prints its error; JAX waits far longer at the end of a process.
         distributed.global_state.client.wait_at_barrier("fqgan_jax_leave", LEAVE_TIMEOUT * 1000)
     except jax.errors.JaxRuntimeError:
         sys.stdout.flush()

@@ -3,6 +3,8 @@
 from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 from fqgan_jax import demo
+from fqgan_jax.cli.main import main
+from fqgan_jax.config import load_config
 
 
 def test_demo_writes_everything_and_continues(image_folder, tmp_path, monkeypatch, capsys):
@@ -23,3 +25,25 @@ def test_demo_writes_everything_and_continues(image_folder, tmp_path, monkeypatc
     # A second call finds every stage done and gives the same pictures.
     demo.run_demo(str(image_folder), tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in names} == before
+
+
+def test_the_quick_demo_trains_for_a_tenth_of_the_steps():
+    config = load_config("configs/demo_tokenizer.py")
+    quick = demo._shortened(config)
+    assert (quick.train.steps, quick.train.evaluate_every, quick.optimizer.warmup_steps) == (
+        config.train.steps // 10,
+        config.train.evaluate_every // 10,
+        config.optimizer.warmup_steps // 10,
+    )
+
+
+def test_the_command_passes_quick_and_keeps_its_own_folder(monkeypatch, capsys):
+    calls = []
+
+    def run_demo(data, workdir, *, quick):
+        calls.append((data, str(workdir), quick))
+        return workdir / "report.html"
+
+    monkeypatch.setattr(demo, "run_demo", run_demo)
+    assert main(["demo"]) == main(["demo", "--quick"]) == 0
+    assert calls == [("photos", "runs/demo", False), ("photos", "runs/demo_quick", True)]

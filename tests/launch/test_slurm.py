@@ -104,7 +104,10 @@ def cluster(tmp_path_factory):
                 options = {"env": environment, "stdout": log, "stderr": log, "start_new_session": True}
                 started.append(subprocess.Popen(command, **options))
             time.sleep(1)
-        idle = lambda: "idle" in run(environment, "sinfo", "--noheader", "--format=%T", check=False)
+
+        def idle() -> bool:
+            return "idle" in run(environment, "sinfo", "--noheader", "--format=%T", check=False)
+
         wait_for(idle, 60, "".join(path.read_text() for path in folder.glob("slurm*.out")))
         yield environment
     finally:
@@ -134,7 +137,9 @@ def state(cluster: dict[str, str], job: str, field: str) -> str:
 
 
 def finished(cluster: dict[str, str], job: str, folder: Path) -> None:
-    ended = lambda: state(cluster, job, "JobState") in ("COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL", "TIMEOUT")
+    def ended() -> bool:
+        return state(cluster, job, "JobState") in ("COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL", "TIMEOUT")
+
     wait_for(ended, 1800, f"job {job} is {state(cluster, job, 'JobState')}")
     assert state(cluster, job, "JobState") == "COMPLETED", (folder / "job.log").read_text()
 
@@ -146,19 +151,25 @@ def test_a_job_that_is_stopped_queues_again_and_ends_as_if_it_was_not(cluster, t
     finished(cluster, submit(cluster, undisturbed), undisturbed)
 
     job = submit(cluster, stopped)
-    logged = lambda: len(read_log(stopped / "run")) >= 3 or state(cluster, job, "JobState") == "FAILED"
+
+    def logged() -> bool:
+        return len(read_log(stopped / "run")) >= 3 or state(cluster, job, "JobState") == "FAILED"
+
     wait_for(logged, 900, "the first steps")
     run(cluster, "scancel", "--signal=TERM", job)  # as SLURM does before the time limit
-    again = lambda: state(cluster, job, "Restarts") == "1" or state(cluster, job, "JobState") == "FAILED"
+
+    def again() -> bool:
+        return state(cluster, job, "Restarts") == "1" or state(cluster, job, "JobState") == "FAILED"
+
     wait_for(again, 200, "the job to be queued again")
     step = max(int(path.name) for path in (stopped / "run" / "checkpoints").iterdir() if path.name.isdigit())
     assert 3 <= step < 20
     assert f"Stopped by signal at step {step}" in (stopped / "job.log").read_text()
     finished(cluster, job, stopped)
 
-    without_rate = lambda log: [
-        {k: v for k, v in line.items() if not k.startswith("images_per_second")} for line in log
-    ]
+    def without_rate(log: list[dict]) -> list[dict]:
+        return [{k: v for k, v in line.items() if not k.startswith("images_per_second")} for line in log]
+
     logs = [without_rate(read_log(folder / "run")) for folder in (undisturbed, stopped)]
     assert logs[0] == logs[1]
     (expected, last), (found, same) = (load_inference_params(folder / "run") for folder in (undisturbed, stopped))

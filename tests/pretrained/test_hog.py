@@ -12,7 +12,10 @@ def test_stripes_fill_the_bin_of_their_gradient():
     assert by_row.shape == (WIDTH,)
     assert by_row.dtype == np.float32
     np.testing.assert_allclose(by_row.mean(), 0, atol=1e-6)
-    strongest = lambda features: set(features.reshape(CELLS * CELLS, ORIENTATIONS).argmax(-1))
+
+    def strongest(features):
+        return set(features.reshape(CELLS * CELLS, ORIENTATIONS).argmax(-1))
+
     # Gradients of horizontal stripes stand at 90 degrees, the fourth of six bins; of vertical ones at 0.
     assert strongest(by_row) == {ORIENTATIONS // 2}
     assert strongest(by_column) == {0}

@@ -92,7 +92,9 @@ def test_features_are_a_pure_function_of_parameters_and_images(small_teacher):
 
 
 def test_random_parameters_have_the_published_shapes(small_teacher):
-    shapes = lambda params: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
+    def shapes(params):
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
+
     assert shapes(jax.eval_shape(small_teacher.init, jax.random.key(0))) == shapes(small_teacher.load())
 
 

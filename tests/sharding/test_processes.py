@@ -160,13 +160,13 @@ def test_an_error_of_one_process_is_its_sentence_and_ends_all(tmp_path):
     assert "Traceback" not in output + other_output
 
 
-def call_roll(count: int, present: list[int], timeout: float) -> list[str]:
-    """What processes say after a roll call; "" where all came."""
+def check_all_present(count: int, present: list[int], timeout: float) -> list[str]:
+    """What each process says after the check; "" if all are present."""
     address = f"localhost:{free_port()}"
 
     def take_part(index: int) -> str:
         try:
-            processes._call_roll(address, count, index, timeout)
+            processes._check_all_present(address, count, index, timeout)
         except UserError as error:
             return str(error)
         return ""
@@ -176,23 +176,25 @@ def call_roll(count: int, present: list[int], timeout: float) -> list[str]:
 
 
 def test_processes_that_do_not_come_are_named_to_all_that_did():
-    sentences = call_roll(5, [0, 1, 3], 1.5)
+    sentences = check_all_present(5, [0, 1, 3], 1.5)
     assert len(set(sentences)) == 1
     host = socket.gethostname()
     assert f"within 1.5 seconds: 2, 4 (there: 0 on {host}, 1 on {host}, 3 on {host})" in sentences[0]
 
 
 def test_the_first_process_is_named_when_it_does_not_come():
-    (sentence,) = call_roll(2, [1], 0.5)
+    (sentence,) = check_all_present(2, [1], 0.5)
     assert sentence.startswith("Process 0 was not reached at localhost:")
 
 
 def test_a_number_given_twice_is_named():
-    assert all(sentence.startswith("Two processes have the number 1") for sentence in call_roll(3, [0, 1, 1], 5))
+    assert all(
+        sentence.startswith("Two processes have the number 1") for sentence in check_all_present(3, [0, 1, 1], 5)
+    )
 
 
 def test_all_that_come_go_on():
-    assert call_roll(3, [2, 1, 0], 20) == ["", "", ""]
+    assert check_all_present(3, [2, 1, 0], 20) == ["", "", ""]
 
 
 def test_a_missing_process_ends_the_command_with_a_sentence(tmp_path, monkeypatch, capsys):
@@ -233,7 +235,7 @@ SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[3-4]", "SLURM_PROCID"
 )
 def test_only_an_environment_of_many_processes_starts_them(environment, expected, monkeypatch):
     called, initialized = [], []
-    monkeypatch.setattr(processes, "_call_roll", lambda *arguments: called.append(arguments[:3]))
+    monkeypatch.setattr(processes, "_check_all_present", lambda *arguments: called.append(arguments[:3]))
     monkeypatch.setattr(jax.distributed, "initialize", lambda *arguments, **options: initialized.append(arguments[:3]))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
