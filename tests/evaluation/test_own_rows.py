@@ -61,6 +61,7 @@ def logged(log, name):
     return {line["step"]: line[name] for line in log if name in line}
 
 
+@pytest.mark.slow
 def test_a_file_of_the_users(image_folder, tmp_path, capsys):
     (tmp_path / "own_rows.py").write_text(OWN_ROWS)
     (tmp_path / "own_config.py").write_text(CONFIG)

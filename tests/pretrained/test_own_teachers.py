@@ -61,6 +61,7 @@ def plugin(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "text"), [("corners", HOST), ("thumbnail", DEVICE)])
 def test_a_tokenizer_trains_with_a_teacher_from_a_file(name, text, plugin, tmp_path):
     file = plugin(f"own_{'host' if text == HOST else 'device'}_teacher", text)
