@@ -121,9 +121,9 @@ def open_source(name: str, split: str, *, validation_fraction: float = 0.05, dat
       UserError: the source is missing, damaged or holds no image.
       EmptySplitError: it holds no image for this split.
     """
-    recognized = (kind for row, kind in sources.items() if row != FALLBACK and kind.recognizes(name))
-    kind = next(recognized, sources[FALLBACK])
     try:
+        recognized = (kind for row, kind in sources.items() if row != FALLBACK and kind.recognizes(name))
+        kind = next(recognized, sources[FALLBACK])
         return kind(name, split, validation_fraction=validation_fraction, data_dir=data_dir)
     except OSError as error:
         raise UserError(f"{name} cannot be opened: {error.strerror or error} ({error.filename}).") from error
