@@ -40,5 +40,8 @@ def random_params(module, *inputs: jax.ShapeDtypeStruct):
     """Normal numbers of a size that keeps activations near 1, drawn without compiling anything."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
-    draw = lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape, np.float32) / np.sqrt(max(1, leaf.shape[-1])))
+
+    def draw(leaf):
+        return jnp.asarray(rng.standard_normal(leaf.shape, np.float32) / np.sqrt(max(1, leaf.shape[-1])))
+
     return jax.tree.map(draw, shapes)
