@@ -76,7 +76,7 @@ def test_the_feature_cache_holds_the_features_of_its_crops(artefacts):
     np.testing.assert_allclose(record.features["hog"][1], hog_features(crop), rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["tokenizer", "generator"])
+@pytest.mark.parametrize("kind", [pytest.param("tokenizer", marks=pytest.mark.slow), "generator"])
 def test_runs_go_on_as_if_nothing_had_changed(artefacts, expected, kind, tmp_path, monkeypatch):
     """Losses of steps 3 and 4 are those of the version that made steps 1 and 2, without an interruption."""
     monkeypatch.chdir(artefacts)

@@ -127,7 +127,7 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(folder, images, tm
     with pytest.raises(SystemExit) as stopped:
         features(images, out)
     assert stopped.value.code == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command continues" in capsys.readouterr().err
     monkeypatch.undo()
     first = "features-00000-of-00003.array_record"
     finished = {name: content for name, content in contents(out).items() if not name.startswith(".")}
@@ -182,6 +182,7 @@ def test_worker_processes_read_the_cache(teacher, images, folder):
     jax.tree.map(np.testing.assert_array_equal, expected, found)
 
 
+@pytest.mark.slow
 def test_training_takes_neither_teachers_nor_their_weights(teacher, images, folder, tmp_path, monkeypatch):
     from fqgan_jax.training.loop import train
 

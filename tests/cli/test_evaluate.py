@@ -44,6 +44,7 @@ def test_images_statistics_and_their_protocol(image_folder, tmp_path, capsys):
     assert re.search(rf"fid  {images['results']['fid']:.6g} +lower is better\n", printed)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_models(trained_tokenizer, trained_generator, image_folder, tmp_path):
     out = tmp_path / "out.json"

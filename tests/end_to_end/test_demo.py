@@ -1,5 +1,6 @@
 """The demo on a folder of images, made tiny by replacing its two configs."""
 
+import pytest
 from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 from fqgan_jax import demo
@@ -7,6 +8,7 @@ from fqgan_jax.cli.main import main
 from fqgan_jax.config import load_config
 
 
+@pytest.mark.slow
 def test_demo_writes_everything_and_continues(image_folder, tmp_path, monkeypatch, capsys):
     def tiny(file, overrides):
         fields = [override.removeprefix("--config.") for override in overrides]

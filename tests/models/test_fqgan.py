@@ -30,7 +30,11 @@ def tokenizer(num_codebooks: int, **fields) -> FQGAN:
 @pytest.mark.parametrize(
     ("K", "fields"),
     [
-        (3, {"z_channels": 8, "factorization": "adapters", "feature_widths": (None, 8, 12)}),
+        pytest.param(
+            3,
+            {"z_channels": 8, "factorization": "adapters", "feature_widths": (None, 8, 12)},
+            marks=pytest.mark.slow,
+        ),
         (16, {"z_channels": 64, "factorization": "split", "feature_widths": ()}),
     ],
 )

@@ -95,7 +95,14 @@ def task_and_numbers(request):
     return task, losses(task, {"data": 1}, jax.devices()[:1])
 
 
-@pytest.mark.parametrize("axes", [{"data": 4, "fsdp": 2}, {"data": 2, "fsdp": 2, "tensor": 2}], ids=str)
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"data": 4, "fsdp": 2},
+        pytest.param({"data": 2, "fsdp": 2, "tensor": 2}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_eight_devices_give_the_numbers_of_one(task_and_numbers, axes):
     task, expected = task_and_numbers
     np.testing.assert_allclose(losses(task, axes, jax.devices()), expected, rtol=1e-5, atol=1e-6)
@@ -137,7 +144,7 @@ def test_nothing_goes_to_or_from_the_host_between_log_lines(tmp_path, monkeypatc
     guarded.clear()
 
 
-@pytest.mark.parametrize("kind", ["tokenizer", "generator"])
+@pytest.mark.parametrize("kind", [pytest.param("tokenizer", marks=pytest.mark.slow), "generator"])
 def test_one_batch_is_learned(kind, request):
     steps = ("train.steps=120", "optimizer.schedule=constant", "optimizer.learning_rate=3e-3")
     if kind == "tokenizer":

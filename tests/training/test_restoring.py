@@ -37,13 +37,8 @@ def recorded_batches(patch) -> list[dict]:
     return batches
 
 
-@pytest.mark.parametrize(
-    ("devices", "fsdp"),
-    [
-        (2, 2),
-        *(pytest.param(devices, fsdp, marks=pytest.mark.slow) for devices, fsdp in ((8, 8), (4, 1), (2, 1), (1, 1))),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "fsdp"), [(2, 2), (8, 8), (4, 1), (2, 1), (1, 1)])
 def test_other_meshes_continue_with_the_same_losses(on_eight, tmp_path, monkeypatch, *, devices, fsdp):
     whole, expected, all_batches = on_eight
     workdir = shutil.copytree(whole, tmp_path / "run")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 
@@ -168,7 +169,8 @@ def test_files_and_folders_without_permission_are_named(image_folder, tmp_path):
     """As another user where the tests run as root, who may read everything."""
     source = tmp_path / "source"
     shutil.copytree(image_folder, source)
-    for folder in (*tmp_path.parents[:2], tmp_path, source, source / "red", source / "blue"):
+    above = [folder for folder in tmp_path.parents if folder.is_relative_to(tempfile.gettempdir())][:-1]
+    for folder in (*above, tmp_path, source, source / "red", source / "blue"):
         folder.chmod(0o755)
     (source / "red" / "05.png").chmod(0)
     open_folder, closed_folder = tmp_path / "open", tmp_path / "closed"
