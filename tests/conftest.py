@@ -70,7 +70,7 @@ def code_cache(trained_tokenizer, image_folder, make_once):
     """Code cache of the image folder."""
     from fqgan_jax.api import load_tokenizer
     from fqgan_jax.caches.tokenize import tokenize
-    from fqgan_jax.caches.writing import PassSettings
+    from fqgan_jax.caches.write_shards import PassSettings
     from fqgan_jax.data.sources import open_source
 
     def write(folder: Path) -> None:

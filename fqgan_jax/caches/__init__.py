@@ -5,6 +5,6 @@
 
 from fqgan_jax.caches.codes import CodeCache, CodesManifest, code_batches
 from fqgan_jax.caches.teacher_features import FeatureCache, feature_batches
-from fqgan_jax.caches.writing import PassSettings
+from fqgan_jax.caches.write_shards import PassSettings
 
 __all__ = ["CodeCache", "CodesManifest", "FeatureCache", "PassSettings", "code_batches", "feature_batches"]

@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree
 
 from fqgan_jax.caches.records import Crops
 from fqgan_jax.caches.teacher_features import MANIFEST, encode_features
-from fqgan_jax.caches.writing import CachePass, PassSettings, RandomCrops, describe_source, write_cache
+from fqgan_jax.caches.write_shards import CachePass, PassSettings, RandomCrops, describe_source, write_cache
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.shards import ShardFolder
 from fqgan_jax.data.skipping import Skipped

@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree
 from fqgan_jax.api import Tokenizer
 from fqgan_jax.caches.codes import MANIFEST, CodesManifest
 from fqgan_jax.caches.records import Crops
-from fqgan_jax.caches.writing import CachePass, PassSettings, RandomCrops, describe_source, write_cache
+from fqgan_jax.caches.write_shards import CachePass, PassSettings, RandomCrops, describe_source, write_cache
 from fqgan_jax.data import transforms
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.shards import ShardFolder

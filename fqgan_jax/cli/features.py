@@ -45,7 +45,7 @@ def add_arguments(parser) -> None:
 def run(options) -> None:
     """Writes the feature cache and prints what was skipped."""
     from fqgan_jax.caches.extract_features import extract_features
-    from fqgan_jax.caches.writing import PassSettings
+    from fqgan_jax.caches.write_shards import PassSettings
     from fqgan_jax.data.sources import open_source
 
     source = open_source(

@@ -45,7 +45,7 @@ def run(options) -> None:
     """Writes the code cache and prints what was skipped."""
     from fqgan_jax.api import load_tokenizer
     from fqgan_jax.caches.tokenize import tokenize
-    from fqgan_jax.caches.writing import PassSettings
+    from fqgan_jax.caches.write_shards import PassSettings
     from fqgan_jax.data.sources import open_source
 
     tokenizer = load_tokenizer(options.checkpoint)

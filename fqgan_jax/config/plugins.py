@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from fqgan_jax.errors import check
+from fqgan_jax.errors import UserError, check
 
 GROUP = "fqgan_jax.plugins"  # the entry-point group of installed packages
 
@@ -30,14 +30,17 @@ def load_plugin(file: Path) -> None:
     find the module by its name.
 
     Raises:
-      UserError: there is no such file, or another module has its name.
+      UserError: there is no such file, it is no Python, or another module has its name.
     """
     check(
         file.is_file() and file.suffix == ".py",
         f"There is no Python file {file}: --plugin takes a .py file that adds rows.",
     )
     search_beside(file)
-    module = importlib.import_module(file.stem)
+    try:
+        module = importlib.import_module(file.stem)
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}. Mend the plugin.") from error
     found = getattr(module, "__file__", None) or "built into Python"
     check(
         Path(found).resolve() == file.resolve(),

@@ -42,7 +42,13 @@ class Registry(Mapping[str, Row], Generic[Row]):
             _with_section.append(self)
 
     def __call__(self, name: str, **attributes) -> Callable[[Definition], Definition]:
-        """Returns a decorator that adds a row and returns the decorated object unchanged."""
+        """Returns a decorator that adds a row and returns the decorated object unchanged.
+
+        Raises:
+          UserError: the registry itself was used as a decorator, without a name.
+        """
+        if not isinstance(name, str):
+            raise UserError(f'A row of kind {self.kind!r} needs a name: write the decorator with one, as in ("mine").')
 
         def decorate(definition: Definition) -> Definition:
             self.add(name, self._wrap(definition, **attributes), definition=definition)
@@ -108,7 +114,8 @@ class Registry(Mapping[str, Row], Generic[Row]):
             beginning = f"{field} is {name!r}: there" if field else "There"
             raise UserError(
                 f"{beginning} is no {self.kind} {name!r}{nearest(name, self._rows)} "
-                "If a file of yours adds it, name that file with --plugin FILE or import it in the config."
+                "If a file of yours adds it, name that file with --plugin FILE, import it in the config, or in Python import "
+                "it first."
             )
 
 

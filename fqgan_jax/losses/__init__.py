@@ -10,7 +10,16 @@ A file of your own adds a row:
 
 # isort: off
 from fqgan_jax.losses.rows import Loss, generator, objective, tokenizer
-from fqgan_jax.losses import adversarial, generator_losses, tokenizer_losses
+from fqgan_jax.losses import adversarial, generator_losses, quantization_losses, tokenizer_losses
 # isort: on
 
-__all__ = ["Loss", "adversarial", "generator", "generator_losses", "objective", "tokenizer", "tokenizer_losses"]
+__all__ = [
+    "Loss",
+    "adversarial",
+    "generator",
+    "generator_losses",
+    "objective",
+    "quantization_losses",
+    "tokenizer",
+    "tokenizer_losses",
+]

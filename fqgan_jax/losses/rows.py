@@ -1,6 +1,7 @@
 """The tables of losses, and the objective: the weighted sum of their rows."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fqgan_jax.config import Registry
+from fqgan_jax.errors import check
 
 Terms = dict[str, Array]
 
@@ -29,6 +31,12 @@ class Loss:
 
 
 def _row(function: Callable, **attributes) -> Loss:
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    check(
+        inspect.Parameter.VAR_KEYWORD in kinds,
+        f"The loss {getattr(function, '__name__', function)} must end its parameters with **_: it gets everything that "
+        "the forward pass produced as keywords.",
+    )
     return Loss(function=function, **attributes)
 
 
@@ -37,9 +45,10 @@ generator: Registry[Loss] = Registry("generator loss", _row, section="loss", tas
 
 
 def objective(
-    rows: Mapping[str, Loss],
+    rows: Registry[Loss],
     weights: Mapping[str, float],
     *,
+    num_codebooks: int,
     over_codebooks: Callable[[Array], Array],
     options: Mapping[str, Any],
     **produced: Any,
@@ -49,9 +58,13 @@ def objective(
     Args:
       rows: `losses.tokenizer` or `losses.generator`.
       weights: weights of the rows by name; a row without one has weight 0.
+      num_codebooks: K.
       over_codebooks: `jnp.sum` or `jnp.mean`, applied to a loss that has one value per sub-codebook.
       options: the fields that rows name as their options.
       **produced: what the forward pass produced, by name; see `TokenizerOutputs` and `generator_step`.
+
+    Raises:
+      UserError: a loss returns neither one number nor at most one per sub-codebook.
     """
     terms: Terms = {}
     total = jnp.float32(0)
@@ -61,6 +74,12 @@ def objective(
             continue
         term = row.function(**produced, **{option: options[option] for option in row.options})
         if term is not None:
+            shape = jnp.shape(term)
+            check(
+                not shape or (len(shape) == 1 and shape[0] <= num_codebooks),
+                f"The {rows.kind} {name!r} returns an array of shape {list(shape)}: return one number, or one for each "
+                f"of the {num_codebooks} sub-codebooks (take the mean over images and positions).",
+            )
             terms[name] = term
             total = total + weight * over_codebooks(term)
     return total, terms

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from fqgan_jax.data.pixels import to_float
-from fqgan_jax.losses.tokenizer_losses import entropy_loss
+from fqgan_jax.losses.quantization_losses import entropy_loss
 from fqgan_jax.models.distances import l2_normalize, soft_assignment, squared_distances
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fields import build_module

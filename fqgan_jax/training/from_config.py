@@ -118,6 +118,15 @@ def check_batch_size(batch_size: int, shards: int) -> None:
     )
 
 
+def check_periods(train) -> None:
+    """Raises `UserError` if a field of `config.train` that counts the steps between two events is below 1."""
+    for name in ("steps", "log_every", "evaluate_every", "checkpoint_every"):
+        check(
+            train[name] >= 1,
+            f"train.{name}={train[name]}: choose 1 or more; a number above train.steps acts after the last step only.",
+        )
+
+
 def check_reading(data) -> None:
     """Raises `UserError` if a field of `config.data` that says how images are read is out of range."""
     for name in ("validation_fraction", "largest_skipped_fraction"):

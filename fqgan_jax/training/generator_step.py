@@ -62,6 +62,7 @@ def generator_step(
         return losses.objective(
             losses.generator,
             training.loss_weights,
+            num_codebooks=module.num_codebooks,
             over_codebooks=jnp.mean,
             options={},
             logits=logits,

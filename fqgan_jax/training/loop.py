@@ -15,7 +15,7 @@ from fqgan_jax.sharding import processes
 from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, batch_slice, make_mesh, put_global, replicated
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training.checkpointing import Checkpoints
-from fqgan_jax.training.from_config import check_batch_size
+from fqgan_jax.training.from_config import check_batch_size, check_periods
 from fqgan_jax.training.hooks import Run, save_checkpoint, training_hooks
 from fqgan_jax.training.interruption import interruption
 from fqgan_jax.training.logging import RunLog
@@ -48,6 +48,7 @@ def train(config: ConfigDict, workdir: Path, stop_after: int | None = None) -> T
     config = complete_config(config)
     settings = config.train
     mesh = make_mesh(dict(config.mesh))
+    check_periods(config.train)
     check_batch_size(config.data.batch_size, batch_shards(mesh))
     task = tasks[config.task](config, batch_shards(mesh))
 

@@ -194,6 +194,7 @@ def _objective(
     return losses.objective(
         losses.tokenizer,
         training.loss_weights,
+        num_codebooks=training.module.num_codebooks,
         over_codebooks=jnp.sum,
         options=training.loss_options,
         images=batch.images,

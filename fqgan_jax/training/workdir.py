@@ -46,8 +46,14 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
         changes = ", ".join(f"{name} {saved.get(name)!r} -> {given.get(name)!r}" for name in differing[:5])
         raise UserError(
             f"The work folder {workdir} holds a run with another config ({changes}): "
-            "choose another --workdir, or the config it was started with."
+            "choose another --workdir, or the config it was started with." + _missing_losses(saved, given)
         )
+
+
+def _missing_losses(saved: dict, given: dict) -> str:
+    """A sentence about losses of plugins that the run used and this command does not know; empty if there are none."""
+    names = [name.removeprefix("loss.") for name in saved if name.startswith("loss.") and name not in given]
+    return f" The run used the loss {', '.join(names)}: give the file that adds it with --plugin FILE." if names else ""
 
 
 def check_description(description: ModelDescription, workdir: Path) -> None:

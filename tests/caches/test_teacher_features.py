@@ -14,7 +14,7 @@ from support.tiny_configs import tiny_tokenizer_config
 
 from fqgan_jax.caches import writing
 from fqgan_jax.caches.teacher_features import FeatureCache
-from fqgan_jax.caches.writing import RandomCrops
+from fqgan_jax.caches.write_shards import RandomCrops
 from fqgan_jax.cli.main import main
 from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.pixels import to_float

@@ -10,7 +10,7 @@ from fqgan_jax.api import Tokenizer
 from fqgan_jax.caches import writing as cache
 from fqgan_jax.caches.codes import CodeCache
 from fqgan_jax.caches.tokenize import tokenize
-from fqgan_jax.caches.writing import PassSettings
+from fqgan_jax.caches.write_shards import PassSettings
 from fqgan_jax.cli.main import main
 from fqgan_jax.data.sources import open_source
 from fqgan_jax.data.transforms import crop_at, largest_side, random_crop

@@ -2,10 +2,10 @@
 
 import pytest
 
-from fqgan_jax.config import from_json, load_config, to_json
+from fqgan_jax.config import from_json, load_config, to_json, tokenizer_defaults
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.fields import build_module
-from fqgan_jax.training.from_config import generator_fields, tokenizer_fields
+from fqgan_jax.training.from_config import check_periods, generator_fields, tokenizer_fields
 
 TOKENIZER = "configs/tokenizer_imagenet.py"
 
@@ -75,3 +75,12 @@ def test_generator_configs_build(size):
     assert build_module("generator", generator_fields(config, **codes)).depth == {"B": 24, "L": 36}[size]
     with pytest.raises(UserError, match="grid of at least 6 positions"):
         generator_fields(config, **codes | {"num_codebooks": 7, "grid": (1, 4)})
+
+
+@pytest.mark.parametrize("name", ["steps", "log_every", "evaluate_every", "checkpoint_every"])
+def test_periods_of_nothing_are_refused(name):
+    train = tokenizer_defaults().train
+    check_periods(train)
+    train[name] = 0
+    with pytest.raises(UserError, match=rf"train\.{name}=0: choose 1 or more"):
+        check_periods(train)

@@ -95,3 +95,10 @@ def test_a_file_without_get_config_is_no_config(tmp_path):
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(UserError, match="defines no function get_config"):
         load_config(str(tmp_path / "empty.py"))
+
+
+def test_a_syntax_error_names_file_and_line(tmp_path):
+    file = tmp_path / "half_a_plugin.py"
+    file.write_text("first = 1\ndef broken(:\n")
+    with pytest.raises(UserError, match=r"half_a_plugin\.py, line 2: invalid syntax"):
+        load_plugin(file)

@@ -82,3 +82,8 @@ def test_a_section_that_a_config_lacks_is_added(monkeypatch):
     monkeypatch.setattr(registry, "_with_section", [])
     Registry("loss", section="penalties", task="generator")("length")(int)
     assert load_config("configs/generator_imagenet.py", ["--config.penalties.length=2"]).penalties.length == 2
+
+
+def test_a_registry_is_no_decorator_itself():
+    with pytest.raises(UserError, match="A row of kind 'loss' needs a name"):
+        Registry("loss")(print)

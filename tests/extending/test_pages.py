@@ -72,7 +72,7 @@ def evaluated(workdir, *arguments: str) -> dict:
 
 def test_every_page_is_tested():
     files = set(re.findall(r"^# (my_\w+\.py)$", PAGES.read_text(), re.MULTILINE))
-    kinds = ("loss", "quantizer", "teacher", "source", "metric", "task")
+    kinds = ("loss", "quantizer", "head", "teacher", "source", "metric", "task")
     assert files == {f"my_{kind}.py" for kind in kinds}
 
 
@@ -108,6 +108,16 @@ def test_a_model_of_a_quantizer_that_is_not_there_is_refused(plugin, tmp_path):
         train(tiny_tokenizer_config(*TWO_STEPS, *fields), tmp_path / "run", stop_after=1)
     with pytest.raises(UserError, match=r"no quantizer 'rounding'.*--plugin FILE"):
         fqgan_jax.load_tokenizer(tmp_path / "run")
+
+
+def test_head(plugin, tmp_path):
+    file = plugin("my_head.py")
+    train_and_resume(tmp_path, "model.factorization=linear")
+    tokenizer = save_and_load(tmp_path, tmp_path / "export")
+    assert tokenizer.params["heads"].keys() == {"shared", "to_latents"}
+    assert "psnr" in evaluated(tmp_path, "--plugin", str(file))
+    with pytest.raises(UserError, match="model.code_dim=64 is larger than model.z_channels"):
+        train(tiny_tokenizer_config("model.factorization=linear", "model.code_dim=64"), tmp_path / "large")
 
 
 def test_teacher(plugin, tmp_path):

@@ -25,18 +25,22 @@ def rows():
 @pytest.mark.parametrize(("over_codebooks", "expected"), [(jnp.sum, 2.5), (jnp.mean, 1.75)])
 def test_values_per_sub_codebook_are_reduced_and_weighted(rows, over_codebooks, expected):
     weights, latents = {"codebook": 0.5, "disentanglement": 0.25, "scaled": 0.0}, np.array([1.0, 2.0])
-    total, terms = objective(rows, weights, over_codebooks=over_codebooks, options={"scale": 3}, latents=latents)
+    total, terms = objective(
+        rows, weights, num_codebooks=2, over_codebooks=over_codebooks, options={"scale": 3}, latents=latents
+    )
     assert total == expected
     assert terms.keys() == {"codebook", "disentanglement"}
 
 
 def test_a_loss_without_weight_is_logged_only_if_it_says_so(rows):
-    total, terms = objective(rows, {}, over_codebooks=jnp.sum, options={}, latents=np.array([1.0, 2.0]))
+    total, terms = objective(
+        rows, {}, num_codebooks=2, over_codebooks=jnp.sum, options={}, latents=np.array([1.0, 2.0])
+    )
     assert (total, list(terms)) == (0, ["codebook"])
 
 
 def test_options_reach_their_loss(rows):
-    values = {"over_codebooks": jnp.sum, "options": {"scale": 3}, "latents": np.array([1.0, 2.0])}
+    values = {"num_codebooks": 2, "over_codebooks": jnp.sum, "options": {"scale": 3}, "latents": np.array([1.0, 2.0])}
     assert objective(rows, {"scaled": 2.0}, **values)[0] == 6
 
 
@@ -48,3 +52,21 @@ def test_config_sections_are_split_into_weights_and_options():
 def test_a_weight_of_no_loss_names_the_nearest():
     with pytest.raises(UserError, match=r"loss.comitment is the weight of no loss; did you mean 'commitment'"):
         loss_weights({"comitment": 1.0}, losses.tokenizer)
+
+
+def test_a_loss_of_one_number_an_image_is_refused(rows):
+    rows("per_image")(lambda **_: jnp.ones(8))
+    with pytest.raises(
+        UserError, match=r"loss 'per_image' returns an array of shape \[8\].*each of the 2 sub-codebooks"
+    ):
+        objective(
+            rows, {"per_image": 1.0}, num_codebooks=2, over_codebooks=jnp.sum, options={"scale": 1}, latents=np.ones(2)
+        )
+
+
+def test_a_loss_that_takes_no_other_keywords_is_refused():
+    with pytest.raises(UserError, match=r"The loss narrow must end its parameters with \*\*_"):
+
+        @losses.tokenizer("narrow")
+        def narrow(*, reconstruction):
+            return reconstruction

@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 
 from fqgan_jax.losses.generator_losses import next_code_loss
-from fqgan_jax.losses.tokenizer_losses import (
-    codebook_loss,
-    commitment_loss,
-    disentanglement_loss,
-    entropy_loss,
-    feature_loss,
-    info_nce,
-    l2_loss,
-)
+from fqgan_jax.losses.quantization_losses import codebook_loss, commitment_loss, disentanglement_loss, entropy_loss
+from fqgan_jax.losses.tokenizer_losses import feature_loss, info_nce, l2_loss
 
 RNG = np.random.default_rng(0)
 

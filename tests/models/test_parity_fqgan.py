@@ -11,13 +11,8 @@ from support import golden_data
 
 from fqgan_jax.interop import import_params, infer_tokenizer_fields
 from fqgan_jax.interop.tokenizer_names import codebook_names
-from fqgan_jax.losses.tokenizer_losses import (
-    codebook_loss,
-    commitment_loss,
-    disentanglement_loss,
-    entropy_loss,
-    info_nce,
-)
+from fqgan_jax.losses.quantization_losses import codebook_loss, commitment_loss, disentanglement_loss, entropy_loss
+from fqgan_jax.losses.tokenizer_losses import info_nce
 from fqgan_jax.models.fqgan import FQGAN
 
 TOLERANCE = 1e-4

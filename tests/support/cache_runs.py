@@ -8,7 +8,7 @@ import jax
 
 from fqgan_jax.caches.extract_features import extract_features
 from fqgan_jax.caches.tokenize import tokenize
-from fqgan_jax.caches.writing import PassSettings
+from fqgan_jax.caches.write_shards import PassSettings
 from fqgan_jax.data.sources import open_source
 from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained.teachers import teachers

@@ -7,6 +7,7 @@ from typing import Literal
 from jaxtyping import Array, Float, PyTree
 
 from fqgan_jax.config import Registry
+from fqgan_jax.errors import check_choice
 
 TASKS = ("images", "tokenizer", "generator")  # what `fqgan evaluate` measures
 
@@ -26,6 +27,10 @@ class Metric:
 
     unit: str = ""
     better: Literal["higher", "lower", ""] = ""
+
+    def __post_init__(self):
+        """Raises `UserError` if `better` is none of its values."""
+        check_choice("better", self.better, ("higher", "lower", ""))
 
     def how_to_read(self) -> str:
         """Returns, say, "dB, higher is better"."""
