@@ -114,8 +114,8 @@ class Registry(Mapping[str, Row], Generic[Row]):
             beginning = f"{field} is {name!r}: there" if field else "There"
             raise UserError(
                 f"{beginning} is no {self.kind} {name!r}{nearest(name, self._rows)} "
-                "If a file of yours adds it, name that file with --plugin FILE, import it in the config, or in Python import "
-                "it first."
+                "If a file of yours adds it, name that file with --plugin FILE or import it in the config; in Python, "
+                "import it first."
             )
 
 

@@ -1,7 +1,8 @@
 """The tokenizer's losses of reconstructions and predicted features (paper sections 3.2 and 3.5).
 
-Every row takes the fields of `TokenizerOutputs` that it needs. Beside those it may take `images` [B, H, W, 3] in [-1, 1], `codes` [B, h, w, K], `targets` (the teachers' features, one
-array [B, W] or None per sub-codebook) and `perceptual_distance` (a function of two batches of images, or None).
+Every row takes the fields of `TokenizerOutputs` that it needs. Beside those it may take `images` [B, H, W, 3] in
+[-1, 1], `codes` [B, h, w, K], `targets` (the teachers' features, one array [B, W] or None per sub-codebook) and
+`perceptual_distance` (a function of two batches of images, or None).
 """
 
 from collections.abc import Callable, Sequence

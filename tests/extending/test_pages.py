@@ -116,7 +116,7 @@ def test_head(plugin, tmp_path):
     tokenizer = save_and_load(tmp_path, tmp_path / "export")
     assert tokenizer.params["heads"].keys() == {"shared", "to_latents"}
     assert "psnr" in evaluated(tmp_path, "--plugin", str(file))
-    with pytest.raises(UserError, match="model.code_dim=64 is larger than model.z_channels"):
+    with pytest.raises(UserError, match=r"model.code_dim=64 is larger than model.z_channels"):
         train(tiny_tokenizer_config("model.factorization=linear", "model.code_dim=64"), tmp_path / "large")
 
 
