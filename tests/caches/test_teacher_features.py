@@ -12,7 +12,7 @@ from support.dino_files import fetch_small_teacher, small_teacher
 from support.rows import replace_row
 from support.tiny_configs import tiny_tokenizer_config
 
-from fqgan_jax.caches import writing
+from fqgan_jax.caches import write_shards
 from fqgan_jax.caches.teacher_features import FeatureCache
 from fqgan_jax.caches.write_shards import RandomCrops
 from fqgan_jax.cli.main import main
@@ -109,7 +109,7 @@ def test_the_manifest_names_what_the_records_depend_on(folder, images, teacher):
 
 
 def test_the_number_of_devices_changes_no_byte(folder, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "make_mesh", lambda axes, devices: make_mesh(axes, devices[:1]))
+    monkeypatch.setattr(write_shards, "make_mesh", lambda axes, devices: make_mesh(axes, devices[:1]))
     assert features(images, tmp_path / "one") == 0
     assert contents(tmp_path / "one") == contents(folder)
 

@@ -7,7 +7,7 @@ import pytest
 from support.tiny_models import IMAGE_SIZE, tiny_tokenizer
 
 from fqgan_jax.api import Tokenizer
-from fqgan_jax.caches import writing as cache
+from fqgan_jax.caches import write_shards as cache
 from fqgan_jax.caches.codes import CodeCache
 from fqgan_jax.caches.tokenize import tokenize
 from fqgan_jax.caches.write_shards import PassSettings
