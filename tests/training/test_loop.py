@@ -84,7 +84,7 @@ def losses(task, axes, devices, steps=3):
     return np.array(rows)
 
 
-@pytest.fixture(scope="module", params=["tokenizer", "generator"])
+@pytest.fixture(scope="module", params=[pytest.param("tokenizer", marks=pytest.mark.slow), "generator"])
 def task_and_numbers(request):
     """A task, and its numbers on one device."""
     if request.param == "tokenizer":
