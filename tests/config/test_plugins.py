@@ -4,6 +4,7 @@ import sys
 from importlib.metadata import EntryPoint
 
 import pytest
+from support.plugins import restored_tables
 
 from fqgan_jax import losses
 from fqgan_jax.config import load_config, plugins
@@ -19,15 +20,10 @@ def {name}(*, reconstruction, **_): ...
 
 
 @pytest.fixture(autouse=True)
-def own_search_path(monkeypatch):
-    """Restores the search path, the modules and the table of losses."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(losses.tokenizer, "_rows", dict(losses.tokenizer))
-    monkeypatch.setattr(losses.tokenizer, "_definitions", dict(losses.tokenizer._definitions))
-    modules = set(sys.modules)
-    yield
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+def own_tables():
+    """Restores the search path, the modules and the tables."""
+    with restored_tables():
+        yield
 
 
 def write_loss(folder, name):

@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.plugins import restored_tables
 
 from fqgan_jax.config import tokenizer_defaults
 from fqgan_jax.config.plugins import load_plugins
@@ -16,8 +16,6 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.interop import discriminator_entries, infer_fields, published_entries
 from fqgan_jax.models.discriminators import Discriminator
 from fqgan_jax.models.fields import build_module, identifying_fields, model_kind, module_fields
-from fqgan_jax.models.heads import heads
-from fqgan_jax.models.quantizers import quantizers
 from fqgan_jax.training.from_config import tokenizer_fields
 
 PLUGIN = '''
@@ -80,17 +78,13 @@ FIELDS = {
 
 
 @pytest.fixture
-def plugin(tmp_path, monkeypatch):
+def plugin(tmp_path):
     """Adds the rows of the file, for one test."""
-    for table in (quantizers, heads):
-        for name in ("_rows", "_definitions"):
-            monkeypatch.setattr(table, name, dict(getattr(table, name)))
-    monkeypatch.setattr(sys, "path", list(sys.path))
     file = tmp_path / "ternary_plugin.py"
     file.write_text(PLUGIN)
-    load_plugins([file])
-    yield
-    sys.modules.pop("ternary_plugin")
+    with restored_tables():
+        load_plugins([file])
+        yield
 
 
 @pytest.mark.usefixtures("plugin")
