@@ -5,6 +5,7 @@ s*B ... s*B + B - 1, and each host reads its slice of them. A resumed run theref
 uninterrupted one, on any number of hosts.
 """
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from functools import lru_cache
 import grain
 import numpy as np
 from absl import flags
+from grain.multiprocessing import SharedMemoryArray
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
@@ -97,7 +99,7 @@ def _worker_batches(start: Callable[[int], Iterator[Batch]], step: int) -> Itera
     """
     if not flags.FLAGS.is_parsed():  # grain's workers read absl's flags, which no command here parses
         flags.FLAGS.mark_as_parsed()
-    batches, num_deaths = start(step), 0
+    batches, batch, num_deaths = start(step), None, 0
     try:
         while True:
             try:
@@ -120,3 +122,13 @@ def _worker_batches(start: Callable[[int], Iterator[Batch]], step: int) -> Itera
                 yield {name: np.array(value) for name, value in batch.items()}
     finally:
         batches.close()
+        del batch
+        _finish_deletions()
+
+
+def _finish_deletions() -> None:
+    # grain deletes the shared memory of past batches in a thread, which an exiting interpreter stops in the middle.
+    pool = SharedMemoryArray._del_thread_pool
+    with contextlib.suppress(ValueError):  # the pool has ended: the interpreter is exiting
+        if pool is not None:
+            pool.apply(int)
