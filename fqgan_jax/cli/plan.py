@@ -26,6 +26,9 @@ def add_arguments(parser) -> None:
         "--topology", required=True, help="chips and how they are laid out: v5e:4x4, v5p:8x8x4, ...; local: those here"
     )
     parser.add_argument("--batch", type=positive, help="examples a chip (default: data.batch_size over all chips)")
+    parser.add_argument(
+        "--traffic", type=positive, default=0, metavar="N", help="list the N operations that move most bytes"
+    )
     parser.add_argument("--search", action="store_true", help="find the largest batch a chip that fits")
     add_tokenizer_config(parser)
     parser.add_argument("--json", type=Path, help="also write the plan here")
@@ -49,7 +52,7 @@ def run(options) -> None:
         plan = largest_batch(config, devices, tokenizer_config, on_plan=lambda plan: print(one_line(plan), flush=True))
     else:
         plan = plan_step(config, devices, tokenizer_config)
-    print(plan_text(plan))
+    print(plan_text(plan, movers=options.traffic))
     if options.json:
         values = {"config": options.config, "overrides": options.overrides, "topology": options.topology}
-        write_atomically(options.json, json.dumps(values | plan_values(plan), indent=2) + "\n")
+        write_atomically(options.json, json.dumps(values | plan_values(plan, movers=options.traffic), indent=2) + "\n")

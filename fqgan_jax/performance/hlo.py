@@ -1,8 +1,4 @@
-"""Traffic of a compiled program, read from its text (HLO): bytes to and from memory, and collectives.
-
-XLA's `cost_analysis` counts the body of a loop once; here loops count as often as they run. It is an estimate: every
-instruction reads its operands from memory and writes its results there, unless they are in a chip's fast memory.
-"""
+"""Compiled programs as XLA prints them (HLO): computations, and their instructions with types and operands."""
 
 import dataclasses
 import re
@@ -10,68 +6,23 @@ from collections.abc import Iterator
 from functools import cached_property
 from math import prod
 
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-_NO_TRAFFIC = (
-    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"),
-    *("while", "conditional", "call", "async-start"),  # the instructions that they run are counted on their own
-)
-_NO_CODE = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound")  # custom calls that move nothing
-_SLICES = ("dynamic-slice", "slice", "gather")
 _ARRAY = re.compile(r"\b(pred|bf16|token|[a-z]\w*?(\d+)\w*)\[([\d,]*)\](\{[^{}]*\})?")
+_SCRATCH = re.compile(r"[su]8\[\d+\](\{[^{}]*\})?\)$")  # the last of several results
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Collective:
-    """Collectives of one kind among groups of one size.
+class Instruction:
+    """One line of a computation.
 
     Attributes:
-      kind: one of `COLLECTIVES`.
-      group: number of devices that take part together.
-      count: number in a step.
-      bytes: total size of their operands on one device.
+      name: unique in its computation.
+      type: of its result.
+      opcode: such as "fusion".
+      operands: names of the instructions whose results it takes.
+      attributes: the rest of the line; of a parameter or a constant, its number or value too.
+      root: whether its result is that of the computation.
     """
 
-    kind: str
-    group: int
-    count: float
-    bytes: float
-
-    def sent(self, group: int | None = None) -> float:
-        """Returns the bytes that each device sends in rings of `group` devices; the whole stays as large.
-
-        Args:
-          group: by default the collective's own.
-        """
-        share = 1 - 1 / (group or self.group)
-        whole = {"all-reduce": 2, "all-gather": self.group}.get(self.kind, 1) * self.bytes
-        return self.bytes if self.kind == "collective-permute" else share * whole
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Traffic:
-    """Traffic of a device in a step.
-
-    Attributes:
-      bytes: read from memory and written to it.
-      collectives: by kind and group size.
-      unknown_loops: number of loops whose length the program does not tell; they count once.
-    """
-
-    bytes: float
-    collectives: tuple[Collective, ...]
-    unknown_loops: int
-
-    def times(self, devices: int) -> "Traffic":
-        """Returns the traffic of several devices together."""
-        collectives = tuple(
-            dataclasses.replace(each, count=each.count * devices, bytes=each.bytes * devices)
-            for each in self.collectives
-        )
-        return Traffic(bytes=self.bytes * devices, collectives=collectives, unknown_loops=self.unknown_loops)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Instruction:
     name: str
     type: str
     opcode: str
@@ -80,190 +31,70 @@ class _Instruction:
     root: bool
 
     @cached_property
+    def results(self) -> tuple[tuple[float, bool], ...]:
+        """Bytes of each array of its result, and whether it is in fast memory."""
+        return tuple(arrays(self.type))
+
+    @cached_property
+    def scratch(self) -> int | None:
+        """Index of the result that is scratch space, if it is a call of a library (cuBLAS, cuDNN) that takes some."""
+        library = self.opcode == "custom-call" and self.target.startswith("__cu")
+        return len(self.results) - 1 if library and _SCRATCH.search(self.type) else None
+
+    @cached_property
     def bytes(self) -> float:
-        return sum(size for size, _ in _arrays(self.type))
+        """Bytes of its results."""
+        return sum(size for index, (size, _) in enumerate(self.results) if index != self.scratch)
 
     @cached_property
     def memory_bytes(self) -> float:
-        """Bytes of the arrays that are not in a chip's fast memory."""
-        return sum(size for size, fast in _arrays(self.type) if not fast)
+        """Bytes of the results that are not in a chip's fast memory."""
+        return sum(size for index, (size, fast) in enumerate(self.results) if not fast and index != self.scratch)
+
+    @property
+    def target(self) -> str:
+        """What a custom call calls."""
+        return self._attribute(r'custom_call_target="([^"]*)"')
+
+    @property
+    def op_name(self) -> str:
+        """Name of the operation in the traced function, "" if the compiler made the instruction."""
+        return self._attribute(r'op_name="([^"]*)"')
+
+    def _attribute(self, pattern: str) -> str:
+        found = re.search(pattern, self.attributes)
+        return found[1] if found else ""
 
     def called(self, attribute: str) -> str | None:
+        """Name of the computation that an attribute names."""
         found = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)
         return None if found is None else found[1]
 
 
-_Computation = dict[str, _Instruction]
+Computation = dict[str, Instruction]
 
 
-def read_traffic(text: str, devices: int) -> Traffic:
-    """Returns the traffic of a program.
-
-    Args:
-      text: from `compiled.as_text()`.
-      devices: number of devices, which take part in collectives that name no group.
-    """
-    return _Reader(text, devices).traffic()
-
-
-class _Reader:
-    """Sums up the traffic of one program."""
-
-    def __init__(self, text: str, devices: int):
-        self.devices = devices
-        self.computations, self.entry = _parse(text)
-        self.unknown_loops = 0
-
-    def traffic(self) -> Traffic:
-        sums: dict[tuple[str, int], list[float]] = {}
-        total = 0.0
-        for instruction, computation, times in self._executed(self.entry, 1):
-            kind = instruction.opcode.removesuffix("-start")
-            if kind in COLLECTIVES:
-                counted = sums.setdefault((kind, self._group(instruction)), [0.0, 0.0])
-                counted[0] += times
-                counted[1] += times * sum(computation[name].bytes for name in instruction.operands)
-            total += times * self._bytes(instruction, computation)
-        collectives = tuple(
-            Collective(kind=kind, group=group, count=count, bytes=num_bytes)
-            for (kind, group), (count, num_bytes) in sorted(sums.items())
-        )
-        return Traffic(bytes=total, collectives=collectives, unknown_loops=self.unknown_loops)
-
-    def _executed(self, name: str, times: float) -> Iterator[tuple[_Instruction, _Computation, float]]:
-        """Yields every instruction that runs on its own, its computation and how often; collectives in fusions too."""
-        computation = self.computations[name]
-        for instruction in computation.values():
-            yield instruction, computation, times
-            if instruction.opcode == "while":
-                length = self._length(instruction)
-                if length is None:
-                    self.unknown_loops += 1
-                yield from self._executed(instruction.called("body"), times * (length or 1))
-            elif instruction.opcode == "conditional":
-                # One branch runs; those of training steps are alike, so the first one is counted.
-                branches = re.search(r"branch_computations=\{%?([\w.\-]+)", instruction.attributes)
-                branch = branches[1] if branches else instruction.called("true_computation")
-                yield from self._executed(branch, times)
-            elif instruction.opcode == "call":
-                yield from self._executed(instruction.called("to_apply"), times)
-            elif instruction.opcode == "async-start":
-                yield from self._executed(instruction.called("calls"), times)
-            elif instruction.opcode == "fusion":
-                inner = self.computations[instruction.called("calls")]
-                yield from ((i, inner, times) for i in inner.values() if i.opcode in COLLECTIVES)
-
-    def _length(self, loop: _Instruction) -> int | None:
-        """Number of rounds of a loop: as the compiler wrote it, or the constant that its counter is compared with."""
-        known = re.search(r'known_trip_count"?:\{"n":"(\d+)"', loop.attributes)
-        if known:
-            return int(known[1])
-        condition = self.computations[loop.called("condition")]
-        limits = [
-            re.search(r"constant\((\d+)\)", f"constant({i.attributes}")
-            for i in condition.values()
-            if i.opcode == "constant"
-        ]
-        compares = any("direction=LT" in i.attributes or "compare" in i.name for i in condition.values())
-        return int(limits[0][1]) if len(limits) == 1 and limits[0] and compares else None
-
-    def _group(self, instruction: _Instruction) -> int:
-        """Number of devices that take part in a collective together."""
-        attributes = instruction.attributes
-        if found := re.search(r"replica_groups=\[(\d+),(\d+)\]", attributes):
-            return int(found[2])
-        if found := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
-            return found[1].count(",") + 1
-        if found := re.search(r"replica_groups=\w*\[?([^\]]*)\]?(?:, device_ids=[^{]*)?\s*\{([^}]*)\}", attributes):
-            sizes = dict(re.findall(r"'([\w:()]+)'=(\d+)", found[1]))
-            return prod(int(sizes[name]) for name in re.findall(r"'([\w:()]+)'", found[2]) if name in sizes)
-        return self.devices
-
-    def _bytes(self, instruction: _Instruction, computation: _Computation) -> float:
-        opcode = instruction.opcode
-        if opcode in _NO_TRAFFIC or opcode.endswith("-done"):
-            return 0
-        if opcode == "custom-call" and any(f'"{name}"' in instruction.attributes for name in _NO_CODE):
-            return 0
-        if opcode in ("copy-start", "all-gather-start", "collective-permute-start"):  # operand and result, in a tuple
-            return instruction.memory_bytes
-        if opcode.endswith("slice-start"):  # its result is ((source), destination, context)
-            size, fast = list(_arrays(instruction.type))[1]
-            return size if fast else 2 * size
-        operands = [computation[name] for name in instruction.operands if name in computation]
-        if opcode in _SLICES:
-            return instruction.memory_bytes + (instruction.bytes if operands[0].memory_bytes else 0)
-        if opcode == "dynamic-update-slice":
-            return operands[1].memory_bytes + (operands[1].bytes if instruction.memory_bytes else 0)
-        if opcode == "fusion":
-            return self._fusion_bytes(instruction, operands)
-        return instruction.memory_bytes + sum(operand.memory_bytes for operand in operands)
-
-    def _fusion_bytes(self, fusion: _Instruction, operands: list[_Instruction]) -> float:
-        """A fusion reads and writes only the slices that it takes of its operands and puts into its results."""
-        inner = self.computations[fusion.called("calls")]
-        parameters = _parameters(inner)
-        total = 0.0
-        for number, operand in enumerate(operands):
-            if operand.memory_bytes and number in parameters:
-                total += min(operand.memory_bytes, self._read(inner, parameters[number]))
-        root = _root(inner)
-        results = [inner[name] for name in root.operands] if root.opcode == "tuple" else [root]
-        placed = list(_arrays(fusion.type))
-        if len(placed) != len(results):
-            return total + fusion.memory_bytes
-        return total + sum(
-            self._written(inner, result) for result, (_, fast) in zip(results, placed, strict=True) if not fast
-        )
-
-    def _read(self, computation: _Computation, value: _Instruction) -> float:
-        """Bytes of a value that a fused computation reads."""
-        total = 0.0
-        for user in computation.values():
-            if value.name not in user.operands:
-                continue
-            if user.opcode in _SLICES and user.operands[0] == value.name:
-                total += user.bytes
-            elif user.opcode == "bitcast":
-                total += self._read(computation, user)
-            elif user.opcode == "fusion":
-                inner = self.computations[user.called("calls")]
-                number = user.operands.index(value.name)
-                total += self._read(inner, _parameters(inner)[number])
-            elif not (user.opcode == "dynamic-update-slice" and user.operands[0] == value.name):
-                return value.bytes
-        return min(total, value.bytes)
-
-    def _written(self, computation: _Computation, result: _Instruction) -> float:
-        """Bytes of a fused computation's result that it writes: of an array updated in place, the update."""
-        if result.opcode == "bitcast":
-            return self._written(computation, computation[result.operands[0]])
-        if result.opcode == "fusion":
-            inner = self.computations[result.called("calls")]
-            return self._written(inner, _root(inner))
-        return computation[result.operands[1]].bytes if result.opcode == "dynamic-update-slice" else result.bytes
-
-
-def _root(computation: _Computation) -> _Instruction:
+def root_of(computation: Computation) -> Instruction:
+    """The instruction whose result is that of the computation."""
     return next(instruction for instruction in computation.values() if instruction.root)
 
 
-def _parameters(computation: _Computation) -> dict[int, _Instruction]:
+def parameters_of(computation: Computation) -> dict[int, Instruction]:
     """Parameters by their number."""
     parameters = [instruction for instruction in computation.values() if instruction.opcode == "parameter"]
     return {int(parameter.attributes.split(")")[0]): parameter for parameter in parameters}
 
 
-def _arrays(text: str) -> Iterator[tuple[float, bool]]:
+def arrays(text: str) -> Iterator[tuple[float, bool]]:
     """Yields the bytes of each array in a type, and whether it is in fast memory (a layout's `S(n)`)."""
     for kind, bits, shape, layout in _ARRAY.findall(text):
         width = 0 if kind == "token" else 1 if kind == "pred" else int(bits or 16) / 8
         yield width * prod(map(int, filter(None, shape.split(",")))), "S(" in layout
 
 
-def _parse(text: str) -> tuple[dict[str, _Computation], str]:
+def parse(text: str) -> tuple[dict[str, Computation], str]:
     """Computations by name, and the name of the one that the program starts with."""
-    computations: dict[str, _Computation] = {}
+    computations: dict[str, Computation] = {}
     entry, current = "", {}
     for line in text.splitlines():
         if line and not line[0].isspace() and line.rstrip().endswith("{"):
@@ -277,7 +108,7 @@ def _parse(text: str) -> tuple[dict[str, _Computation], str]:
     return computations, entry
 
 
-def _instruction(text: str, name: str, *, root: bool) -> _Instruction:
+def _instruction(text: str, name: str, *, root: bool) -> Instruction:
     """Parses `TYPE OPCODE(OPERANDS), ATTRIBUTES`."""
     end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
     opening = text.index("(", end)
@@ -286,7 +117,7 @@ def _instruction(text: str, name: str, *, root: bool) -> _Instruction:
     operands = tuple(re.findall(r"%([\w.\-]+)", inside))
     if opcode in ("parameter", "constant"):
         attributes = f"{inside}){attributes}"
-    return _Instruction(name=name, type=text[:end], opcode=opcode, operands=operands, attributes=attributes, root=root)
+    return Instruction(name=name, type=text[:end], opcode=opcode, operands=operands, attributes=attributes, root=root)
 
 
 def _closing(text: str, opening: int) -> int:

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from fqgan_jax.performance.chips import chip_of
-from fqgan_jax.performance.hlo import read_traffic
 from fqgan_jax.performance.roofline import roofline
+from fqgan_jax.performance.traffic import read_traffic
 
 Values = dict[str, float | str]
 

@@ -11,10 +11,10 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from fqgan_jax.performance.chips import Chip, chip_of
-from fqgan_jax.performance.hlo import Traffic, read_traffic
 from fqgan_jax.performance.roofline import Roofline, roofline
 from fqgan_jax.performance.tasks import Step, make_step, model_flops
-from fqgan_jax.performance.topology import count_chips
+from fqgan_jax.performance.topology import compiler_options, count_chips
+from fqgan_jax.performance.traffic import Traffic, read_traffic
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class StepPlan:
       fits: whether the compiler found room for it.
       model_flops: operations of a step without recomputation.
       flops: operations including those that the backward pass recomputes.
-      xla_flops: XLA's own count, which has the body of every loop once.
+      xla_flops: XLA's own count, which has the body of every loop once; None if the compiler has none.
       traffic: memory traffic and collectives, None if the step does not fit.
       compile_seconds: time of the compilation.
     """
@@ -87,7 +87,7 @@ def plan_step(
     start, compiled, available = time.monotonic(), None, _available(devices[0])
     try:
         with _without_cache():
-            compiled = step.lower().compile()
+            compiled = step.lower().compile(compiler_options=compiler_options(devices[0]))
     except jax.errors.JaxRuntimeError as error:
         needed, available = _out_of_memory(error)
         memory["temporaries"] = max(needed * cores - sum(memory.values()), 0)
@@ -96,7 +96,7 @@ def plan_step(
     if compiled is not None:
         memory |= _program_bytes(compiled, inputs=sum(memory.values()), cores=cores)
         traffic = read_traffic(compiled.as_text(), len(devices)).times(cores)
-        xla_flops = compiled.cost_analysis()["flops"] * cores
+        xla_flops = _xla_flops(compiled, cores)
     if available is not None:
         available *= cores
     return StepPlan(
@@ -150,6 +150,12 @@ def _program_bytes(compiled: jax.stages.Compiled, *, inputs: float, cores: int) 
         "outputs": max(sizes.output_size_in_bytes - sizes.alias_size_in_bytes, 0) * cores,
         "program": sizes.generated_code_size_in_bytes * cores,
     }
+
+
+def _xla_flops(compiled: jax.stages.Compiled, cores: int) -> float | None:
+    """XLA's count of operations on a chip; None if its compiler does not count them."""
+    analysis = compiled.cost_analysis()
+    return None if analysis is None else analysis["flops"] * cores
 
 
 def _limit(available: float | None, chip: Chip | None) -> float:

@@ -2,17 +2,25 @@
 
 import dataclasses
 
-from fqgan_jax.performance.hlo import Traffic
 from fqgan_jax.performance.plan import StepPlan
 from fqgan_jax.performance.roofline import scaling
+from fqgan_jax.performance.traffic import Traffic
 
 SCALES = (1, 4, 16, 64, 256, 1024, 4096)  # numbers of chips in the table of scaling
 
 
-def plan_values(plan: StepPlan) -> dict:
-    """Returns the plan for JSON."""
+def plan_values(plan: StepPlan, movers: int = 0) -> dict:
+    """Returns the plan for JSON.
+
+    Args:
+      plan: of a training step.
+      movers: number of operations that move most bytes to list.
+    """
     least = None if plan.roofline is None else dataclasses.asdict(plan.roofline)
-    return dataclasses.asdict(plan) | {"roofline": least}
+    values = dataclasses.asdict(plan) | {"roofline": least}
+    if plan.traffic is not None:
+        values["traffic"]["movers"] = values["traffic"]["movers"][:movers]
+    return values
 
 
 def one_line(plan: StepPlan) -> str:
@@ -23,8 +31,8 @@ def one_line(plan: StepPlan) -> str:
     )
 
 
-def plan_text(plan: StepPlan) -> str:
-    """Returns the whole plan as text."""
+def plan_text(plan: StepPlan, movers: int = 0) -> str:
+    """Returns the whole plan as text; for the arguments see `plan_values`."""
     name = plan.chip.name if plan.chip else "chips without an entry in the table of peak figures"
     lines = [f"{plan.chips} {name}, {plan.images_per_chip:g} examples each, {plan.batch_size} in all"]
     if plan.devices != plan.chips:
@@ -32,6 +40,8 @@ def plan_text(plan: StepPlan) -> str:
     lines += ["", *_memory(plan), "", *_operations(plan)]
     if plan.traffic is not None:
         lines += _traffic(plan.traffic, plan.images_per_chip)
+    if plan.traffic is not None and movers:
+        lines += ["", *_movers(plan.traffic, movers)]
     if plan.roofline is not None:
         lines += ["", *_roofline(plan), "", *_scaling(plan)]
     return "\n".join(lines)
@@ -74,6 +84,14 @@ def _traffic(traffic: Traffic, images: float) -> list[str]:
     for each in traffic.collectives:
         sizes = f"{each.bytes / 1e6:10.2f} MB, {each.sent() / 1e6:10.2f} MB sent"
         lines.append(f"  {each.kind:<20} {each.count:6g} x over {each.group} devices, {sizes}")
+    return lines
+
+
+def _movers(traffic: Traffic, count: int) -> list[str]:
+    lines = ["largest movers of bytes, a chip and step:"]
+    for each in traffic.movers[:count]:
+        what = ", ".join(each.instructions)
+        lines.append(f"  {each.bytes / 1e9:8.2f} GB {each.count:8g} x  {each.name} ({what})")
     return lines
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from fqgan_jax.performance.chips import Chip
-from fqgan_jax.performance.hlo import Collective
+from fqgan_jax.performance.traffic import Collective
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,13 @@
-"""Devices of TPU topologies, for which the compiler works without TPU hardware."""
+"""Devices of TPU and GPU topologies, for which the compilers work without the hardware."""
 
 import os
+import re
 from collections.abc import Sequence
 
 import jax
 
 from fqgan_jax.errors import UserError
+from fqgan_jax.performance.gpu_topology import COMPILER_OPTIONS, GPUS, gpu_topology_devices, is_gpu_topology
 
 # Without these the compiler looks for TPUs of this machine and complains that there are none.
 _NO_TPU_HERE = {
@@ -17,13 +19,20 @@ _NO_TPU_HERE = {
 
 
 def topology_devices(name: str) -> Sequence[jax.Device]:
-    """Returns the devices of a TPU topology such as "v5e:4x4", or those of this machine for "local".
+    """Returns the devices of a topology such as "v5e:4x4" or "h100:8x8", or those of this machine for "local".
 
     Raises:
-      UserError: an unknown topology, or the TPU compiler is not installed.
+      UserError: an unknown topology, or its compiler is not installed.
     """
     if name == "local":
         return jax.devices()
+    if is_gpu_topology(name):
+        return gpu_topology_devices(name)
+    if not re.match(r"v\d|tpu", name):
+        raise UserError(
+            f"There is no chip for topology {name!r}: choose v5e:4x4, v5p:8x8x4, v6e:16x16 or another one of TPUs; "
+            f"{', '.join(f'{gpu}:8' for gpu in GPUS)} or another number of GPUs; or local."
+        )
     for variable, value in _NO_TPU_HERE.items():
         os.environ.setdefault(variable, value)
     from jax.experimental import topologies
@@ -39,6 +48,11 @@ def topology_devices(name: str) -> Sequence[jax.Device]:
 
 def count_chips(devices: Sequence[jax.Device]) -> int:
     """Returns the number of chips of the devices: a v4 chip has two cores, each a device of its own."""
-    if any(getattr(device, "coords", None) is None for device in devices):
+    if devices[0].platform != "tpu":
         return len(devices)
     return len({tuple(device.coords) for device in devices})
+
+
+def compiler_options(device: jax.Device) -> dict[str, bool]:
+    """Returns what XLA must be told to compile for a device, which may be one of a topology."""
+    return {} if device.platform == "tpu" or device in jax.devices() else COMPILER_OPTIONS

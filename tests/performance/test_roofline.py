@@ -6,8 +6,8 @@ import jax
 import pytest
 
 from fqgan_jax.performance.chips import CHIPS, Chip, chip_of
-from fqgan_jax.performance.hlo import Collective
 from fqgan_jax.performance.roofline import roofline, scaling
+from fqgan_jax.performance.traffic import Collective
 
 CHIP = Chip(name="test", flops=100, memory=1000, bandwidth=10, interconnect=5)
 

@@ -4,8 +4,8 @@ import jax
 import pytest
 from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
-from fqgan_jax.performance.hlo import read_traffic
 from fqgan_jax.performance.tasks import make_step
+from fqgan_jax.performance.traffic import read_traffic
 
 
 @pytest.mark.slow

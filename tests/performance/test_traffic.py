@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fqgan_jax.performance.hlo import Collective, read_traffic
+from fqgan_jax.performance.traffic import Collective, read_traffic
 from fqgan_jax.sharding.mesh import make_mesh
 
 
