@@ -90,23 +90,26 @@ def _training(options, config) -> dict[str, float | str]:
 
 @parts("tokenizer-encode", **TOKENIZER)
 def _encoding(options, config) -> dict[str, float | str]:
-    from fqgan_jax.performance.bench import bench_encode
+    from fqgan_jax.performance.bench import bench_inference
+    from fqgan_jax.performance.inference import encoding
 
-    return bench_encode(config, _clock(options))
+    return bench_inference(encoding(config), config.data.batch_size, _clock(options))
 
 
 @parts("tokenizer-decode", **TOKENIZER)
 def _decoding(options, config) -> dict[str, float | str]:
-    from fqgan_jax.performance.bench import bench_decode
+    from fqgan_jax.performance.bench import bench_inference
+    from fqgan_jax.performance.inference import decoding
 
-    return bench_decode(config, _clock(options))
+    return bench_inference(decoding(config), config.data.batch_size, _clock(options))
 
 
 @parts("generator-sample", **GENERATOR)
 def _sampling(options, config) -> dict[str, float | str]:
     from fqgan_jax.performance.bench import bench_sampling
+    from fqgan_jax.performance.inference import sampling
 
-    return bench_sampling(config, _tokenizer_config(options), _clock(options))
+    return bench_sampling(sampling(config, _tokenizer_config(options)), _clock(options))
 
 
 @parts("loader", **TOKENIZER)

@@ -24,9 +24,14 @@ def count_flops(function: Callable, *arguments) -> float:
       function: traceable by JAX.
       arguments: arrays or their shapes (`jax.ShapeDtypeStruct`); nothing is computed.
     """
+    return _count(used_jaxpr(function, *arguments))
+
+
+def used_jaxpr(function: Callable, *arguments) -> Jaxpr:
+    """Returns the program of `function(*arguments)` without values that no result needs."""
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
     used, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-    return _count(used)
+    return used
 
 
 def _count(jaxpr: Jaxpr) -> float:
@@ -42,10 +47,10 @@ def _count_equation(equation: JaxprEqn) -> float:
     if name == "cond":
         return max(_count(branch.jaxpr) for branch in params["branches"])
     rounds = params["length"] if name == "scan" else 1
-    return rounds * sum(map(_count, _inner(params)))
+    return rounds * sum(map(_count, inner_jaxprs(params)))
 
 
-def _inner(params: dict) -> Iterator[Jaxpr]:
+def inner_jaxprs(params: dict) -> Iterator[Jaxpr]:
     """Yields the programs within an equation: of calls, loops, rematerialization and custom derivatives."""
     for value in params.values():
         if isinstance(value, jax.extend.core.ClosedJaxpr):

@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from fqgan_jax.performance.chips import chip_of
 from fqgan_jax.performance.roofline import roofline
+from fqgan_jax.performance.topology import hosts_of
 from fqgan_jax.performance.traffic import read_traffic
 
 Values = dict[str, float | str]
@@ -68,7 +69,7 @@ def measure(work: Work, clock: Clock) -> Values:
     devices, device, median = jax.device_count(), jax.devices()[0], values["median (s)"]
     values["images/s a device"] = work.images / median / devices
     values["tokens/s a device"] = work.tokens / median / devices
-    traffic = read_traffic(compiled.as_text(), devices)
+    traffic = read_traffic(compiled.as_text(), hosts_of(jax.devices()))
     values |= _memory(compiled, device)
     values["TFLOP/s a device"] = work.flops / devices / median / 1e12
     values["memory traffic (GB, estimate)"] = traffic.bytes / 1e9

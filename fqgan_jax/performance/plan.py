@@ -1,43 +1,46 @@
-"""The needs of a training step, from the program compiled ahead of time."""
+"""The needs of a program, compiled ahead of time."""
 
 import dataclasses
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
-from jaxtyping import PyTree
-from ml_collections import ConfigDict
 
 from fqgan_jax.performance.chips import Chip, chip_of
+from fqgan_jax.performance.programs import Program
 from fqgan_jax.performance.roofline import Roofline, roofline
-from fqgan_jax.performance.tasks import Step, make_step, model_flops
-from fqgan_jax.performance.topology import compiler_options, count_chips
+from fqgan_jax.performance.topology import compiler_options, count_chips, hosts_of
 from fqgan_jax.performance.traffic import Traffic, read_traffic
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StepPlan:
-    """One training step, per chip; memory in bytes.
+class Plan:
+    """One program, per chip; memory in bytes.
 
     Attributes:
+      program: name of the program.
       devices: number of devices.
       chips: number of chips, each of which may be several devices.
+      hosts: number of hosts; 1 if the chips' links join them all.
       batch_size: size of the global batch.
       chip: its figures, None if the table has none.
-      memory: bytes by kind; if a step does not fit, its `temporaries` are those that the compiler reports.
+      memory: bytes by kind; if the program does not fit, its `temporaries` are those that the compiler reports.
       available: bytes that the compiler allows a program; None if it does not report them.
       fits: whether the compiler found room for it.
-      model_flops: operations of a step without recomputation.
+      model_flops: operations without recomputation.
       flops: operations including those that the backward pass recomputes.
       xla_flops: XLA's own count, which has the body of every loop once; None if the compiler has none.
-      traffic: memory traffic and collectives, None if the step does not fit.
+      floor: bytes that must move at least.
+      traffic: memory traffic and collectives, None if the program does not fit.
       compile_seconds: time of the compilation.
     """
 
+    program: str
     devices: int
     chips: int
+    hosts: int
     batch_size: int
     chip: Chip | None
     memory: dict[str, float]
@@ -46,6 +49,7 @@ class StepPlan:
     model_flops: float
     flops: float
     xla_flops: float | None
+    floor: float
     traffic: Traffic | None
     compile_seconds: float
 
@@ -56,38 +60,27 @@ class StepPlan:
 
     @property
     def images_per_chip(self) -> float:
-        """Examples of a step on each chip."""
+        """Examples of a batch on each chip."""
         return self.batch_size / self.chips
 
     @property
     def roofline(self) -> Roofline | None:
-        """The least time of the step, None if chip or traffic are not known."""
+        """The least time of the program, None if chip or traffic are not known."""
         if self.chip is None or self.traffic is None:
             return None
         return roofline(self.chip, self.flops, self.traffic.bytes, self.traffic.collectives)
 
 
-def plan_step(
-    config: ConfigDict, devices: Sequence[jax.Device], tokenizer_config: ConfigDict | None = None
-) -> StepPlan:
-    """Compiles the config's training step for devices, from shapes alone.
-
-    Args:
-      config: config of the training run.
-      devices: devices of a topology, or of this machine.
-      tokenizer_config: see `make_step`.
-
-    Raises:
-      UserError: sizes that cannot work together.
-    """
-    step = make_step(config, devices=devices, tokenizer_config=tokenizer_config)
-    chips, chip = count_chips(devices), chip_of(devices[0])
+def make_plan(program: Program) -> Plan:
+    """Compiles a program for its devices, from shapes alone."""
+    devices = program.devices
+    chips, chip, hosts = count_chips(devices), chip_of(devices[0]), hosts_of(devices)
     cores = len(devices) // chips
-    memory = {kind: size * cores for kind, size in input_bytes(step).items()}
+    memory = {kind: size * cores for kind, size in program.memory.items()}
     start, compiled, available = time.monotonic(), None, _available(devices[0])
     try:
         with _without_cache():
-            compiled = step.lower().compile(compiler_options=compiler_options(devices[0]))
+            compiled = program.lower().compile(compiler_options=compiler_options(devices[0]))
     except jax.errors.JaxRuntimeError as error:
         needed, available = _out_of_memory(error)
         memory["temporaries"] = max(needed * cores - sum(memory.values()), 0)
@@ -95,50 +88,27 @@ def plan_step(
     traffic, xla_flops = None, None
     if compiled is not None:
         memory |= _program_bytes(compiled, inputs=sum(memory.values()), cores=cores)
-        traffic = read_traffic(compiled.as_text(), len(devices)).times(cores)
+        traffic = read_traffic(compiled.as_text(), hosts).times(cores)
         xla_flops = _xla_flops(compiled, cores)
     if available is not None:
         available *= cores
-    return StepPlan(
+    return Plan(
+        program=program.name,
         devices=len(devices),
         chips=chips,
-        batch_size=config.data.batch_size,
+        hosts=len(set(hosts)),
+        batch_size=program.batch_size,
         chip=chip,
         memory=memory,
         available=available,
         fits=compiled is not None and sum(memory.values()) <= _limit(available, chip),
-        model_flops=model_flops(config, devices=devices, tokenizer_config=tokenizer_config) / chips,
-        flops=step.flops / chips,
+        model_flops=program.model_flops / chips,
+        flops=program.flops / chips,
         xla_flops=xla_flops,
+        floor=program.floor * cores,
         traffic=traffic,
         compile_seconds=seconds,
     )
-
-
-def input_bytes(step: Step) -> dict[str, float]:
-    """Returns the bytes on each device of what the step takes, by kind."""
-    bytes_of = jax.tree.map(_bytes_on_device, step.shapes, step.shardings)
-    state, adversary = bytes_of.state, bytes_of.state.adversary
-    sums = {
-        "parameters": _total(state.params),
-        "optimizer": _total(state.opt_state),
-        "moving average": _total(state.ema),
-        "frozen networks": _total(bytes_of.frozen),
-        "batch": _total(bytes_of.batch),
-    }
-    if adversary is not None:
-        sums["parameters"] += _total(adversary.params)
-        sums["optimizer"] += _total(adversary.opt_state)
-    return sums
-
-
-def _bytes_on_device(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> float:
-    shard = jax.ShapeDtypeStruct(sharding.shard_shape(leaf.shape), leaf.dtype)
-    return shard.size * shard.dtype.itemsize
-
-
-def _total(tree: PyTree) -> float:
-    return sum(jax.tree.leaves(tree))
 
 
 def _program_bytes(compiled: jax.stages.Compiled, *, inputs: float, cores: int) -> dict[str, float]:

@@ -2,28 +2,32 @@
 
 import dataclasses
 
-from fqgan_jax.performance.plan import StepPlan
+from fqgan_jax.performance.plan import Plan
 from fqgan_jax.performance.roofline import scaling
-from fqgan_jax.performance.traffic import Traffic
 
-SCALES = (1, 4, 16, 64, 256, 1024, 4096)  # numbers of chips in the table of scaling
+# Numbers of chips in the table of scaling.
+SCALES = (1, 4, 16, 64, 256, 1024, 4096)
+SCALES_OF_HOSTS = (1, 8, 16, 64, 256, 1024, 4096)
 
 
-def plan_values(plan: StepPlan, movers: int = 0) -> dict:
+def plan_values(plan: Plan, movers: int = 0) -> dict:
     """Returns the plan for JSON.
 
     Args:
-      plan: of a training step.
+      plan: of a program.
       movers: number of operations that move most bytes to list.
     """
-    least = None if plan.roofline is None else dataclasses.asdict(plan.roofline)
-    values = dataclasses.asdict(plan) | {"roofline": least}
+    values = dataclasses.asdict(plan)
+    values["roofline"] = None if plan.roofline is None else dataclasses.asdict(plan.roofline)
     if plan.traffic is not None:
-        values["traffic"]["movers"] = values["traffic"]["movers"][:movers]
+        traffic = values["traffic"]
+        traffic["movers"] = traffic["movers"][:movers]
+        for each, of_json in zip(plan.traffic.collectives, traffic["collectives"], strict=True):
+            of_json |= {"sent_within": each.sent_within, "sent_between": each.sent_between}
     return values
 
 
-def one_line(plan: StepPlan) -> str:
+def one_line(plan: Plan) -> str:
     """Returns memory and verdict, for the lines of a search."""
     verdict = "fits" if plan.fits else "does not fit"
     return (
@@ -31,19 +35,23 @@ def one_line(plan: StepPlan) -> str:
     )
 
 
-def plan_text(plan: StepPlan, movers: int = 0) -> str:
+def plan_text(plan: Plan, movers: int = 0) -> str:
     """Returns the whole plan as text; for the arguments see `plan_values`."""
     name = plan.chip.name if plan.chip else "chips without an entry in the table of peak figures"
-    lines = [f"{plan.chips} {name}, {plan.images_per_chip:g} examples each, {plan.batch_size} in all"]
+    hosts = f" on {plan.hosts} hosts" if plan.hosts > 1 else ""
+    batch = f"{plan.images_per_chip:g} examples each, {plan.batch_size} in all"
+    lines = [f"{plan.program} on {plan.chips} {name}{hosts}, {batch}"]
     if plan.devices != plan.chips:
         lines.append(f"each chip is {plan.devices // plan.chips} devices; figures are a chip's")
     lines += ["", *_memory(plan), "", *_operations(plan)]
     if plan.traffic is not None:
-        lines += _traffic(plan.traffic, plan.images_per_chip)
-    if plan.traffic is not None and movers:
-        lines += ["", *_movers(plan.traffic, movers)]
+        lines += _traffic(plan)
+        if movers:
+            lines += ["", *_movers(plan, movers)]
     if plan.roofline is not None:
-        lines += ["", *_roofline(plan), "", *_scaling(plan)]
+        lines += ["", *_roofline(plan)]
+        if plan.chips > 1:
+            lines += ["", *_scaling(plan)]
     return "\n".join(lines)
 
 
@@ -55,7 +63,12 @@ def _tera(flops: float) -> str:
     return f"{flops / 1e12:.3f} TFLOP"
 
 
-def _memory(plan: StepPlan) -> list[str]:
+def _once(plan: Plan) -> str:
+    """What figures refer to."""
+    return "a chip and step" if plan.program == "step" else "a chip and batch"
+
+
+def _memory(plan: Plan) -> list[str]:
     room = f" of {_gib(plan.available)}" if plan.available else ""
     lines = [f"memory a chip: {_gib(plan.total_memory)}{room}, {'fits' if plan.fits else 'DOES NOT FIT'}"]
     lines += [f"  {kind:<20} {_gib(size):>11}" for kind, size in plan.memory.items() if size >= 2**20]
@@ -63,50 +76,67 @@ def _memory(plan: StepPlan) -> list[str]:
     return lines
 
 
-def _operations(plan: StepPlan) -> list[str]:
+def _operations(plan: Plan) -> list[str]:
     images = plan.images_per_chip
-    once = f"{_tera(plan.model_flops / images)} without what the backward pass computes again"
-    lines = [
-        f"operations of matrix products and convolutions: {_tera(plan.flops)} a chip and step",
-        f"  {_tera(plan.flops / images)} an example, {once}",
-    ]
+    example = f"  {_tera(plan.flops / images)} an example"
+    if plan.program == "step":
+        example += f", {_tera(plan.model_flops / images)} without what the backward pass computes again"
+    lines = [f"operations of matrix products and convolutions: {_tera(plan.flops)} {_once(plan)}", example]
     if plan.xla_flops is not None:
-        lines.append(f"  XLA's own count, with every loop's body once: {_tera(plan.xla_flops)} a chip and step")
+        lines.append(f"  XLA's own count, with every loop's body once: {_tera(plan.xla_flops)} {_once(plan)}")
     return lines
 
 
-def _traffic(traffic: Traffic, images: float) -> list[str]:
-    size = f"{traffic.bytes / 1e9:.1f} GB a chip and step, {traffic.bytes / images / 1e9:.2f} GB an example"
-    lines = [f"memory traffic (estimate from the program): {size}"]
+def _traffic(plan: Plan) -> list[str]:
+    traffic, images = plan.traffic, plan.images_per_chip
+    size = f"{traffic.bytes / 1e9:.1f} GB {_once(plan)}, {traffic.bytes / images / 1e9:.2f} GB an example"
+    lines = [
+        f"memory traffic (estimate from the program): {size}",
+        f"  floor: {plan.floor / 1e9:.1f} GB ({_FLOORS[plan.program]}); {traffic.bytes / plan.floor:.2f} times that",
+    ]
     if traffic.unknown_loops:
         lines.append(f"  {traffic.unknown_loops} loop(s) of unknown length count once")
-    lines.append("collectives a chip and step:" if traffic.collectives else "collectives: none")
+    lines.append(f"collectives {_once(plan)}:" if traffic.collectives else "collectives: none")
     for each in traffic.collectives:
-        sizes = f"{each.bytes / 1e6:10.2f} MB, {each.sent() / 1e6:10.2f} MB sent"
-        lines.append(f"  {each.kind:<20} {each.count:6g} x over {each.group} devices, {sizes}")
+        devices = f"{each.group} devices" + (f" of {each.hosts} hosts" if each.hosts > 1 else "")
+        sent = f"{each.sent_within / 1e6:10.2f} MB sent"
+        if plan.hosts > 1:
+            sent += f" within a host, {each.sent_between / 1e6:10.2f} MB between hosts"
+        lines.append(f"  {each.kind:<20} {each.count:6g} x over {devices}, {each.bytes / 1e6:10.2f} MB, {sent}")
     return lines
 
 
-def _movers(traffic: Traffic, count: int) -> list[str]:
-    lines = ["largest movers of bytes, a chip and step:"]
-    for each in traffic.movers[:count]:
+_FLOORS = {
+    "step": "inputs read and the state written once",
+    "sample": "weights at every position, keys and values so far",
+    "encode": "inputs, weights and outputs of convolutions, products and norms",
+    "decode": "inputs, weights and outputs of convolutions, products and norms",
+}
+
+
+def _movers(plan: Plan, count: int) -> list[str]:
+    lines = [f"operations that move most bytes, {_once(plan)}:"]
+    for each in plan.traffic.movers[:count]:
         what = ", ".join(each.instructions)
         lines.append(f"  {each.bytes / 1e9:8.2f} GB {each.count:8g} x  {each.name} ({what})")
     return lines
 
 
-def _roofline(plan: StepPlan) -> list[str]:
+def _roofline(plan: Plan) -> list[str]:
     least, chip = plan.roofline, plan.chip
     best = plan.model_flops / chip.flops / least.seconds
     rate = plan.images_per_chip / least.seconds
+    sides = dataclasses.asdict(least)
+    if plan.hosts == 1:
+        del sides["network"]
     return [
-        f"roofline on {chip.name}: {least.seconds * 1e3:.1f} ms a step, bound by {least.bound}",
-        *(f"  {side:<20} {seconds * 1e3:8.1f} ms" for side, seconds in dataclasses.asdict(least).items()),
+        f"roofline on {chip.name}: {least.seconds * 1e3:.1f} ms, bound by {least.bound}",
+        *(f"  {side:<20} {seconds * 1e3:8.1f} ms" for side, seconds in sides.items()),
         f"  at most {rate:.1f} examples/s a chip, model FLOPs utilization {best:.0%}",
     ]
 
 
-def _scaling(plan: StepPlan) -> list[str]:
+def _scaling(plan: Plan) -> list[str]:
     images, least = plan.images_per_chip, plan.roofline
     busy = max(least.compute, least.memory)
 
@@ -118,6 +148,14 @@ def _scaling(plan: StepPlan) -> list[str]:
         "sending (n-1)/n of their bytes; collectives overlap the computation, or wait for it):",
         "   chips   overlapped              exposed",
     ]
-    for row in scaling(plan.chip, least, collectives=plan.traffic.collectives, chips=plan.chips, counts=SCALES):
+    rows = scaling(
+        plan.chip,
+        least,
+        collectives=plan.traffic.collectives,
+        chips=plan.chips,
+        hosts=plan.hosts,
+        counts=SCALES if plan.chip.host is None else SCALES_OF_HOSTS,
+    )
+    for row in rows:
         lines.append(f"  {row.chips:>6} {rate(row.chips, row.overlapped)}  {rate(row.chips, row.exposed)}")
     return lines

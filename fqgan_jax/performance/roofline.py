@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from fqgan_jax.performance.chips import Chip
-from fqgan_jax.performance.traffic import Collective
+from fqgan_jax.performance.collectives import Collective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,16 +15,18 @@ class Roofline:
       compute: operations over peak rate.
       memory: bytes over bandwidth.
       interconnect: bytes sent over the links' rate.
+      network: bytes sent to other hosts over the network's rate.
     """
 
     compute: float
     memory: float
     interconnect: float = 0.0
+    network: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """Time of a step in which all three overlap."""
-        return max(self.compute, self.memory, self.interconnect)
+        """Time of a step in which all of them overlap."""
+        return max(dataclasses.astuple(self))
 
     @property
     def bound(self) -> str:
@@ -35,8 +37,14 @@ class Roofline:
 
 def roofline(chip: Chip, flops: float, num_bytes: float, collectives: Sequence[Collective] = ()) -> Roofline:
     """Returns the roofline of `flops` operations, `num_bytes` of memory traffic and collectives, all of one chip."""
-    sent = sum(collective.sent() for collective in collectives)
-    return Roofline(flops / chip.flops, num_bytes / chip.bandwidth, sent / chip.interconnect)
+    return Roofline(flops / chip.flops, num_bytes / chip.bandwidth, *_sending(chip, collectives))
+
+
+def _sending(chip: Chip, collectives: Sequence[Collective]) -> tuple[float, float]:
+    """Seconds of the interconnect and of the network."""
+    within = sum(collective.sent_within for collective in collectives)
+    between = sum(collective.sent_between for collective in collectives)
+    return within / chip.interconnect, between / chip.network if between else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,24 +63,33 @@ class Scaled:
 
 
 def scaling(
-    chip: Chip, here: Roofline, *, collectives: Sequence[Collective], chips: int, counts: Sequence[int]
+    chip: Chip, here: Roofline, *, collectives: Sequence[Collective], chips: int, hosts: int, counts: Sequence[int]
 ) -> list[Scaled]:
     """Returns the weak scaling of one compiled program to other numbers of chips.
 
-    The work per chip stays; collectives over all chips run on larger rings.
+    The work per chip stays. Collectives over all chips run on larger rings, those over all hosts over more hosts.
 
     Args:
       chip: its peak figures.
       here: the roofline on `chips` chips.
       collectives: collectives of the program, per chip.
       chips: for which the program was compiled.
+      hosts: for which the program was compiled.
       counts: numbers of chips to scale to.
     """
     busy = max(here.compute, here.memory)
+    per_host = chips // hosts if hosts > 1 else chip.host
+
+    def grown(each: Collective, count: int) -> Collective:
+        num_hosts = -(-count // per_host) if per_host else 1
+        if each.group >= chips:
+            return each.regrouped(group=count, hosts=num_hosts)
+        if each.hosts == hosts > 1:
+            return each.regrouped(group=each.group // hosts * num_hosts, hosts=num_hosts)
+        return each
 
     def scaled(count: int) -> Scaled:
-        sent = sum(c.sent(count if c.group >= chips else None) if count > 1 else 0.0 for c in collectives)
-        seconds = sent / chip.interconnect
-        return Scaled(chips=count, overlapped=max(busy, seconds), exposed=busy + seconds)
+        sending = _sending(chip, [grown(each, count) for each in collectives] if count > 1 else [])
+        return Scaled(chips=count, overlapped=max(busy, *sending), exposed=busy + sum(sending))
 
     return [scaled(count) for count in counts]

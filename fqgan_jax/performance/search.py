@@ -1,58 +1,38 @@
 """The largest batch that fits a chip, found in a few compilations."""
 
-from collections.abc import Callable, Sequence
-
-import jax
-from ml_collections import ConfigDict
+from collections.abc import Callable
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.performance.plan import StepPlan, plan_step
-from fqgan_jax.performance.topology import count_chips
+from fqgan_jax.performance.plan import Plan
 
 MAX_COMPILATIONS = 5
 
 
-def _ignore(plan: StepPlan) -> None:
-    del plan
-
-
-def largest_batch(
-    config: ConfigDict,
-    devices: Sequence[jax.Device],
-    tokenizer_config: ConfigDict | None = None,
-    *,
-    on_plan: Callable[[StepPlan], None] = _ignore,
-    max_compilations: int = MAX_COMPILATIONS,
-) -> StepPlan:
-    """Returns the plan with the most examples a chip that fits.
+def largest_batch(plan_of: Callable[[int], Plan], start: int, *, max_compilations: int = MAX_COMPILATIONS) -> Plan:
+    """Returns the plan with the most examples a device that fits.
 
     Memory is about linear in the batch: two plans predict the largest batch, the next ones confirm it.
 
     Args:
-      config: config of the training run; the search starts at its batch size.
-      devices: devices of a topology, or of this machine.
-      tokenizer_config: see `make_step`.
-      on_plan: called with every plan that is made.
+      plan_of: makes the plan for a number of examples a device.
+      start: number of examples a device to try first.
       max_compilations: after which the best plan so far is returned.
 
     Raises:
-      UserError: not even one example a chip fits.
+      UserError: not even one example a device fits.
     """
-    plans: dict[int, StepPlan] = {}
-    examples = max(config.data.batch_size // len(devices), 1)
+    plans: dict[int, Plan] = {}
+    examples = max(start, 1)
     while len(plans) < max_compilations:
-        changed = config.copy_and_resolve_references()
-        changed.data.batch_size = examples * len(devices)
-        plans[examples] = plan_step(changed, devices, tokenizer_config)
-        on_plan(plans[examples])
+        plans[examples] = plan_of(examples)
         fitting = max((n for n, plan in plans.items() if plan.fits), default=0)
         failing = min((n for n, plan in plans.items() if not plan.fits), default=None)
         if failing == fitting + 1:
             break
         examples = _next_batch(plans, fitting, failing)
     if not fitting:
-        cores = len(devices) // count_chips(devices)
-        needed = plans[min(plans)].total_memory / cores / 2**30
+        smallest = plans[min(plans)]
+        needed = smallest.total_memory / (smallest.devices // smallest.chips) / 2**30
         raise UserError(
             f"No batch fits: {min(plans)} example(s) a device need {needed:.1f} GiB. "
             "Set model.remat, or split the state with mesh.fsdp."
@@ -60,7 +40,7 @@ def largest_batch(
     return plans[fitting]
 
 
-def _next_batch(plans: dict[int, StepPlan], fitting: int, failing: int | None) -> int:
+def _next_batch(plans: dict[int, Plan], fitting: int, failing: int | None) -> int:
     """Predicts the largest batch from the line through the two nearest plans, between the bounds that are known."""
     if len(plans) == 1:
         return 2 * fitting if fitting else max(failing // 2, 1)

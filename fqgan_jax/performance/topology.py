@@ -53,6 +53,11 @@ def count_chips(devices: Sequence[jax.Device]) -> int:
     return len({tuple(device.coords) for device in devices})
 
 
+def hosts_of(devices: Sequence[jax.Device]) -> tuple[int, ...]:
+    """Returns the host of each device; all devices of a TPU topology count as one, because links join them."""
+    return tuple(0 if device.platform == "tpu" else device.process_index for device in devices)
+
+
 def compiler_options(device: jax.Device) -> dict[str, bool]:
     """Returns what XLA must be told to compile for a device, which may be one of a topology."""
     return {} if device.platform == "tpu" or device in jax.devices() else COMPILER_OPTIONS

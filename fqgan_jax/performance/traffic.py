@@ -6,45 +6,17 @@ instruction reads its operands from memory and writes its results there, unless 
 
 import dataclasses
 import re
-from collections.abc import Iterator
-from math import prod
+from collections.abc import Iterator, Sequence
 
+from fqgan_jax.performance.collectives import KINDS, Collective, sizes_of_groups
 from fqgan_jax.performance.hlo import Computation, Instruction, arrays, parameters_of, parse, root_of
 
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _NO_TRAFFIC = (
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"),
     *("while", "conditional", "call", "async-start"),  # the instructions that they run are counted on their own
 )
 _NO_CODE = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound")  # custom calls that move nothing
 _SLICES = ("dynamic-slice", "slice", "gather")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Collective:
-    """Collectives of one kind among groups of one size.
-
-    Attributes:
-      kind: one of `COLLECTIVES`.
-      group: number of devices that take part together.
-      count: number in a step.
-      bytes: total size of their operands on one device.
-    """
-
-    kind: str
-    group: int
-    count: float
-    bytes: float
-
-    def sent(self, group: int | None = None) -> float:
-        """Returns the bytes that each device sends in rings of `group` devices; the whole stays as large.
-
-        Args:
-          group: by default the collective's own.
-        """
-        share = 1 - 1 / (group or self.group)
-        whole = {"all-reduce": 2, "all-gather": self.group}.get(self.kind, 1) * self.bytes
-        return self.bytes if self.kind == "collective-permute" else share * whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +42,7 @@ class Traffic:
 
     Attributes:
       bytes: read from memory and written to it.
-      collectives: by kind and group size.
+      collectives: by kind, size of the groups and number of hosts that they span.
       unknown_loops: number of loops whose length the program does not tell; they count once.
       movers: the bytes by operation, the largest first.
     """
@@ -94,39 +66,40 @@ class Traffic:
         )
 
 
-def read_traffic(text: str, devices: int) -> Traffic:
+def read_traffic(text: str, hosts: Sequence[int]) -> Traffic:
     """Returns the traffic of a program.
 
     Args:
       text: from `compiled.as_text()`.
-      devices: number of devices, which take part in collectives that name no group.
+      hosts: number of the host of each device.
     """
-    return _Reader(text, devices).traffic()
+    return _Reader(text, hosts).traffic()
 
 
 class _Reader:
     """Sums up the traffic of one program."""
 
-    def __init__(self, text: str, devices: int):
-        self.devices = devices
+    def __init__(self, text: str, hosts: Sequence[int]):
+        self.hosts = hosts
         self.computations, self.entry = parse(text)
         self.unknown_loops = 0
 
     def traffic(self) -> Traffic:
-        sums: dict[tuple[str, int], list[float]] = {}
+        sums: dict[tuple[str, int, int], list[float]] = {}
         movers: dict[str, Mover] = {}
         for instruction, computation, times in self._executed(self.entry, 1):
             kind = instruction.opcode.removesuffix("-start")
-            if kind in COLLECTIVES:
-                counted = sums.setdefault((kind, self._group(instruction)), [0.0, 0.0])
+            if kind in KINDS:
+                key = (kind, *sizes_of_groups(instruction.attributes, self.hosts))
+                counted = sums.setdefault(key, [0.0, 0.0])
                 counted[0] += times
                 counted[1] += times * sum(computation[name].bytes for name in instruction.operands)
             if moved := self._bytes(instruction, computation):
                 mover = self._mover(instruction, count=times, num_bytes=times * moved)
                 movers[mover.name] = _together(movers[mover.name], mover) if mover.name in movers else mover
         collectives = tuple(
-            Collective(kind=kind, group=group, count=count, bytes=num_bytes)
-            for (kind, group), (count, num_bytes) in sorted(sums.items())
+            Collective(kind=kind, group=group, hosts=hosts, count=count, bytes=num_bytes)
+            for (kind, group, hosts), (count, num_bytes) in sorted(sums.items())
         )
         return Traffic(
             bytes=sum(mover.bytes for mover in movers.values()),
@@ -164,7 +137,7 @@ class _Reader:
                 yield from self._executed(instruction.called("calls"), times)
             elif instruction.opcode == "fusion":
                 inner = self.computations[instruction.called("calls")]
-                yield from ((i, inner, times) for i in inner.values() if i.opcode in COLLECTIVES)
+                yield from ((i, inner, times) for i in inner.values() if i.opcode in KINDS)
 
     def _length(self, loop: Instruction) -> int | None:
         """Number of rounds of a loop: as the compiler wrote it, or the constant that its counter is compared with."""
@@ -179,18 +152,6 @@ class _Reader:
         ]
         compares = any("direction=LT" in i.attributes or "compare" in i.name for i in condition.values())
         return int(limits[0][1]) if len(limits) == 1 and limits[0] and compares else None
-
-    def _group(self, instruction: Instruction) -> int:
-        """Number of devices that take part in a collective together."""
-        attributes = instruction.attributes
-        if found := re.search(r"replica_groups=\[(\d+),(\d+)\]", attributes):
-            return int(found[2])
-        if found := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
-            return found[1].count(",") + 1
-        if found := re.search(r"replica_groups=\w*\[?([^\]]*)\]?(?:, device_ids=[^{]*)?\s*\{([^}]*)\}", attributes):
-            sizes = dict(re.findall(r"'([\w:()]+)'=(\d+)", found[1]))
-            return prod(int(sizes[name]) for name in re.findall(r"'([\w:()]+)'", found[2]) if name in sizes)
-        return self.devices
 
     def _bytes(self, instruction: Instruction, computation: Computation) -> float:
         opcode = instruction.opcode
