@@ -78,7 +78,7 @@ def _groups(attributes: str, devices: int) -> Sequence[Sequence[int]]:
         return [[int(number) for number in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", found[1])]
     if found := re.search(r"replica_groups=\[([\d,]+)\]<=(\[[\d,]+\](?:T\([\d,]+\))?)", attributes):
         return _iota(found[2]).reshape(_numbers(found[1]))
-    if found := re.search(r"replica_groups=\w*\[?([^\]]*)\]?(?:, device_ids=\((.*?)\))?\s*\{([^}]*)\}", attributes):
+    if found := re.search(r"replica_groups=\w*\[('[^\]]*)\](?:, device_ids=\((.*?)\))?\s*\{([^}]*)\}", attributes):
         return _groups_of_axes(*found.groups(), devices=devices)
     return [range(devices)]
 

@@ -96,12 +96,19 @@ def _traffic(plan: Plan) -> list[str]:
     ]
     if traffic.unknown_loops:
         lines.append(f"  {traffic.unknown_loops} loop(s) of unknown length count once")
-    lines.append(f"collectives {_once(plan)}:" if traffic.collectives else "collectives: none")
-    for each in traffic.collectives:
+    return lines + _collectives(plan)
+
+
+def _collectives(plan: Plan) -> list[str]:
+    if not plan.traffic.collectives:
+        return ["collectives: none"]
+    many = plan.hosts > 1
+    lines = [f"collectives {_once(plan)}{', sent within a host and between hosts' if many else ''}:"]
+    for each in plan.traffic.collectives:
         devices = f"{each.group} devices" + (f" of {each.hosts} hosts" if each.hosts > 1 else "")
-        sent = f"{each.sent_within / 1e6:10.2f} MB sent"
-        if plan.hosts > 1:
-            sent += f" within a host, {each.sent_between / 1e6:10.2f} MB between hosts"
+        sent = f"{each.sent_within / 1e6:10.2f} MB {'within' if many else 'sent'}"
+        if many:
+            sent += f", {each.sent_between / 1e6:10.2f} MB between"
         lines.append(f"  {each.kind:<20} {each.count:6g} x over {devices}, {each.bytes / 1e6:10.2f} MB, {sent}")
     return lines
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from fqgan_jax.performance.collectives import KINDS, Collective, sizes_of_groups
-from fqgan_jax.performance.hlo import Computation, Instruction, arrays, parameters_of, parse, root_of
+from fqgan_jax.performance.hlo import Computation, Instruction, parameters_of, parse, root_of
 
 _NO_TRAFFIC = (
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"),
@@ -17,6 +17,7 @@ _NO_TRAFFIC = (
 )
 _NO_CODE = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound")  # custom calls that move nothing
 _SLICES = ("dynamic-slice", "slice", "gather")
+_IN_PLACE = ("dynamic-update-slice", "scatter")  # their first operand is read and written only where it is updated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,11 +160,11 @@ class _Reader:
             return 0
         if opcode == "custom-call" and instruction.target in _NO_CODE:
             return 0
-        if opcode in ("copy-start", "all-gather-start", "collective-permute-start"):  # operand and result, in a tuple
-            return instruction.memory_bytes
         if opcode.endswith("slice-start"):  # its result is ((source), destination, context)
-            size, fast = list(arrays(instruction.type))[1]
+            size, fast = instruction.results[1]
             return size if fast else 2 * size
+        if opcode.endswith("-start") and opcode != "all-reduce-start":  # operands and results, in a tuple
+            return instruction.memory_bytes
         operands = [computation[name] for name in instruction.operands if name in computation]
         if opcode in _SLICES:
             return instruction.memory_bytes + (instruction.bytes if operands[0].memory_bytes else 0)
@@ -205,7 +206,7 @@ class _Reader:
                 inner = self.computations[user.called("calls")]
                 number = user.operands.index(value.name)
                 total += self._read(inner, parameters_of(inner)[number])
-            elif not (user.opcode == "dynamic-update-slice" and user.operands[0] == value.name):
+            elif not (user.opcode in _IN_PLACE and user.operands[0] == value.name):
                 return value.bytes
         return min(total, value.bytes)
 
@@ -220,7 +221,11 @@ class _Reader:
             source = computation[result.operands[0]]
             scratch = source.scratch is not None and f"index={source.scratch}" in result.attributes
             return 0 if scratch else result.bytes
-        return computation[result.operands[1]].bytes if result.opcode == "dynamic-update-slice" else result.bytes
+        if result.opcode == "dynamic-update-slice":
+            return computation[result.operands[1]].bytes
+        if result.opcode == "scatter":  # reads what it updates, too
+            return min(2 * computation[result.operands[2]].bytes, 2 * result.bytes)
+        return result.bytes
 
 
 def _together(a: Mover, b: Mover) -> Mover:

@@ -8,12 +8,10 @@ import time
 import jax
 import jax.numpy as jnp
 import pytest
-from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 from fqgan_jax.cli.main import main
-from fqgan_jax.performance.bench import QuantizerSizes, bench_quantizer, sampling_floor_bytes
+from fqgan_jax.performance.bench import QuantizerSizes, bench_quantizer
 from fqgan_jax.performance.measure import Clock, Work, copy_bandwidth, measure, timed
-from fqgan_jax.performance.tasks import make_step
 
 
 def test_calls_are_waited_for_and_fed_with_their_results():
@@ -64,20 +62,6 @@ def test_a_profile_is_written(tmp_path):
 
 def test_bandwidth_of_a_copy_is_plausible():
     assert 1e8 < copy_bandwidth(2**22) < 1e13
-
-
-def test_sampling_floor_by_hand():
-    step = make_step(tiny_generator_config(), tokenizer_config=tiny_tokenizer_config())
-    module, params = step.task.module, step.shapes.state.params
-    T, K, D = module.grid[0] * module.grid[1], module.num_codebooks, module.width
-
-    def size(name):
-        return sum(leaf.size for leaf in jax.tree.leaves(params[name]))
-
-    weights = size("backbone") + size("aggregate") + size("outputs") + K * size("head")
-    keys_and_values = sum(module.depth * 2 * D * (t + 1) for t in range(T))
-    # Conditional and unconditional rows of three images, in float32.
-    assert sampling_floor_bytes(module, params, 3) == 4 * (T * weights + 6 * keys_and_values)
 
 
 def test_chunks_save_memory_and_change_no_gradient():

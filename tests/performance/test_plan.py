@@ -1,4 +1,4 @@
-"""What a plan counts, against the sizes of the arrays themselves; the search, on plans made up."""
+"""What a plan counts, against the sizes of the arrays themselves."""
 
 import json
 
@@ -8,15 +8,17 @@ import pytest
 from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 from fqgan_jax.cli.main import main
-from fqgan_jax.errors import UserError
 from fqgan_jax.performance import plan as plan_module
-from fqgan_jax.performance import search
 from fqgan_jax.performance.chips import CHIPS
-from fqgan_jax.performance.plan import StepPlan, input_bytes, plan_step
-from fqgan_jax.performance.search import largest_batch
+from fqgan_jax.performance.plan import Plan, make_plan
+from fqgan_jax.performance.programs import input_bytes, make_program
 from fqgan_jax.performance.tasks import make_step, model_flops
 from fqgan_jax.performance.topology import count_chips, topology_devices
 from fqgan_jax.training.tokenizer_task import TokenizerTask
+
+
+def plan_of(config, devices, *, program: str = "step", tokenizer_config=None) -> Plan:
+    return make_plan(make_program(program, config, devices, tokenizer_config=tokenizer_config))
 
 
 def tree_bytes(tree) -> int:
@@ -27,7 +29,7 @@ def tree_bytes(tree) -> int:
 def test_memory_is_the_state_and_a_share_of_the_batch():
     small = ("model.factorization=split", "model.multipliers=(1,2)", "model.z_channels=16", "teachers=(None,None)")
     config = tiny_tokenizer_config("optimizer.ema_decay=0.9", *small)
-    plan = plan_step(config, jax.devices())
+    plan = plan_of(config, jax.devices())
     task, key = TokenizerTask(config, 8), jax.random.key(0)
     state, batch = jax.eval_shape(task.init, key), jax.eval_shape(task.random_batch, key)
     assert (plan.devices, plan.chips, plan.batch_size, plan.images_per_chip) == (8, 8, 8, 1)
@@ -44,6 +46,9 @@ def test_memory_is_the_state_and_a_share_of_the_batch():
     reduced = sum(c.bytes for c in plan.traffic.collectives if c.kind == "all-reduce")
     assert reduced >= plan.memory["parameters"]
     assert plan.flops == plan.model_flops > 0
+    # Everything is read, and the state written.
+    state = plan.memory["parameters"] + plan.memory["optimizer"] + plan.memory["moving average"]
+    assert plan.floor == 2 * state + plan.memory["frozen networks"] + plan.memory["batch"]
 
 
 def test_memory_of_both_players():
@@ -95,47 +100,6 @@ def test_generator_flops_by_hand():
     np.testing.assert_allclose(step.flops, 3 * once, rtol=1e-6)
 
 
-def made_up_plan(examples: int, available: float = 100.0) -> StepPlan:
-    memory = {"parameters": 30.0, "temporaries": 5 + 1.7 * examples + 0.002 * examples**2}
-    fits = sum(memory.values()) <= available
-    return StepPlan(
-        devices=8,
-        chips=8,
-        batch_size=8 * examples,
-        chip=CHIPS["TPU v5e"],
-        memory=memory,
-        available=available,
-        fits=fits,
-        model_flops=1,
-        flops=1,
-        xla_flops=1,
-        traffic=None,
-        compile_seconds=0.0,
-    )
-
-
-@pytest.mark.parametrize("start", [1, 8, 100])
-def test_search_finds_the_largest_batch_in_few_compilations(monkeypatch, start):
-    tried = []
-
-    def fake(config, devices, tokenizer_config):
-        tried.append(config.data.batch_size // 8)
-        return made_up_plan(tried[-1])
-
-    monkeypatch.setattr(search, "plan_step", fake)
-    config = tiny_tokenizer_config(f"data.batch_size={8 * start}")
-    best = largest_batch(config, jax.devices(), max_compilations=8)
-    largest = max(n for n in range(1, 100) if made_up_plan(n).fits)
-    assert best.batch_size == 8 * largest
-    assert len(tried) == len(set(tried)) <= 8
-
-
-def test_search_where_nothing_fits(monkeypatch):
-    monkeypatch.setattr(search, "plan_step", lambda config, *_: made_up_plan(config.data.batch_size // 8, 20))
-    with pytest.raises(UserError, match="No batch fits: 1 example"):
-        largest_batch(tiny_tokenizer_config("data.batch_size=16"), jax.devices())
-
-
 def test_what_the_compiler_says_of_memory_that_is_lacking():
     message = (
         "RESOURCE_EXHAUSTED: ... the total memory required for HLO temporaries (16.98G) exceeds available HBM (15.75G)."
@@ -148,26 +112,23 @@ def test_what_the_compiler_says_of_memory_that_is_lacking():
 def test_command_prints_and_writes_the_plan(tmp_path, capsys):
     command = ["plan", "--config", "configs/demo_generator.py", "--topology", "local", "--batch", "1"]
     command += ["--tokenizer-config", "configs/demo_tokenizer.py:k=3", "--json", str(tmp_path / "plan.json")]
-    command += ["--config.model.width=16", "--config.model.depth=1"]
+    command += ["--config.model.width=16", "--config.model.depth=1", "--traffic", "3"]
     assert main(command) == 0
     written, printed = json.loads((tmp_path / "plan.json").read_text()), capsys.readouterr().out
     assert written["batch_size"] == 8
     assert f"memory a chip: {sum(written['memory'].values()) / 2**30:.2f} GiB, fits" in printed
     assert any(c["kind"] == "all-reduce" and c["group"] == 8 for c in written["traffic"]["collectives"])
     assert "all-reduce" in printed
-
-
-def test_unknown_topologies_are_explained():
-    pytest.importorskip("libtpu")
-    with pytest.raises(UserError, match="no plan for topology 'v99:1x1'"):
-        topology_devices("v99:1x1")
+    movers = written["traffic"]["movers"]
+    assert len(movers) == 3
+    assert all(mover["name"] in printed and mover["count"] >= 1 for mover in movers)
 
 
 @pytest.mark.slow
 def test_a_plan_without_tpu_hardware():
     pytest.importorskip("libtpu", reason="pip install fqgan-jax[tpu]")
     devices = topology_devices("v5e:2x2")
-    plan = plan_step(tiny_generator_config(), devices, tiny_tokenizer_config())
+    plan = plan_of(tiny_generator_config(), devices, tokenizer_config=tiny_tokenizer_config())
     assert (plan.chip, plan.chips, plan.fits) == (CHIPS["TPU v5e"], 4, True)
     assert plan.xla_flops > 0
     assert plan.traffic.unknown_loops == 0
@@ -178,3 +139,28 @@ def test_a_plan_without_tpu_hardware():
     assert plan.memory["parameters"] / 2 <= reduced.bytes <= 1.1 * plan.memory["parameters"]
     assert count_chips(topology_devices("v4:2x2x1")) == 4
     assert len(topology_devices("v4:2x2x1")) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["sample", "encode", "decode"])
+def test_inference_splits_its_batch_over_the_chips(program):
+    tokenizer = tiny_tokenizer_config()
+    config = tiny_generator_config() if program == "sample" else tokenizer
+    config.data.batch_size = 16
+    plan = plan_of(config, jax.devices(), program=program, tokenizer_config=tokenizer)
+    alone = plan_of(config, jax.devices()[:1], program=program, tokenizer_config=tokenizer)
+    assert (plan.program, plan.images_per_chip, alone.images_per_chip) == (program, 2, 16)
+    assert plan.memory["parameters"] == alone.memory["parameters"]
+    assert plan.memory["batch"] == alone.memory["batch"] / 8
+    assert plan.flops == plan.model_flops == alone.flops / 8
+    assert plan.floor < alone.floor
+    assert plan.traffic.bytes > plan.floor
+    assert program == "sample" or plan.traffic.collectives == ()
+
+
+def test_programs_of_the_other_task_are_refused(capsys):
+    command = ["plan", "--config", "configs/demo_generator.py", "--topology", "local", "--program"]
+    assert main([*command, "encode"]) == 2
+    assert "encode is a program of a tokenizer" in capsys.readouterr().err
+    assert main([*command, "dream"]) == 2
+    assert "choose one of step, sample, encode, decode" in capsys.readouterr().err

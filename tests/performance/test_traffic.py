@@ -6,8 +6,11 @@ import pytest
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fqgan_jax.performance.traffic import Collective, read_traffic
+from fqgan_jax.performance.collectives import Collective
+from fqgan_jax.performance.traffic import read_traffic
 from fqgan_jax.sharding.mesh import make_mesh
+
+HOST = [0] * 8  # all devices are of one host
 
 
 def compiled_text(function, *arguments, **options) -> str:
@@ -19,7 +22,7 @@ def collective(kind: str, *, group: int, count: int, num_bytes: int) -> Collecti
 
 
 def by_kind(text: str) -> dict[str, Collective]:
-    return {each.kind: each for each in read_traffic(text, 8).collectives}
+    return {each.kind: each for each in read_traffic(text, HOST).collectives}
 
 
 def on_mesh(function, in_spec, out_spec):
@@ -59,9 +62,9 @@ def test_gradients_of_replicated_weights_are_reduced_over_the_batch():
     whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     step = jax.grad(lambda w, x: jnp.sum(jnp.tanh(x @ w)))
     text = compiled_text(step, jnp.ones((32, 64)), jnp.ones((16, 32)), in_shardings=(whole, split), out_shardings=whole)
-    (reduced,) = read_traffic(text, 8).collectives
+    (reduced,) = read_traffic(text, HOST).collectives
     assert (reduced.kind, reduced.group, reduced.bytes) == ("all-reduce", 8, 32 * 64 * 4)
-    assert reduced.sent() == pytest.approx(2 * 7 / 8 * 32 * 64 * 4)
+    assert reduced.sent_within == pytest.approx(2 * 7 / 8 * 32 * 64 * 4)
 
 
 def test_memory_traffic_of_a_scan_takes_one_slice_at_a_time():
@@ -71,7 +74,7 @@ def test_memory_traffic_of_a_scan_takes_one_slice_at_a_time():
         return lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0]
 
     array = 256 * 256 * 4
-    traffic = read_traffic(compiled_text(loop, weights, x), 1)
+    traffic = read_traffic(compiled_text(loop, weights, x), HOST[:1])
     # Read x and w, write the product; its tanh may be an instruction of its own; copies of the carry may come on top.
     assert 10 * 3 * array <= traffic.bytes <= 10 * 10 * array
     assert traffic.unknown_loops == 0
@@ -80,7 +83,7 @@ def test_memory_traffic_of_a_scan_takes_one_slice_at_a_time():
 def test_memory_traffic_of_one_instruction_is_its_operands_and_results():
     a, b = jnp.ones((128, 64)), jnp.ones((64, 32))
     text = compiled_text(jnp.matmul, a, b)
-    assert read_traffic(text, 1).bytes == 4 * (128 * 64 + 64 * 32 + 128 * 32)
+    assert read_traffic(text, HOST[:1]).bytes == 4 * (128 * 64 + 64 * 32 + 128 * 32)
 
 
 TPU = """HloModule jit_step, is_scheduled=true
@@ -122,7 +125,7 @@ ENTRY %main (x: f32[24,8]) -> f32[24,8] {
 @pytest.mark.parametrize("devices", ["", ", device_ids=([2,4]T(1,0))"], ids=["in order", "in another order"])
 def test_the_dialect_of_tpus(devices):
     """Loop lengths stand in the condition; groups name mesh axes; layouts hold parentheses; `S(1)` is fast memory."""
-    traffic = read_traffic(TPU.replace("'fsdp'=2]", f"'fsdp'=2]{devices}"), 8)
+    traffic = read_traffic(TPU.replace("'fsdp'=2]", f"'fsdp'=2]{devices}"), HOST)
     found = {each.kind: each for each in traffic.collectives}
     assert found["all-reduce"] == collective("all-reduce", group=4, count=24, num_bytes=24 * (16 + 8))
     assert found["all-gather"] == collective("all-gather", group=2, count=24, num_bytes=24 * 8)
@@ -130,12 +133,3 @@ def test_the_dialect_of_tpus(devices):
     # A round reads %x whole and one slice of it into fast memory, reduces %b in place and gathers it into a new array.
     reduced, gathered = 8 + 8, 8 + 16 + 4
     assert traffic.bytes == 24 * (24 * 8 * 4 + 8 * 4 + reduced + gathered)
-
-
-def test_rings_send_what_each_kind_needs():
-    assert collective("all-reduce", group=4, count=1, num_bytes=100).sent() == 150
-    assert collective("all-gather", group=4, count=1, num_bytes=100).sent() == 300
-    assert collective("all-gather", group=4, count=1, num_bytes=100).sent(8) == 350  # eighths of the same 400
-    assert collective("reduce-scatter", group=4, count=1, num_bytes=100).sent() == 75
-    assert collective("all-to-all", group=4, count=1, num_bytes=100).sent(2) == 50
-    assert collective("collective-permute", group=4, count=1, num_bytes=100).sent() == 100
