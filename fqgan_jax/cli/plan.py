@@ -44,6 +44,7 @@ def run(options) -> None:
     """Runs `fqgan plan`."""
     if options.topology != "local":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing is run on a chip that may be here
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # remarks of the compilers; their errors are raised
     from fqgan_jax.config import load_config
     from fqgan_jax.files import write_atomically
     from fqgan_jax.performance.plan import Plan, make_plan

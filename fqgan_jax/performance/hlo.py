@@ -59,7 +59,7 @@ class Instruction:
     @property
     def op_name(self) -> str:
         """Name of the operation in the traced function, "" if the compiler made the instruction."""
-        return self._attribute(r'op_name="([^"]*)"')
+        return self._attribute(r'op_name="([^"]*)"').replace("\\'", "'")
 
     def _attribute(self, pattern: str) -> str:
         found = re.search(pattern, self.attributes)

@@ -124,8 +124,8 @@ def _program_bytes(compiled: jax.stages.Compiled, *, inputs: float, cores: int) 
 
 def _xla_flops(compiled: jax.stages.Compiled, cores: int) -> float | None:
     """XLA's count of operations on a chip; None if its compiler does not count them."""
-    analysis = compiled.cost_analysis()
-    return None if analysis is None else analysis["flops"] * cores
+    flops = (compiled.cost_analysis() or {}).get("flops")
+    return None if flops is None else flops * cores
 
 
 def _limit(available: float | None, chip: Chip | None) -> float:
