@@ -90,9 +90,10 @@ def _operations(plan: Plan) -> list[str]:
 def _traffic(plan: Plan) -> list[str]:
     traffic, images = plan.traffic, plan.images_per_chip
     size = f"{traffic.bytes / 1e9:.1f} GB {_once(plan)}, {traffic.bytes / images / 1e9:.2f} GB an example"
+    ratio = traffic.bytes / plan.floor
     lines = [
         f"memory traffic (estimate from the program): {size}",
-        f"  floor: {plan.floor / 1e9:.1f} GB ({_FLOORS[plan.program]}); {traffic.bytes / plan.floor:.2f} times that",
+        f"  {ratio:.2f} times the floor of {plan.floor / 1e9:.1f} GB: {_FLOORS[plan.program]}",
     ]
     if traffic.unknown_loops:
         lines.append(f"  {traffic.unknown_loops} loop(s) of unknown length count once")

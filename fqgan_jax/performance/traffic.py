@@ -9,15 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from fqgan_jax.performance.collectives import KINDS, Collective, sizes_of_groups
-from fqgan_jax.performance.hlo import Computation, Instruction, parameters_of, parse, root_of
+from fqgan_jax.performance.fusions import SLICES, Fusions
+from fqgan_jax.performance.hlo import Computation, Instruction, parse
 
 _NO_TRAFFIC = (
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"),
     *("while", "conditional", "call", "async-start"),  # the instructions that they run are counted on their own
 )
 _NO_CODE = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound")  # custom calls that move nothing
-_SLICES = ("dynamic-slice", "slice", "gather")
-_IN_PLACE = ("dynamic-update-slice", "scatter")  # their first operand is read and written only where it is updated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +82,7 @@ class _Reader:
     def __init__(self, text: str, hosts: Sequence[int]):
         self.hosts = hosts
         self.computations, self.entry = parse(text)
+        self.fusions = Fusions(self.computations)
         self.unknown_loops = 0
 
     def traffic(self) -> Traffic:
@@ -166,66 +166,13 @@ class _Reader:
         if opcode.endswith("-start") and opcode != "all-reduce-start":  # operands and results, in a tuple
             return instruction.memory_bytes
         operands = [computation[name] for name in instruction.operands if name in computation]
-        if opcode in _SLICES:
+        if opcode in SLICES:
             return instruction.memory_bytes + (instruction.bytes if operands[0].memory_bytes else 0)
         if opcode == "dynamic-update-slice":
             return operands[1].memory_bytes + (operands[1].bytes if instruction.memory_bytes else 0)
         if opcode == "fusion":
-            return self._fusion_bytes(instruction, operands)
+            return self.fusions.bytes(instruction, operands)
         return instruction.memory_bytes + sum(operand.memory_bytes for operand in operands)
-
-    def _fusion_bytes(self, fusion: Instruction, operands: list[Instruction]) -> float:
-        """A fusion reads and writes only the slices that it takes of its operands and puts into its results."""
-        inner = self.computations[fusion.called("calls")]
-        parameters = parameters_of(inner)
-        total = 0.0
-        for number, operand in enumerate(operands):
-            if operand.memory_bytes and number in parameters:
-                total += min(operand.memory_bytes, self._read(inner, parameters[number]))
-        root = root_of(inner)
-        if root.opcode != "tuple":
-            return total + (self._written(inner, root) if fusion.memory_bytes else 0)
-        results = [inner[name] for name in root.operands]
-        if len(results) != len(fusion.results):
-            return total + fusion.memory_bytes
-        return total + sum(
-            self._written(inner, result) for result, (_, fast) in zip(results, fusion.results, strict=True) if not fast
-        )
-
-    def _read(self, computation: Computation, value: Instruction) -> float:
-        """Bytes of a value that a fused computation reads."""
-        total = 0.0
-        for user in computation.values():
-            if value.name not in user.operands:
-                continue
-            if user.opcode in _SLICES and user.operands[0] == value.name:
-                total += user.bytes
-            elif user.opcode == "bitcast":
-                total += self._read(computation, user)
-            elif user.opcode == "fusion":
-                inner = self.computations[user.called("calls")]
-                number = user.operands.index(value.name)
-                total += self._read(inner, parameters_of(inner)[number])
-            elif not (user.opcode in _IN_PLACE and user.operands[0] == value.name):
-                return value.bytes
-        return min(total, value.bytes)
-
-    def _written(self, computation: Computation, result: Instruction) -> float:
-        """Bytes of a fused computation's result that it writes: of an array updated in place, the update."""
-        if result.opcode == "bitcast":
-            return self._written(computation, computation[result.operands[0]])
-        if result.opcode == "fusion":
-            inner = self.computations[result.called("calls")]
-            return self._written(inner, root_of(inner))
-        if result.opcode == "get-tuple-element":
-            source = computation[result.operands[0]]
-            scratch = source.scratch is not None and f"index={source.scratch}" in result.attributes
-            return 0 if scratch else result.bytes
-        if result.opcode == "dynamic-update-slice":
-            return computation[result.operands[1]].bytes
-        if result.opcode == "scatter":  # reads what it updates, too
-            return min(2 * computation[result.operands[2]].bytes, 2 * result.bytes)
-        return result.bytes
 
 
 def _together(a: Mover, b: Mover) -> Mover:
