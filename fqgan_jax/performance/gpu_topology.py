@@ -24,7 +24,7 @@ def gpu_topology_devices(name: str) -> Sequence[jax.Device]:
     """Returns the devices of a GPU topology: "h100:8" is one host of eight GPUs, "h100:8x2" eight hosts of two.
 
     Raises:
-      UserError: the CUDA compiler is not installed, or no host has as many GPUs.
+      UserError: the CUDA compiler is not installed or not of this version of JAX, or no host has as many GPUs.
     """
     chip_name, _, counts = name.partition(":")
     chip = GPUS[chip_name]
@@ -33,10 +33,16 @@ def gpu_topology_devices(name: str) -> Sequence[jax.Device]:
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # of versions, which asks a driver
     from jax.experimental import topologies
 
-    topology = topologies.get_topology_desc(
-        chip_name, "cuda", target_config=_target_config(chip), topology=f"1x{hosts}x{gpus}"
-    )
-    return topology.devices
+    layout = f"1x{hosts}x{gpus}"
+    try:
+        return topologies.get_topology_desc(
+            chip_name, "cuda", target_config=_target_config(chip), topology=layout
+        ).devices
+    except RuntimeError as error:  # a plugin that does not belong to this JAX is not loaded
+        raise UserError(
+            f"The CUDA compiler cannot be used ({str(error).splitlines()[0]}): pip install fqgan-jax[cuda] brings "
+            "the one of this version of JAX."
+        ) from error
 
 
 def _counts(name: str, counts: str, chip: Chip) -> tuple[int, int]:

@@ -46,6 +46,16 @@ def test_a_missing_compiler_is_explained(monkeypatch, capsys):
     assert "pip install fqgan-jax[cuda]" in capsys.readouterr().err
 
 
+def test_a_compiler_of_another_version_is_explained(monkeypatch):
+    def refuse(*_, **__):
+        raise NotImplementedError("topology not implemented for cuda")
+
+    monkeypatch.setattr(gpu_topology, "import_extra", lambda module, extra: None)
+    monkeypatch.setattr("jax.experimental.topologies.get_topology_desc", refuse)
+    with pytest.raises(UserError, match=r"cannot be used .*not implemented for cuda.*fqgan-jax\[cuda\]"):
+        topology_devices("h100:8")
+
+
 def test_devices_and_hosts_of_gpus():
     pytest.importorskip(PLUGIN, reason=NEEDED)
     for name, chip in GPUS.items():
