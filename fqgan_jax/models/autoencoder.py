@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fqgan_jax.models.blocks import Dtype, GroupNorm, ResidualBlock, SpatialAttention, rematerialized
+from fqgan_jax.models.convolutions import Conv
 
 
 class Middle(nn.Module, kw_only=True):
@@ -74,7 +75,7 @@ class Encoder(nn.Module, kw_only=True):
         level = rematerialized(Level, enabled=self.remat == "full")
         middle = rematerialized(Middle, enabled=self.remat == "full")
         last = len(self.multipliers) - 1
-        x = nn.Conv(self.base_width, (3, 3), dtype=self.dtype, name="conv_in")(images)
+        x = Conv(self.base_width, (3, 3), dtype=self.dtype, name="conv_in")(images)
         for i, multiplier in enumerate(self.multipliers):
             width = self.base_width * multiplier
             x = level(
@@ -89,7 +90,7 @@ class Encoder(nn.Module, kw_only=True):
             if i < last:
                 # One row below and one column to the right: the published models pad unevenly.
                 padding = ((0, 1), (0, 1))
-                x = nn.Conv(width, (3, 3), strides=2, padding=padding, dtype=self.dtype, name=f"down{i}")(x)
+                x = Conv(width, (3, 3), strides=2, padding=padding, dtype=self.dtype, name=f"down{i}")(x)
         return middle(width=width, groups=self.groups, remat=self.remat, dtype=self.dtype, name="middle")(x)
 
 
@@ -109,7 +110,7 @@ class Decoder(nn.Module, kw_only=True):
 
     def setup(self):
         """Builds the last convolution."""
-        self.conv_out = nn.Conv(3, (3, 3), dtype=self.dtype)
+        self.conv_out = Conv(3, (3, 3), dtype=self.dtype)
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B H W C"]:
@@ -117,12 +118,12 @@ class Decoder(nn.Module, kw_only=True):
         level = rematerialized(Level, enabled=self.remat == "full")
         middle = rematerialized(Middle, enabled=self.remat == "full")
         widths = [self.base_width * multiplier for multiplier in reversed(self.multipliers)]
-        x = nn.Conv(widths[0], (3, 3), dtype=self.dtype, name="conv_in")(x)
+        x = Conv(widths[0], (3, 3), dtype=self.dtype, name="conv_in")(x)
         x = middle(width=widths[0], groups=self.groups, remat=self.remat, dtype=self.dtype, name="middle")(x)
         for i, width in enumerate(widths):
             if i > 0:
                 x = x.repeat(2, axis=1).repeat(2, axis=2)
-                x = nn.Conv(widths[i - 1], (3, 3), dtype=self.dtype, name=f"up{i - 1}")(x)
+                x = Conv(widths[i - 1], (3, 3), dtype=self.dtype, name=f"up{i - 1}")(x)
             x = level(
                 width=width,
                 num_blocks=self.num_blocks + 1,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fqgan_jax.models.convolutions import Conv
 from fqgan_jax.sharding.mesh import keep_batch_sharded
 
 Dtype = jnp.dtype
@@ -47,11 +48,11 @@ class ResidualBlock(nn.Module, kw_only=True):
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w {self.width}"]:
         """Applies the block to a feature map."""
         y = nn.swish(GroupNorm(groups=self.groups, dtype=self.dtype, name="norm1")(x))
-        y = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv1")(y)
+        y = Conv(self.width, (3, 3), dtype=self.dtype, name="conv1")(y)
         y = nn.swish(GroupNorm(groups=self.groups, dtype=self.dtype, name="norm2")(y))
-        y = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv2")(y)
+        y = Conv(self.width, (3, 3), dtype=self.dtype, name="conv2")(y)
         if x.shape[-1] != self.width:
-            x = nn.Conv(self.width, (1, 1), dtype=self.dtype, name="shortcut")(x)
+            x = Conv(self.width, (1, 1), dtype=self.dtype, name="shortcut")(x)
         return x + y
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from fqgan_jax.config.registry import Registry
 from fqgan_jax.errors import check
 from fqgan_jax.models.blocks import Dtype
+from fqgan_jax.models.convolutions import Conv
 
 
 class Discriminator(nn.Module, kw_only=True):
@@ -59,9 +60,7 @@ class PatchDiscriminator(Discriminator, kw_only=True):
     @nn.compact
     def __call__(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w 1"]:
         """Computes the logits of all patches."""
-        conv = partial(
-            nn.Conv, kernel_size=(4, 4), padding=1, kernel_init=nn.initializers.normal(0.02), dtype=self.dtype
-        )
+        conv = partial(Conv, kernel_size=(4, 4), padding=1, kernel_init=nn.initializers.normal(0.02), dtype=self.dtype)
         x = conv(self.width, strides=2, name="conv0")(images)
         x = nn.leaky_relu(x, 0.2)
         for i in range(1, self.depth + 1):
@@ -102,12 +101,12 @@ class StyleDiscriminator(Discriminator, kw_only=True):
     def __call__(self, images: Float[Array, "B H H 3"]) -> Float[Array, "B 1"]:
         """Computes the logits of all images."""
         side = images.shape[1]
-        x = nn.Conv(self.width_at(side), (3, 3), dtype=self.dtype, name="conv_in")(images)
+        x = Conv(self.width_at(side), (3, 3), dtype=self.dtype, name="conv_in")(images)
         x = nn.leaky_relu(x, 0.2)
         for i in range(int(np.log2(side)) - 2):
             side //= 2
             x = StyleBlock(width=self.width_at(side), dtype=self.dtype, name=f"block{i}")(x)
-        x = nn.leaky_relu(nn.Conv(self.max_width, (3, 3), dtype=self.dtype, name="conv_out")(x), 0.2)
+        x = nn.leaky_relu(Conv(self.max_width, (3, 3), dtype=self.dtype, name="conv_out")(x), 0.2)
         # Channels first, as the published weights count the inputs of the next layer.
         x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
         x = nn.leaky_relu(nn.Dense(self.max_width, dtype=self.dtype, name="dense")(x), 0.2)
@@ -144,8 +143,8 @@ class StyleBlock(nn.Module, kw_only=True):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W c"]) -> Float[Array, "B h w {self.width}"]:
         """Halves the resolution of a feature map."""
-        conv = partial(nn.Conv, self.width, kernel_size=(3, 3), padding=1, dtype=self.dtype)
-        skip = nn.Conv(self.width, (1, 1), strides=2, dtype=self.dtype, name="skip")(x)
+        conv = partial(Conv, self.width, kernel_size=(3, 3), padding=1, dtype=self.dtype)
+        skip = Conv(self.width, (1, 1), strides=2, dtype=self.dtype, name="skip")(x)
         x = nn.leaky_relu(conv(name="conv1")(x), 0.2)
         x = nn.leaky_relu(conv(name="conv2")(x), 0.2)
         x = conv(strides=2, name="down")(blur(x))

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from fqgan_jax.config.registry import Registry
 from fqgan_jax.errors import check
 from fqgan_jax.models.blocks import Dtype, GroupNorm, PatchConv, Transformer, resize_positions
+from fqgan_jax.models.convolutions import Conv
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ class SplitHead(Head):
         """Computes the latents of all sub-codebooks from the same features."""
         sizes = self.sizes
         x = nn.swish(GroupNorm(groups=sizes.norm_groups, dtype=sizes.dtype, name="norm_out")(features))
-        x = nn.Conv(sizes.num_codebooks * sizes.code_dim, (3, 3), dtype=sizes.dtype, name="conv_out")(x)
+        x = Conv(sizes.num_codebooks * sizes.code_dim, (3, 3), dtype=sizes.dtype, name="conv_out")(x)
         return x.reshape(*x.shape[:-1], sizes.num_codebooks, sizes.code_dim)
 
 

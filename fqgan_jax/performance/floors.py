@@ -8,7 +8,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal
 from jaxtyping import PyTree
 
 from fqgan_jax.models.far import FAR
-from fqgan_jax.performance.flops import inner_jaxprs, used_jaxpr
+from fqgan_jax.performance.flops import branches, inner_jaxprs, used_jaxpr
 
 _PRODUCTS = ("dot_general", "conv_general_dilated")
 
@@ -37,7 +37,7 @@ def _count(jaxpr: Jaxpr) -> float:
         elif equation.primitive.name in _PRODUCTS:
             total += _bytes(equation.invars) + _bytes(equation.outvars)
         elif equation.primitive.name == "cond":
-            total += max(_count(branch.jaxpr) for branch in equation.params["branches"])
+            total += max(_count(branch.jaxpr) for branch in branches(equation.params))
         else:
             rounds = equation.params["length"] if equation.primitive.name == "scan" else 1
             total += rounds * sum(map(_count, inner_jaxprs(equation.params)))

@@ -8,7 +8,7 @@ from math import prod
 
 import jax
 import numpy as np
-from jax.extend.core import Jaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.interpreters import partial_eval
 
 
@@ -16,9 +16,9 @@ def count_flops(function: Callable, *arguments) -> float:
     """Returns the operations of the matrix products and convolutions in `function(*arguments)`, on all devices.
 
     A multiplication and an addition are two. Loops count as often as they run (a `while` whose length is not in its
-    program: once), and branches as the most expensive one. Values that no result needs do not count, nor do a
-    convolution's taps that meet padding or the holes of a dilation. Element-wise operations, bound by memory, are left
-    out.
+    program: once), and branches as the most expensive one, those for a certain platform not at all. Values that no
+    result needs do not count, nor do a convolution's taps that meet padding or the holes of a dilation. Element-wise
+    operations, bound by memory, are left out.
 
     Args:
       function: traceable by JAX.
@@ -45,15 +45,21 @@ def _count_equation(equation: JaxprEqn) -> float:
     if name == "conv_general_dilated":
         return _convolution(equation)
     if name == "cond":
-        return max(_count(branch.jaxpr) for branch in params["branches"])
+        return max(_count(branch.jaxpr) for branch in branches(params))
     rounds = params["length"] if name == "scan" else 1
     return rounds * sum(map(_count, inner_jaxprs(params)))
+
+
+def branches(params: dict) -> list[ClosedJaxpr]:
+    """Branches that count; a platform's own formula may do work that the function does not need."""
+    platforms = params.get("branches_platforms") or [None] * len(params["branches"])
+    return [branch for branch, platform in zip(params["branches"], platforms, strict=True) if platform is None]
 
 
 def inner_jaxprs(params: dict) -> Iterator[Jaxpr]:
     """Yields the programs within an equation: of calls, loops, rematerialization and custom derivatives."""
     for value in params.values():
-        if isinstance(value, jax.extend.core.ClosedJaxpr):
+        if isinstance(value, ClosedJaxpr):
             yield value.jaxpr
         elif isinstance(value, Jaxpr):
             yield value
