@@ -32,6 +32,7 @@ from fqgan_jax.training.state import TrainState
 
 BATCH_SIZE = 8
 GUIDANCE = 2.0
+SEED = 29  # with which rounding changes no code, and no side of an activation's kink
 
 
 def tokenizer_config(*, batch_size: int = BATCH_SIZE, dtype: str = "float32") -> ConfigDict:
@@ -101,7 +102,7 @@ def noise(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def _random(name: str) -> np.random.RandomState:
     """Random numbers of a name. The streams of RandomState, not those of Generator, never change."""
-    return np.random.RandomState(zlib.crc32(name.encode()))
+    return np.random.RandomState(zlib.crc32(f"{SEED} {name}".encode()))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,7 @@ class Subjects:
         self.training_step = cache(lambda *arguments, **fields: make_one_step(small_step(*arguments, **fields)))
         self.images = noise("image", (2, 32, 32, 3))
         self.codes = noise("codes", (2, 16, 16, 2))
-        self.labels = np.array([4, 45])  # whose most probable codes are so by far
+        self.labels = np.array([4, 19])  # whose most probable codes are so by far
 
     @cached_property
     def tokenizer(self) -> Network:
