@@ -6,7 +6,8 @@ import jax
 from ml_collections import ConfigDict
 
 from fqgan_jax.config import load_config
-from fqgan_jax.performance.bench import bench_decode, bench_encode, bench_sampling, bench_training
+from fqgan_jax.performance.bench import bench_inference, bench_sampling, bench_training
+from fqgan_jax.performance.inference import decoding, encoding, sampling
 from fqgan_jax.performance.measure import Clock, Values
 
 # Configs of a tokenizer and a generator, and images a device.
@@ -36,12 +37,13 @@ def headline_times() -> Iterator[tuple[str, float | str]]:
 
 def _measures(tokenizer: ConfigDict, generator: ConfigDict, images: int) -> dict[str, Callable[[], Values]]:
     """What is measured, with so many images a device."""
-    tokenizer.data.batch_size = generator.data.batch_size = images * jax.device_count()
+    batch_size = images * jax.device_count()
+    tokenizer.data.batch_size = generator.data.batch_size = batch_size
     clock = Clock(warm_up=1, repeats=3)
     return {
         "tokenizer's step": lambda: bench_training(tokenizer, None, clock),
         "generator's step": lambda: bench_training(generator, tokenizer, clock),
-        "encode": lambda: bench_encode(tokenizer, clock),
-        "decode": lambda: bench_decode(tokenizer, clock),
-        "sample": lambda: bench_sampling(generator, tokenizer, clock),
+        "encode": lambda: bench_inference(encoding(tokenizer), batch_size, clock),
+        "decode": lambda: bench_inference(decoding(tokenizer), batch_size, clock),
+        "sample": lambda: bench_sampling(sampling(generator, tokenizer), clock),
     }
