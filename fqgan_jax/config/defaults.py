@@ -28,6 +28,7 @@ def tokenizer_defaults() -> ConfigDict:
     model.temperature = 0.01  # temperature of the soft assignment of the entropy loss
     model.chunk_tokens = 512  # tokens per device whose distances to the codebooks are in memory at a time
     model.remat = "none"  # what the backward pass recomputes: "none", "blocks" or "full" (least memory)
+    model.unroll = False  # transformer layers in a row instead of in a loop: fewer copies on GPUs, longer compilation
     model.dtype = "bfloat16"  # data type of the computation; parameters stay float32
 
     config.teachers = (None, "clip-vit-large-patch14")  # per sub-codebook whose feature it predicts, or None
@@ -95,6 +96,7 @@ def generator_defaults() -> ConfigDict:
     model.dropout = 0.1  # on input tokens, attention and MLP outputs
     model.swiglu_multiple = 256  # the SwiGLU's hidden width is rounded up to it
     model.remat = "none"  # what the backward pass recomputes: "none", "blocks" or "full" (least memory)
+    model.unroll = False  # transformer layers in a row instead of in a loop: fewer copies on GPUs, longer compilation
     model.dtype = "bfloat16"  # data type of the computation; parameters and logits stay float32
 
     config.loss = loss = ConfigDict()

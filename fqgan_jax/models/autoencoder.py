@@ -6,8 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fqgan_jax.models.blocks import Dtype, GroupNorm, ResidualBlock, SpatialAttention, rematerialized
+from fqgan_jax.models.blocks import Dtype, ResidualBlock, SpatialAttention, rematerialized
 from fqgan_jax.models.convolutions import Conv
+from fqgan_jax.models.group_norm import GroupNorm
 
 
 class Middle(nn.Module, kw_only=True):
@@ -133,7 +134,7 @@ class Decoder(nn.Module, kw_only=True):
                 dtype=self.dtype,
                 name=f"level{i}",
             )(x)
-        return nn.swish(GroupNorm(groups=self.groups, dtype=self.dtype, name="norm_out")(x))
+        return GroupNorm(groups=self.groups, swish=True, dtype=self.dtype, name="norm_out")(x)
 
     def to_pixels(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W 3"]:
         """Applies the last convolution; returns float32."""

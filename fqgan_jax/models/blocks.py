@@ -1,13 +1,13 @@
 """Building blocks that the tokenizer's networks share."""
 
-import math
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fqgan_jax.models.attention import attention
 from fqgan_jax.models.convolutions import Conv
+from fqgan_jax.models.group_norm import GroupNorm
 from fqgan_jax.sharding.mesh import keep_batch_sharded
 
 Dtype = jnp.dtype
@@ -16,25 +16,6 @@ Dtype = jnp.dtype
 def rematerialized(module_class: type[nn.Module], *, enabled: bool) -> type[nn.Module]:
     """Returns the module class, with activations that the backward pass recomputes instead of storing if `enabled`."""
     return nn.remat(module_class) if enabled else module_class
-
-
-class GroupNorm(nn.Module, kw_only=True):
-    """Group normalization with statistics in float32.
-
-    Groups of one channel discard an image's brightness and colour: give narrow models fewer groups.
-
-    Attributes:
-      groups: number of groups; the greatest common divisor of it and the width is used.
-    """
-
-    groups: int = 32
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w c"]:
-        """Normalizes each group of channels over all positions of an image."""
-        groups = math.gcd(self.groups, x.shape[-1])
-        return nn.GroupNorm(groups, epsilon=1e-6, dtype=self.dtype, name="norm")(x)
 
 
 class ResidualBlock(nn.Module, kw_only=True):
@@ -47,9 +28,9 @@ class ResidualBlock(nn.Module, kw_only=True):
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w {self.width}"]:
         """Applies the block to a feature map."""
-        y = nn.swish(GroupNorm(groups=self.groups, dtype=self.dtype, name="norm1")(x))
+        y = GroupNorm(groups=self.groups, swish=True, dtype=self.dtype, name="norm1")(x)
         y = Conv(self.width, (3, 3), dtype=self.dtype, name="conv1")(y)
-        y = nn.swish(GroupNorm(groups=self.groups, dtype=self.dtype, name="norm2")(y))
+        y = GroupNorm(groups=self.groups, swish=True, dtype=self.dtype, name="norm2")(y)
         y = Conv(self.width, (3, 3), dtype=self.dtype, name="conv2")(y)
         if x.shape[-1] != self.width:
             x = Conv(self.width, (1, 1), dtype=self.dtype, name="shortcut")(x)
@@ -107,7 +88,7 @@ class TransformerBlock(nn.Module, kw_only=True):
         y = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm1")(x)
         qkv = nn.Dense(3 * D, dtype=self.dtype, name="qkv")(y)
         query, key, value = jnp.split(qkv.reshape(B, T, 3 * self.num_heads, D // self.num_heads), 3, axis=2)
-        y = jax.nn.dot_product_attention(query, key, value).reshape(B, T, D)
+        y = attention(query, key, value).reshape(B, T, D)
         x = x + nn.Dense(D, dtype=self.dtype, name="out")(y)
         y = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm2")(x)
         y = nn.gelu(nn.Dense(4 * D, dtype=self.dtype, name="mlp_in")(y), approximate=False)
@@ -115,17 +96,19 @@ class TransformerBlock(nn.Module, kw_only=True):
 
 
 class Transformer(nn.Module, kw_only=True):
-    """`depth` transformer blocks whose parameters are stacked over depth, compiled once.
+    """`depth` transformer blocks whose parameters are stacked over depth, compiled once unless `unroll` is set.
 
     Attributes:
       depth: number of blocks; with 0 the input is returned.
       num_heads: attention heads of each block.
       remat: "none"; or anything else, which makes the backward pass recompute the blocks.
+      unroll: whether the blocks follow each other in the program instead of running in a loop.
     """
 
     depth: int
     num_heads: int
     remat: str = "none"
+    unroll: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -134,12 +117,13 @@ class Transformer(nn.Module, kw_only=True):
         if self.depth == 0:
             return x
         # Inside a scan nothing is merged with the forward pass anyway.
-        block = TransformerBlock if self.remat == "none" else nn.remat(TransformerBlock, prevent_cse=False)
+        block = TransformerBlock if self.remat == "none" else nn.remat(TransformerBlock, prevent_cse=self.unroll)
         stack = nn.scan(
             lambda block, x, _: (block(x), None),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=self.depth,
+            unroll=self.depth if self.unroll else 1,
         )
         x, _ = stack(block(num_heads=self.num_heads, dtype=self.dtype, name="blocks"), keep_batch_sharded(x), None)
         return keep_batch_sharded(x)

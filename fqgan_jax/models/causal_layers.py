@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from fqgan_jax.models.attention import attention
 from fqgan_jax.models.blocks import Dtype
+from fqgan_jax.models.dropout import Dropout
 from fqgan_jax.sharding.mesh import keep_batch_sharded
 
 INIT = nn.initializers.normal(0.02)
@@ -66,6 +68,15 @@ class Cache:
         return self.replace(keys=write(self.keys, keys), values=write(self.values, values))
 
 
+class Kernel(nn.Module):
+    """The kernel of a `flax.linen.Dense` without bias, by itself."""
+
+    @nn.compact
+    def __call__(self, width: int, hidden: int) -> Float[Array, "width hidden"]:
+        """Returns the kernel, float32."""
+        return self.param("kernel", INIT, (width, hidden))
+
+
 class FARBlock(nn.Module, kw_only=True):
     """x + Attention(RMSNorm x), then x + SwiGLU(RMSNorm x); causal, rotary positions, no biases.
 
@@ -85,7 +96,7 @@ class FARBlock(nn.Module, kw_only=True):
 
     def setup(self):
         """Builds the dropout that both outputs share."""
-        self.drop = nn.Dropout(self.dropout, deterministic=not self.train)
+        self.drop = Dropout(self.dropout)
 
     @nn.compact
     def __call__(
@@ -104,18 +115,25 @@ class FARBlock(nn.Module, kw_only=True):
         qkv = qkv.reshape(B, T, 3, self.num_heads, D // self.num_heads)
         query, key, value = rotate(qkv[:, :, 0], table), rotate(qkv[:, :, 1], table), qkv[:, :, 2]
         if cache is None:
-            y = jax.nn.dot_product_attention(query, key, value, is_causal=True)
+            y = attention(query, key, value, causal=True)
         else:
             # All layers' caches are carried: passed layer by layer, each would be copied at every position.
             cache = cache.put(layer, key, value)
             keys, values = (stacked[layer].astype(query.dtype) for stacked in (cache.keys, cache.values))
             past: Bool[Array, "1 1 1 T"] = (jnp.arange(keys.shape[1]) <= cache.length)[None, None, None]
             y = jax.nn.dot_product_attention(query, keys, values, mask=past)
-        x = x + self.drop(self._dense(D, "out")(y.reshape(B, T, D)))
+        x = x + self.drop(self._dense(D, "out")(y.reshape(B, T, D)), train=self.train)
         y = self._norm("mlp_norm")(x)
-        hidden = swiglu_width(D, self.swiglu_multiple)
-        y = nn.swish(self._dense(hidden, "gate")(y)) * self._dense(hidden, "up")(y)
-        return (x + self.drop(self._dense(D, "down")(y)), cache), None
+        gate, up = self._gate_and_up(y, swiglu_width(D, self.swiglu_multiple))
+        y = nn.swish(gate) * up
+        return (x + self.drop(self._dense(D, "down")(y), train=self.train), cache), None
+
+    @nn.nowrap
+    def _gate_and_up(self, y: Float[Array, "B T D"], hidden: int) -> tuple[Array, Array]:
+        """One product for both, which reads y once."""
+        kernels = jnp.stack([Kernel(name=name)(y.shape[-1], hidden) for name in ("gate", "up")], axis=1)
+        both = jnp.einsum("btd,dgh->btgh", y, kernels.astype(self.dtype))
+        return both[:, :, 0], both[:, :, 1]
 
     @nn.nowrap
     def _dense(self, width: int, name: str) -> nn.Dense:
@@ -127,12 +145,12 @@ class FARBlock(nn.Module, kw_only=True):
 
 
 class FARLayers(nn.Module, kw_only=True):
-    """Blocks whose parameters are stacked over depth, compiled once.
+    """Blocks whose parameters are stacked over depth, compiled once unless `unroll` is set.
 
     Attributes:
       depth: number of blocks.
       num_heads, swiglu_multiple, dropout: see `FARBlock`.
-      remat: see `FAR`.
+      remat, unroll: see `FAR`.
       dtype: data type of the computation.
     """
 
@@ -141,6 +159,7 @@ class FARLayers(nn.Module, kw_only=True):
     swiglu_multiple: int
     dropout: float
     remat: str = "none"
+    unroll: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -160,13 +179,14 @@ class FARLayers(nn.Module, kw_only=True):
         block = FARBlock
         if self.remat != "none" and cache is None:
             # Inside a scan nothing is merged with the forward pass anyway.
-            block = nn.remat(FARBlock, prevent_cse=False, policy=_KEPT[self.remat])
+            block = nn.remat(FARBlock, prevent_cse=self.unroll, policy=_KEPT[self.remat])
         stack = nn.scan(
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(0, nn.broadcast),
             length=self.depth,
+            unroll=self.depth if self.unroll and cache is None else 1,
         )
         blocks = stack(
             num_heads=self.num_heads,

@@ -14,6 +14,9 @@ from jaxtyping import Array, Float, Int
 from fqgan_jax.models.blocks import Dtype
 from fqgan_jax.models.causal_layers import INIT, Cache, FARLayers, rotary_table
 from fqgan_jax.models.distances import lookup
+from fqgan_jax.models.dropout import Dropout
+from fqgan_jax.models.field_history import added_later
+from fqgan_jax.models.products import float32_product
 
 
 class FAR(nn.Module, kw_only=True):
@@ -32,6 +35,7 @@ class FAR(nn.Module, kw_only=True):
       swiglu_multiple: the hidden width of SwiGLU is rounded up to it.
       remat: what the backward pass recomputes: "none", "blocks" (all but products with weights) or "full" (all but the
         blocks' inputs).
+      unroll: whether layers follow each other in the program instead of running in a loop.
       dtype: data type of the computation; parameters and logits stay float32.
     """
 
@@ -47,6 +51,7 @@ class FAR(nn.Module, kw_only=True):
     swiglu_multiple: int = 256
     remat: str = "none"
     dtype: Dtype = jnp.float32
+    unroll: bool = added_later(default=False)
 
     def setup(self):
         """Builds tables, backbone, head transformer and output matrices."""
@@ -60,13 +65,14 @@ class FAR(nn.Module, kw_only=True):
             swiglu_multiple=self.swiglu_multiple,
             dropout=self.dropout,
             remat=self.remat,
+            unroll=self.unroll,
             dtype=self.dtype,
         )
         self.backbone = layers(depth=self.depth)
         self.head = layers(depth=self.head_depth)
         self.norm = nn.RMSNorm(epsilon=1e-5, dtype=self.dtype)
         self.outputs = self.param("outputs", nn.initializers.zeros_init(), (K, D, N))
-        self.input_dropout = nn.Dropout(self.dropout)
+        self.input_dropout = Dropout(self.dropout)
 
     def __call__(
         self, codes: Int[Array, "B T K"], labels: Int[Array, " B"], *, train: bool = False
@@ -85,15 +91,13 @@ class FAR(nn.Module, kw_only=True):
         embedded = self.embed(codes)
         inputs = self.aggregate(embedded[:, :-1].reshape(B, T - 1, -1))
         x = jnp.concatenate([self.class_table[labels][:, None].astype(self.dtype), inputs], axis=1)
-        x = self.input_dropout(x, deterministic=not train)
+        x = self.input_dropout(x, train=train)
         table = self._rotary_table()
         hidden, _ = self.backbone(x, table[:T], train=train)
         sequence = jnp.concatenate([hidden[:, :, None], embedded[:, :, :-1]], axis=2).reshape(B * T, K, -1)
         hidden, _ = self.head(sequence, table[:K], train=train)
         hidden = self.norm(hidden).reshape(B, T, K, -1)
-        # The einsum "btkd,kdn->btkn" computes the same, but XLA on CPUs cannot run it in bfloat16.
-        matmul = partial(jnp.matmul, preferred_element_type=jnp.float32)
-        return jax.vmap(matmul, (2, 0), 2)(hidden, self.outputs.astype(self.dtype))
+        return jax.vmap(float32_product, (2, 0), 2)(hidden, self.outputs.astype(self.dtype))
 
     def embed(self, codes: Int[Array, "*s K"]) -> Float[Array, "*s K D"]:
         """Looks up the embedding of each code in the table of its sub-codebook."""

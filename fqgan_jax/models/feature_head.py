@@ -16,6 +16,7 @@ class FeatureHead(nn.Module, kw_only=True):
       depth: transformer blocks.
       num_heads: attention heads of each block.
       remat: "none"; or anything else, which makes the backward pass recompute the blocks.
+      unroll: whether the blocks follow each other in the program instead of running in a loop.
       dtype: data type of the computation.
     """
 
@@ -24,6 +25,7 @@ class FeatureHead(nn.Module, kw_only=True):
     depth: int = 3
     num_heads: int = 8
     remat: str = "none"
+    unroll: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -40,6 +42,11 @@ class FeatureHead(nn.Module, kw_only=True):
         x = jnp.concatenate([class_token, x + grid_positions.astype(self.dtype)], axis=1)
         x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_in")(x)
         x = Transformer(
-            depth=self.depth, num_heads=self.num_heads, remat=self.remat, dtype=self.dtype, name="transformer"
+            depth=self.depth,
+            num_heads=self.num_heads,
+            remat=self.remat,
+            unroll=self.unroll,
+            dtype=self.dtype,
+            name="transformer",
         )(x)
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_out")(x)[:, 0].astype(jnp.float32)

@@ -22,7 +22,7 @@ model_kinds("tokenizer")(FQGAN)
 model_kinds("generator")(FAR)
 
 # Fields that change how a module computes, but not its result.
-_WITHOUT_EFFECT = ("remat", "chunk_tokens")
+_WITHOUT_EFFECT = ("remat", "unroll", "chunk_tokens")
 
 
 def downsampling(multipliers: Sequence[int]) -> int:

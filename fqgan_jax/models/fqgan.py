@@ -49,6 +49,7 @@ class FQGAN(nn.Module, kw_only=True):
       feature_depth, feature_heads: transformer of each feature head.
       normalized, temperature, chunk_tokens: see `QuantizerSizes`.
       remat: what the backward pass recomputes: "none", "blocks" or "full" (levels, and blocks within them).
+      unroll: whether transformer layers follow each other in the program instead of running in a loop.
       dtype: data type of the computation; parameters, normalization statistics, distances and images stay float32.
       quantizer: row of `quantizers`: "vq" (nearest entry of a learned codebook, the paper).
     """
@@ -74,6 +75,7 @@ class FQGAN(nn.Module, kw_only=True):
     remat: str = "none"
     dtype: Dtype = jnp.float32
     quantizer: str = added_later("vq")
+    unroll: bool = added_later(default=False)
 
     tables: ClassVar[Mapping[str, Registry]] = {"factorization": heads, "quantizer": quantizers}  # rows of fields
 
@@ -115,6 +117,7 @@ class FQGAN(nn.Module, kw_only=True):
             adapter_heads=self.adapter_heads,
             norm_groups=self.norm_groups,
             remat=self.remat,
+            unroll=self.unroll,
             dtype=self.dtype,
         )
 
@@ -138,6 +141,7 @@ class FQGAN(nn.Module, kw_only=True):
             depth=self.feature_depth,
             num_heads=self.feature_heads,
             remat=self.remat,
+            unroll=self.unroll,
             dtype=self.dtype,
         )
 

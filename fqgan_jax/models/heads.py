@@ -12,8 +12,9 @@ from jaxtyping import Array, Float
 
 from fqgan_jax.config.registry import Registry
 from fqgan_jax.errors import check
-from fqgan_jax.models.blocks import Dtype, GroupNorm, PatchConv, Transformer, resize_positions
+from fqgan_jax.models.blocks import Dtype, PatchConv, Transformer, resize_positions
 from fqgan_jax.models.convolutions import Conv
+from fqgan_jax.models.group_norm import GroupNorm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class HeadSizes:
       adapter_heads: attention heads of each block.
       norm_groups: number of groups of the group normalization.
       remat: "none"; or anything else, which makes the backward pass recompute the transformer blocks.
+      unroll: whether the transformer blocks follow each other in the program instead of running in a loop.
       dtype: data type of the computation.
     """
 
@@ -42,6 +44,7 @@ class HeadSizes:
     adapter_heads: int = 8
     norm_groups: int = 32
     remat: str = "none"
+    unroll: bool = False
     dtype: Dtype = jnp.float32
 
 
@@ -113,7 +116,7 @@ class SplitHead(Head):
     def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w K d"]:
         """Computes the latents of all sub-codebooks from the same features."""
         sizes = self.sizes
-        x = nn.swish(GroupNorm(groups=sizes.norm_groups, dtype=sizes.dtype, name="norm_out")(features))
+        x = GroupNorm(groups=sizes.norm_groups, swish=True, dtype=sizes.dtype, name="norm_out")(features)
         x = Conv(sizes.num_codebooks * sizes.code_dim, (3, 3), dtype=sizes.dtype, name="conv_out")(x)
         return x.reshape(*x.shape[:-1], sizes.num_codebooks, sizes.code_dim)
 
@@ -132,10 +135,11 @@ class AdapterHead(nn.Module, kw_only=True):
             depth=sizes.adapter_depth,
             num_heads=sizes.adapter_heads,
             remat=sizes.remat,
+            unroll=sizes.unroll,
             dtype=sizes.dtype,
             name="adapter",
         )(features)
-        x = nn.swish(GroupNorm(groups=sizes.norm_groups, dtype=sizes.dtype, name="norm_out")(x))
+        x = GroupNorm(groups=sizes.norm_groups, swish=True, dtype=sizes.dtype, name="norm_out")(x)
         x = PatchConv(width=sizes.z_channels, dtype=sizes.dtype, name="conv_out")(x)
         return nn.Dense(sizes.code_dim, dtype=sizes.dtype, name="to_latent")(x)
 
@@ -148,6 +152,7 @@ class Adapter(nn.Module, kw_only=True):
       depth: transformer blocks.
       num_heads: attention heads of each block.
       remat: "none"; or anything else, which makes the backward pass recompute the blocks.
+      unroll: whether the blocks follow each other in the program instead of running in a loop.
       dtype: data type of the computation.
     """
 
@@ -155,6 +160,7 @@ class Adapter(nn.Module, kw_only=True):
     depth: int = 6
     num_heads: int = 8
     remat: str = "none"
+    unroll: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -166,6 +172,11 @@ class Adapter(nn.Module, kw_only=True):
         x = features.reshape(B, h * w, c) + resize_positions(positions, self.grid, (h, w)).astype(self.dtype)
         x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_in")(x)
         x = Transformer(
-            depth=self.depth, num_heads=self.num_heads, remat=self.remat, dtype=self.dtype, name="transformer"
+            depth=self.depth,
+            num_heads=self.num_heads,
+            remat=self.remat,
+            unroll=self.unroll,
+            dtype=self.dtype,
+            name="transformer",
         )(x)
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_out")(x).reshape(B, h, w, c)

@@ -3,10 +3,11 @@
 from functools import partial
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from fqgan_jax.models.attention import attention
 
 Dtype = jnp.dtype
 
@@ -44,7 +45,7 @@ class ViTBlock(nn.Module):
         y = norm(name="norm1")(x)
         heads = (B, T, self.num_heads, D // self.num_heads)
         query, key, value = (dense(D, name=name)(y).reshape(heads) for name in ("query", "key", "value"))
-        y = jax.nn.dot_product_attention(query, key, value).reshape(B, T, D)
+        y = attention(query, key, value).reshape(B, T, D)
         x = x + self._scaled("scale1", dense(D, name="out")(y))
         y = ACTIVATIONS[self.activation](dense(self.mlp_width, name="mlp_in")(norm(name="norm2")(x)))
         return x + self._scaled("scale2", dense(D, name="mlp_out")(y))

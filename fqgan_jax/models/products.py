@@ -1,0 +1,28 @@
+"""Products with float32 results whose gradients stay in the compute dtype."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@jax.custom_vjp
+def float32_product(x: Float[Array, "*s D"], weights: Float[Array, "D N"]) -> Float[Array, "*s N"]:
+    """Multiplies in the inputs' data type and accumulates in float32, the result's type.
+
+    The result's cotangent is rounded to the inputs' type before it is used: for logits it is as large as they are.
+    """
+    return jnp.matmul(x, weights, preferred_element_type=jnp.float32)
+
+
+def _forward(x: Array, weights: Array) -> tuple[Array, tuple[Array, Array]]:
+    return float32_product(x, weights), (x, weights)
+
+
+def _backward(inputs: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    x, weights = inputs
+    rows = x.reshape(-1, x.shape[-1])
+    cotangent = cotangent.reshape(-1, cotangent.shape[-1]).astype(x.dtype)
+    return (cotangent @ weights.T).reshape(x.shape), rows.T @ cotangent
+
+
+float32_product.defvjp(_forward, _backward)
