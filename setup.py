@@ -13,6 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=[*find_packages(include=["fqgan_jax", "fqgan_jax.*"]), "fqgan_jax.configs"],
+    package_data={"fqgan_jax.check": ["numbers.json"]},
     package_dir={"fqgan_jax.configs": "configs"},
     entry_points={"console_scripts": ["fqgan = fqgan_jax.cli.main:main"]},
     install_requires=[

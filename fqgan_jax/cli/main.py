@@ -17,7 +17,7 @@ from fqgan_jax.files import is_full_disk
 
 COMMANDS = (
     *("demo", "data", "prepare", "train", "reconstruct", "tokenize", "sample", "evaluate", "ablate", "export"),
-    *("features", "weights", "plan", "bench"),
+    *("features", "weights", "plan", "bench", "check"),
 )
 
 

@@ -54,7 +54,7 @@ def rows_of_batches(
 
     `batches` are of one size that the mesh's devices divide, the same on every host of the mesh.
     """
-    params = _everywhere(params, replicated(mesh))
+    params = everywhere(params, replicated(mesh))
     compiled = jax.jit(step, out_shardings=replicated(mesh))
     sharding = batch_sharding(mesh)
     pending = None
@@ -68,7 +68,7 @@ def rows_of_batches(
         yield jax.tree.map(np.asarray, pending[0]), pending[1]
 
 
-def _everywhere(arrays: PyTree, whole: NamedSharding) -> PyTree:
+def everywhere(arrays: PyTree, whole: NamedSharding) -> PyTree:
     """Returns the same arrays on every device, whether each host holds all of one or, as in training, its part."""
     if jax.process_count() == 1:
         return jax.device_put(arrays, whole)

@@ -1,12 +1,9 @@
 """Real processes, each with four virtual devices: the same numbers as one process, and they start and stop together."""
 
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from support.environment import PROCESS_FLAGS
+from support.process_groups import WHO, free_port, launch, wait
 from support.processes_script import batches
 from support.tiny_configs import TINY_TOKENIZER, tiny_tokenizer_config
 
@@ -28,34 +25,6 @@ RATES = {"images_per_second", "images_per_second_per_chip"}
 # Adam makes of a gradient near zero, which is rounding alone, a whole step: small steps keep losses comparable.
 FIELDS = ("data.batch_size=16", "train.log_every=1", "optimizer.learning_rate=2e-5")
 MESHES = {"data": (), "fsdp": ("mesh.fsdp=4",), "tensor": ("mesh.tensor=2", "mesh.fsdp=2")}
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("localhost", 0))
-        return server.getsockname()[1]
-
-
-def launch(count: int, command: list[str], logs: Path) -> list[subprocess.Popen]:
-    """Starts `count` processes of a command; "{address}", "{count}" and "{index}" in it are filled in."""
-    environment = os.environ | {"XLA_FLAGS": PROCESS_FLAGS, "JAX_PLATFORMS": "cpu"}
-    values, started = {"address": f"localhost:{free_port()}", "count": count}, []
-    for index in range(count):
-        filled = [part.format(**values, index=index) for part in command]
-        with (logs / f"process_{count}_{index}.log").open("w") as log:
-            started.append(subprocess.Popen([sys.executable, *filled], stdout=log, stderr=log, env=environment))
-    return started
-
-
-def wait(started: list[subprocess.Popen], logs: Path, timeout: float = 3600) -> list[tuple[int, str]]:
-    """Exit status and output of each; none is left running."""
-    deadline = time.monotonic() + timeout
-    try:
-        codes = [process.wait(max(deadline - time.monotonic(), 0.1)) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [(code, (logs / f"process_{len(started)}_{index}.log").read_text()) for index, code in enumerate(codes)]
 
 
 def work(count: int, jobs: list[dict], folder: Path) -> None:
@@ -122,7 +91,6 @@ def test_many_processes_see_the_batches_of_one(count, tmp_path):
 
 
 TRAIN = ("-m", "fqgan_jax.cli.main", "train", "--config", "configs/demo_tokenizer.py:k=2")
-WHO = ("--coordinator", "{address}", "--num-processes", "{count}", "--process-id", "{index}")
 
 
 def fields(*changes: str) -> list[str]:
