@@ -31,7 +31,7 @@ def headline_times() -> Iterator[tuple[str, float | str]]:
                     raise
                 values = {SHOWN[0]: "does not fit into memory"}
             for name, value in values.items():
-                if name.endswith(SHOWN):
+                if name.endswith(SHOWN) and not str(value).startswith("not known"):
                     yield f"{size} {part}, {name}", value
 
 
