@@ -9,7 +9,7 @@ HELP = "Check that the devices here compute what they should: small versions of 
 EXAMPLES = """\
   fqgan check
   fqgan check --bench --json check.json
-  fqgan check --only "generator's step" --only "attention, XLA"
+  fqgan check --only "generator's step" --only "attention, plain"
   fqgan check --coordinator HOST:PORT --num-processes 2 --process-id 0 --folder /shared   (and with 1 on the other host)
 exits with 1 if something does not hold."""
 

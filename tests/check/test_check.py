@@ -92,7 +92,7 @@ def test_a_broken_kernel_is_named(monkeypatch, capsys):
         return attention(*inputs, is_causal=False, **options)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", not_causal)
-    assert_only_this_fails("attention, XLA", "causal", capsys)
+    assert_only_this_fails("attention, plain", "causal", capsys)
 
 
 def test_a_broken_sharding_rule_is_named(monkeypatch, capsys):
