@@ -1,10 +1,10 @@
-"""Causal transformer layers of FAR, for whole sequences and, with a cache, for one position at a time."""
+"""Causal transformer layers of FAR, for whole sequences and, with caches, for one position at a time."""
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from fqgan_jax.models.attention import attention
 from fqgan_jax.models.blocks import Dtype
@@ -47,25 +47,29 @@ def swiglu_width(width: int, multiple: int) -> int:
 
 @flax.struct.dataclass
 class Cache:
-    """Keys and values of past positions, stacked over layers.
+    """A layer's keys and values of past positions, and room for more."""
 
-    Attributes:
-      keys, values: keys and values of all positions that the cache has room for.
-      length: number of positions that are filled.
-    """
+    keys: Float[Array, "B H T c"]
+    values: Float[Array, "B H T c"]
 
-    keys: Float[Array, "L B T H c"]
-    values: Float[Array, "L B T H c"]
-    length: Int[Array, ""]
+    def put(self, t: Int[Array, ""], keys: Float[Array, "B 1 H c"], values: Float[Array, "B 1 H c"]) -> "Cache":
+        """Writes keys and values of position t, in place."""
 
-    def put(self, layer: Int[Array, ""], keys: Float[Array, "B 1 H c"], values: Float[Array, "B 1 H c"]) -> "Cache":
-        """Writes a layer's keys and values of the next position, in place."""
+        def write(cached, new):
+            return jax.lax.dynamic_update_slice_in_dim(cached, new.swapaxes(1, 2), t, axis=2)
 
-        def write(stacked, new):
-            start = (layer, 0, self.length, 0, 0)
-            return jax.lax.dynamic_update_slice(stacked, new[None].astype(stacked.dtype), start)
+        return Cache(write(self.keys, keys), write(self.values, values))
 
-        return self.replace(keys=write(self.keys, keys), values=write(self.values, values))
+    def attend(self, t: Int[Array, ""], query: Float[Array, "B 1 H c"]) -> Float[Array, "B 1 H c"]:
+        """Lets position t attend to all positions up to itself."""
+        keys, values = self.keys.swapaxes(1, 2), self.values.swapaxes(1, 2)
+        past = (jnp.arange(keys.shape[1]) <= t)[None, None, None]
+        return jax.nn.dot_product_attention(query, keys, values, mask=past)
+
+    def resized(self, length: int) -> "Cache":
+        """Returns the cache with room for more positions."""
+        more = ((0, 0), (0, 0), (0, length - self.keys.shape[2]), (0, 0))
+        return Cache(jnp.pad(self.keys, more), jnp.pad(self.values, more))
 
 
 class Kernel(nn.Module):
@@ -85,6 +89,7 @@ class FARBlock(nn.Module, kw_only=True):
       swiglu_multiple: the hidden width of SwiGLU is rounded up to it.
       dropout: rate on the outputs of attention and MLP.
       train: whether dropout acts.
+      joined: whether gate and up are one matrix, "gate_up".
       dtype: data type of the computation.
     """
 
@@ -92,6 +97,7 @@ class FARBlock(nn.Module, kw_only=True):
     swiglu_multiple: int
     dropout: float
     train: bool
+    joined: bool = False
     dtype: Dtype = jnp.float32
 
     def setup(self):
@@ -100,16 +106,24 @@ class FARBlock(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(
-        self, carry: tuple[Float[Array, "B T D"], Cache | None], layer: Int[Array, ""], table: Array
-    ) -> tuple[tuple[Float[Array, "B T D"], Cache | None], None]:
-        """Applies one layer of a scan over layers.
+        self,
+        x: Float[Array, "B T D"],
+        table: Float[Array, "T pairs 2"],
+        *,
+        cache: Cache | None = None,
+        position: Int[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "B T D"], Cache | None]:
+        """Applies the block to a sequence; or to the one position that a cache lacks.
 
         Args:
-          carry: the sequence and None; or the one position that follows the cache, and the cache.
-          layer: index of this layer.
-          table: rotations of the sequence's positions, rows of `rotary_table`.
+          x: the sequence, or the position.
+          table: its rotations, rows of `rotary_table`.
+          cache: keys and values of the positions before.
+          position: number of the position.
+
+        Returns:
+          The output, and the cache with the position (None without a cache).
         """
-        x, cache = carry
         B, T, D = x.shape
         qkv = self._dense(3 * D, "qkv")(self._norm("attention_norm")(x))
         qkv = qkv.reshape(B, T, 3, self.num_heads, D // self.num_heads)
@@ -117,20 +131,20 @@ class FARBlock(nn.Module, kw_only=True):
         if cache is None:
             y = attention(query, key, value, causal=True)
         else:
-            # All layers' caches are carried: passed layer by layer, each would be copied at every position.
-            cache = cache.put(layer, key, value)
-            keys, values = (stacked[layer].astype(query.dtype) for stacked in (cache.keys, cache.values))
-            past: Bool[Array, "1 1 1 T"] = (jnp.arange(keys.shape[1]) <= cache.length)[None, None, None]
-            y = jax.nn.dot_product_attention(query, keys, values, mask=past)
+            cache = cache.put(position, key, value)
+            y = cache.attend(position, query)
         x = x + self.drop(self._dense(D, "out")(y.reshape(B, T, D)), train=self.train)
         y = self._norm("mlp_norm")(x)
         gate, up = self._gate_and_up(y, swiglu_width(D, self.swiglu_multiple))
         y = nn.swish(gate) * up
-        return (x + self.drop(self._dense(D, "down")(y), train=self.train), cache), None
+        return x + self.drop(self._dense(D, "down")(y), train=self.train), cache
 
     @nn.nowrap
     def _gate_and_up(self, y: Float[Array, "B T D"], hidden: int) -> tuple[Array, Array]:
         """One product for both, which reads y once."""
+        if self.joined:
+            gate, up = jnp.split(self._dense(2 * hidden, "gate_up")(y), 2, axis=-1)
+            return gate, up
         kernels = jnp.stack([Kernel(name=name)(y.shape[-1], hidden) for name in ("gate", "up")], axis=1)
         both = jnp.einsum("btd,dgh->btgh", y, kernels.astype(self.dtype))
         return both[:, :, 0], both[:, :, 1]
@@ -164,29 +178,20 @@ class FARLayers(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(
-        self,
-        x: Float[Array, "B T D"],
-        table: Float[Array, "T pairs 2"],
-        *,
-        cache: Cache | None = None,
-        train: bool = False,
-    ) -> tuple[Float[Array, "B T D"], Cache | None]:
-        """Applies all layers to a whole sequence; or, with a cache, to the one position that follows it.
-
-        Returns:
-          The outputs, and the cache with the new position (None without a cache).
-        """
+        self, x: Float[Array, "B T D"], table: Float[Array, "T pairs 2"], *, train: bool = False
+    ) -> Float[Array, "B T D"]:
+        """Applies all layers to a sequence."""
         block = FARBlock
-        if self.remat != "none" and cache is None:
+        if self.remat != "none":
             # Inside a scan nothing is merged with the forward pass anyway.
             block = nn.remat(FARBlock, prevent_cse=self.unroll, policy=_KEPT[self.remat])
         stack = nn.scan(
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast),
+            in_axes=nn.broadcast,
             length=self.depth,
-            unroll=self.depth if self.unroll and cache is None else 1,
+            unroll=self.depth if self.unroll else 1,
         )
         blocks = stack(
             num_heads=self.num_heads,
@@ -196,12 +201,5 @@ class FARLayers(nn.Module, kw_only=True):
             dtype=self.dtype,
             name="blocks",
         )
-        (x, cache), _ = blocks((keep_batch_sharded(x), cache), jnp.arange(self.depth), table)
-        if cache is not None:
-            cache = cache.replace(length=cache.length + 1)
-        return keep_batch_sharded(x), cache
-
-    def empty_cache(self, batch_size: int, length: int, width: int) -> Cache:
-        """Returns a cache with room for `length` positions, in the compute dtype."""
-        shape = (self.depth, batch_size, length, self.num_heads, width // self.num_heads)
-        return Cache(keys=jnp.zeros(shape, self.dtype), values=jnp.zeros(shape, self.dtype), length=jnp.int32(0))
+        x, _ = blocks(keep_batch_sharded(x), table)
+        return keep_batch_sharded(x)

@@ -3,7 +3,6 @@
 A backbone runs over the h*w positions; a small head transformer predicts the K codes of a position in turn.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fqgan_jax.models.blocks import Dtype
-from fqgan_jax.models.causal_layers import INIT, Cache, FARLayers, rotary_table
+from fqgan_jax.models.causal_layers import INIT, FARLayers, rotary_table
 from fqgan_jax.models.distances import lookup
 from fqgan_jax.models.dropout import Dropout
 from fqgan_jax.models.field_history import added_later
@@ -92,10 +91,10 @@ class FAR(nn.Module, kw_only=True):
         inputs = self.aggregate(embedded[:, :-1].reshape(B, T - 1, -1))
         x = jnp.concatenate([self.class_table[labels][:, None].astype(self.dtype), inputs], axis=1)
         x = self.input_dropout(x, train=train)
-        table = self._rotary_table()
-        hidden, _ = self.backbone(x, table[:T], train=train)
+        table = self.rotary_table()
+        hidden = self.backbone(x, table[:T], train=train)
         sequence = jnp.concatenate([hidden[:, :, None], embedded[:, :, :-1]], axis=2).reshape(B * T, K, -1)
-        hidden, _ = self.head(sequence, table[:K], train=train)
+        hidden = self.head(sequence, table[:K], train=train)
         hidden = self.norm(hidden).reshape(B, T, K, -1)
         return jax.vmap(float32_product, (2, 0), 2)(hidden, self.outputs.astype(self.dtype))
 
@@ -103,54 +102,6 @@ class FAR(nn.Module, kw_only=True):
         """Looks up the embedding of each code in the table of its sub-codebook."""
         return lookup(self.code_tables.astype(self.dtype), codes)
 
-    def next_position(
-        self,
-        cache: Cache,
-        previous: Int[Array, "B K"],
-        *,
-        labels: Int[Array, " B"],
-        choose: Callable[[Float[Array, "B N"], Int[Array, ""]], Int[Array, " B"]],
-    ) -> tuple[Cache, Int[Array, "B K"], Float[Array, "B K N"]]:
-        """Generates one position: runs the backbone once, then chooses the K codes in turn.
-
-        Args:
-          cache: keys and values of the positions so far, from `backbone_cache`.
-          previous: codes of the position before; ignored at the first position, which takes the class token.
-          labels: in [0, C].
-          choose: `choose(logits, k)` returns the codes of sub-codebook k.
-
-        Returns:
-          The new cache, the codes and their logits (float32).
-        """
-        B, K = previous.shape
-        from_codes = self.aggregate(self.embed(previous).reshape(B, -1))
-        from_class = self.class_table[labels].astype(self.dtype)
-        x = jnp.where(cache.length == 0, from_class, from_codes)
-        table = self._rotary_table()
-        row = jax.lax.dynamic_slice_in_dim(table, cache.length, 1)
-        hidden, cache = self.backbone(x[:, None], row, cache=cache)
-
-        def predict_code(module, carry, k):
-            x, head_cache = carry
-            row = jax.lax.dynamic_slice_in_dim(table, k, 1)
-            hidden, head_cache = module.head(x, row, cache=head_cache)
-            output = module.outputs[k].astype(self.dtype)
-            logits = jnp.matmul(module.norm(hidden[:, 0]), output, preferred_element_type=jnp.float32)
-            code = choose(logits, k)
-            embedded = module.code_tables[k].astype(self.dtype)[code]
-            return (embedded[:, None], head_cache), (code, logits)
-
-        substeps = nn.scan(predict_code, variable_broadcast="params", split_rngs={"params": False})
-        _, (codes, logits) = substeps(self, (hidden, self.head_cache(B)), jnp.arange(K))
-        return cache, codes.T, logits.swapaxes(0, 1)
-
-    def backbone_cache(self, batch_size: int) -> Cache:
-        """Returns an empty cache for all positions."""
-        return self.backbone.empty_cache(batch_size, self.grid[0] * self.grid[1], self.width)
-
-    def head_cache(self, batch_size: int) -> Cache:
-        """Returns an empty cache for the K codes of one position."""
-        return self.head.empty_cache(batch_size, self.num_codebooks, self.width)
-
-    def _rotary_table(self) -> Float[Array, "T1 pairs 2"]:
+    def rotary_table(self) -> Float[Array, "T1 pairs 2"]:
+        """Computes the rotations of all positions, and before them of the class token."""
         return rotary_table(self.grid, self.width // self.num_heads)

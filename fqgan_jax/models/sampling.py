@@ -1,4 +1,4 @@
-"""Drawing codes from FAR: classifier-free guidance, temperature, top-k and top-p, in one compiled loop with caches."""
+"""Drawing codes from FAR: classifier-free guidance, temperature, top-k and top-p, in compiled loops with caches."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from fqgan_jax.errors import UserError
+from fqgan_jax.models.decoding import Decoder
 from fqgan_jax.models.far import FAR
 
 
@@ -83,7 +84,7 @@ def keep_top_p(logits: Float[Array, "B N"], top_p: Float[Array, ""]) -> Float[Ar
 
 
 def draw_codes(
-    keys: Key[Array, " B"], logits: Float[Array, "B N"], *, options: SamplingOptions, k: Int[Array, ""]
+    keys: Key[Array, " B"], logits: Float[Array, "B N"], *, options: SamplingOptions, k: int
 ) -> Int[Array, " B"]:
     """Draws one code of sub-codebook k per row, each row with its own key."""
     temperature = options.temperature[k]
@@ -106,7 +107,7 @@ def sample_codes(
     options: SamplingOptions,
     with_logits: bool = False,
 ) -> Int[Array, "B h w K"] | tuple[Int[Array, "B h w K"], Float[Array, "B T K N"]]:
-    """Draws codes for each label, in one compiled loop over positions.
+    """Draws codes for each label, in compiled loops over positions.
 
     A sample depends on its own key and label only, so it is the same in every batch. With guidance, conditional and
     unconditional rows run as one batch (paper section 3.4; Ho & Salimans 2022).
@@ -125,10 +126,10 @@ def sample_codes(
     B = labels.shape[0]  # symbolic when the loop is exported
     guided = options.guidance is not None
     rows = jnp.concatenate([labels, jnp.full_like(labels, module.num_classes)]) if guided else labels
-    far = module.bind({"params": _in_compute_dtype(params, module.dtype)})
+    decoder = Decoder.from_params(module, params)
 
     def position(carry, t):
-        cache, previous = carry
+        caches, previous = carry
         position_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, t)
 
         def choose(logits, k):
@@ -136,9 +137,9 @@ def sample_codes(
             codes = draw_codes(code_keys, guide(logits, k), options=options, k=k).astype(jnp.int32)
             return jnp.concatenate([codes, codes]) if guided else codes
 
-        cache, codes, logits = far.next_position(cache, previous, labels=rows, choose=choose)
+        caches, codes, logits = decoder.next_position(caches, previous, t=t, labels=rows, choose=choose)
         logits = jax.vmap(guide, (1, 0), 1)(logits, jnp.arange(module.num_codebooks)) if with_logits else None
-        return (cache, codes), (codes[:B], logits)
+        return (caches, codes), (codes[:B], logits)
 
     def guide(logits, k):
         if not guided:
@@ -147,16 +148,19 @@ def sample_codes(
         return unconditional + options.guidance[k] * (conditional - unconditional)
 
     h, w = module.grid
-    start = (far.backbone_cache(rows.shape[0]), jnp.zeros((rows.shape[0], module.num_codebooks), jnp.int32))
-    _, (codes, logits) = jax.lax.scan(position, start, jnp.arange(h * w))
-    codes = codes.swapaxes(0, 1).reshape(B, h, w, module.num_codebooks)
-    return (codes, logits.swapaxes(0, 1)) if with_logits else codes
+    carry = decoder.empty_caches(rows.shape[0], 0), jnp.zeros((rows.shape[0], module.num_codebooks), jnp.int32)
+    stretches = []
+    for start, stop in sampling_stretches(h * w):
+        caches, previous = carry
+        carry = [cache.resized(stop) for cache in caches], previous
+        carry, drawn = jax.lax.scan(position, carry, jnp.arange(start, stop))
+        stretches.append(drawn)
+    codes, logits = jax.tree.map(lambda *parts: jnp.concatenate(parts).swapaxes(0, 1), *stretches)
+    codes = codes.reshape(B, h, w, module.num_codebooks)
+    return (codes, logits) if with_logits else codes
 
 
-def _in_compute_dtype(params: PyTree, dtype: jnp.dtype) -> PyTree:
-    """Converts weights once and not at every position; scales of norms are used in float32."""
-
-    def convert(path, leaf):
-        return leaf if path[-1].key == "scale" else leaf.astype(dtype)
-
-    return jax.tree.map_with_path(convert, params)
+def sampling_stretches(length: int) -> list[tuple[int, int]]:
+    """Cuts the positions into at most four loops: attention reads what a cache has room for, also where it is empty."""
+    size = max(64, -(-length // 4))
+    return [(start, min(start + size, length)) for start in range(0, length, size)]

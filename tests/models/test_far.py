@@ -10,7 +10,10 @@ from support import small_far
 
 from fqgan_jax.losses.generator_losses import next_code_loss
 from fqgan_jax.models.causal_layers import rotary_table, rotate, swiglu_width
-from fqgan_jax.models.sampling import sample_codes, sampling_options
+from fqgan_jax.models.far import FAR
+from fqgan_jax.models.sampling import sample_codes, sampling_options, sampling_stretches
+from fqgan_jax.performance.floors import sampling_floor_bytes
+from fqgan_jax.performance.traffic import read_traffic
 
 
 def test_rotary_table_turns_by_row_and_by_column():
@@ -48,9 +51,10 @@ def test_logits_see_only_earlier_codes():
     assert not same[t + 1].any()
 
 
-@pytest.mark.parametrize("K", [1, 2, 3, 8])
-def test_cached_sampling_equals_teacher_forcing(K):
+@pytest.mark.parametrize(("K", "grid"), [(1, (3, 4)), (2, (6, 11)), (3, (3, 4)), (8, (3, 4))])
+def test_cached_sampling_equals_teacher_forcing(K, grid):
     module, params, _, _ = small_far.random_far(num_codebooks=K)
+    module = module.clone(grid=grid)
     labels, keys = jnp.array([0, 4, 2]), jax.random.split(jax.random.key(3), 3)
     codes, logits = sample_codes(
         module, params, keys=keys, labels=labels, options=sampling_options(K, guidance=1.7), with_logits=True
@@ -61,6 +65,27 @@ def test_cached_sampling_equals_teacher_forcing(K):
     expected = unconditional + 1.7 * (conditional - unconditional)
     np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=1e-4)
     assert set(np.unique(codes)) <= set(range(11))
+
+
+@pytest.mark.parametrize("length", [1, 12, 64, 66, 132, 256, 1024, 1027])
+def test_stretches_cover_all_positions(length):
+    stretches = sampling_stretches(length)
+    assert [t for start, stop in stretches for t in range(start, stop)] == list(range(length))
+    assert len(stretches) <= 4
+    if length >= 256:  # half of the square is filled
+        assert sum(stop * (stop - start) for start, stop in stretches) < 0.63 * length**2
+
+
+def test_sampling_copies_no_weights():
+    sizes = {"codebook_size": 256, "width": 256, "depth": 2, "num_heads": 4, "head_depth": 1}
+    module = FAR(num_codebooks=2, num_classes=5, grid=(8, 8), **sizes)
+    blank, labels = jnp.zeros((1, 64, 2), jnp.int32), jnp.zeros(1, jnp.int32)
+    params = jax.eval_shape(module.init, jax.random.key(0), blank, labels)["params"]
+    keys = jax.random.split(jax.random.key(0), 1)
+    draw = partial(sample_codes, module, keys=keys, labels=labels, options=sampling_options(2))
+    traffic = read_traffic(jax.jit(draw).lower(params).compile().as_text(), hosts=[0])
+    # Sliced at every position, weights alone would be read twice and written once.
+    assert traffic.bytes < 1.2 * sampling_floor_bytes(module, params, 1)
 
 
 def test_sampling_in_bfloat16_computes_what_training_does():
