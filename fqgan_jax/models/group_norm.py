@@ -74,24 +74,29 @@ def _normalize_forward(settings: _Settings, x: Array, scale: Array, bias: Array)
 
 def _normalize_backward(settings: _Settings, residuals: tuple, cotangent: Array) -> tuple[Array, Array, Array]:
     x, scale, bias, mean, inverse = residuals
+    wide, cotangent = x.astype(jnp.float32), cotangent.astype(jnp.float32)
 
-    def before_swish(x: Array, cotangent: Array) -> tuple[Array, Array]:
-        """Standardized x, and the cotangent of the map before the swish."""
-        standard = (x.astype(jnp.float32) - _at_positions(mean)) * _at_positions(inverse)
-        cotangent = cotangent.astype(jnp.float32)
-        if settings.swish:
-            z = standard * scale + bias
-            gate = nn.sigmoid(z)
-            cotangent = cotangent * gate * (1 + z * (1 - gate))
-        return standard, cotangent
+    def before_swish(normalized: Array) -> Array:
+        """The cotangent of the map before the swish."""
+        if not settings.swish:
+            return cotangent
+        gate = nn.sigmoid(normalized)
+        return cotangent * gate * (1 + normalized * (1 - gate))
 
-    standard, gradient = before_swish(x, cotangent)
+    standard = (wide - _at_positions(mean)) * _at_positions(inverse)
+    gradient = before_swish(standard * scale + bias)
+    sums = gradient.sum(axis=(1, 2)), (gradient * standard).sum(axis=(1, 2))
+    # Without the barrier the sums over the batch below become sums over the whole map, in a pass of their own.
+    by_bias, by_scale = jax.lax.optimization_barrier(sums)
+
+    # Said in another way, so that the compiler computes it again instead of writing it down in the first pass.
+    factor = inverse * scale
+    gradient = before_swish(_at_positions(factor) * wide + _at_positions(bias - mean * factor))
     positions = x.shape[1] * x.shape[2]
-    by_bias, by_scale = gradient.sum(axis=(1, 2)), (gradient * standard).sum(axis=(1, 2))
-    # Computed again: kept from the first pass, it would be written and read as a map of its own.
-    standard, gradient = before_swish(*jax.lax.optimization_barrier((x, cotangent)))
-    shift, slope = (_at_positions(settings.mean(sums * scale / positions)) for sums in (by_bias, by_scale))
-    by_x = _at_positions(inverse) * (gradient * scale - shift - standard * slope)
+    shift, slope = (settings.mean(sums * scale / positions) for sums in (by_bias, by_scale))
+    slope = slope * inverse**2
+    by_x = _at_positions(factor) * gradient - _at_positions(slope) * wide
+    by_x = by_x + _at_positions(mean * slope - inverse * shift)
     return by_x.astype(x.dtype), by_scale.sum(axis=0), by_bias.sum(axis=0)
 
 
