@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 from support.attempts import attempt, forkserver
-from support.tiny_configs import TINY_TOKENIZER, tiny_tokenizer_config
+from support.tiny_configs import PLAIN, TINY_TOKENIZER, tiny_generator_config
 
 from fqgan_jax.checkpoints import read_item
 from fqgan_jax.config import to_json
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 def start(workdir: Path, *, shell: str = 'exec "$@"', **environment: str) -> subprocess.Popen:
     """The command, on one device; its output goes to `workdir.log`."""
     root = Path(__file__).parents[2]
-    fields = [f"--config.{field}" for field in (*TINY_TOKENIZER, *FIELDS)]
+    fields = [f"--config.{field}" for field in (*TINY_TOKENIZER, *PLAIN, *FIELDS)]
     command = [sys.executable, "-m", "fqgan_jax.cli.main", "train", "--config", "configs/demo_tokenizer.py"]
     variables = {"PYTHONPATH": str(root), "XLA_FLAGS": "--xla_backend_optimization_level=1"}
     variables = os.environ | variables | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} | environment
@@ -91,10 +91,9 @@ def undisturbed(tmp_path_factory):
     return expected
 
 
-def test_random_kills_leave_no_trace(tmp_path):
-    """Of a smaller model, whose processes start fast."""
-    small = ("model.factorization=split", "teachers=(None,None)", "model.num_blocks=1", "model.multipliers=(1,1)")
-    config = to_json(tiny_tokenizer_config(*FIELDS, *small, "train.checkpoint_every=1", "model.z_channels=16"))
+def test_random_kills_change_nothing(code_cache, tmp_path):
+    """Of a generator, whose processes start fast."""
+    config = to_json(tiny_generator_config(*FIELDS, f"data.codes={code_cache}", "train.checkpoint_every=1"))
     context = forkserver()
 
     def begin(workdir):

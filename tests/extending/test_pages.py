@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from support.plugins import PAGES, page, restored_tables
-from support.tiny_configs import TINY_TOKENIZER, tiny_tokenizer_config
+from support.tiny_configs import PLAIN, TINY_TOKENIZER, tiny_tokenizer_config
 
 import fqgan_jax
 from fqgan_jax.cli.main import main
@@ -20,7 +20,10 @@ from fqgan_jax.training.logging import read_log
 
 pytestmark = pytest.mark.slow
 
-TWO_STEPS = ("train.steps=2", "train.log_every=1", "train.checkpoint_every=1", "train.evaluate_every=2")
+TWO_STEPS = (
+    *("train.steps=2", "train.log_every=1", "train.checkpoint_every=1"),
+    *("train.evaluate_every=100", "train.evaluate_count=8"),
+)
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def plugin(tmp_path):
 
 def train_and_resume(workdir, *fields: str):
     """Two steps in one go, and in two; returns the log of the second run, whose state must be that of the first."""
-    config = tiny_tokenizer_config(*TWO_STEPS, "train.evaluate_count=8", *fields)
+    config = tiny_tokenizer_config(*TWO_STEPS, *fields)
     whole = train(config, workdir / "whole")
     train(config, workdir / "resumed", stop_after=1)
     resumed = train(config, workdir / "resumed")
@@ -78,8 +81,9 @@ def test_every_page_is_tested():
 
 def test_loss(plugin, tmp_path):
     plugin("my_loss.py")
-    log = train_and_resume(tmp_path, "loss.total_variation=0.5")
-    without = train_and_resume(tmp_path / "without")
+    log = train_and_resume(tmp_path, *PLAIN, "loss.total_variation=0.5")
+    train(tiny_tokenizer_config(*TWO_STEPS, *PLAIN), tmp_path / "without")
+    without = read_log(tmp_path / "without")
     assert 0 < log[0]["total_variation"] < 2
     difference = log[0]["loss"] - without[0]["loss"]
     assert difference == pytest.approx(0.5 * log[0]["total_variation"], rel=1e-4)
@@ -88,9 +92,12 @@ def test_loss(plugin, tmp_path):
     assert "psnr" in evaluated(tmp_path)
 
 
+ROUNDING = ("model.quantizer=rounding", "model.codebook_size=81")
+
+
 def test_quantizer(plugin, tmp_path):
     file = plugin("my_quantizer.py")
-    log = train_and_resume(tmp_path, "model.quantizer=rounding", "model.code_dim=4", "model.codebook_size=81")
+    log = train_and_resume(tmp_path, *PLAIN, *ROUNDING)
     assert {"codebook/0", "commitment/1", "usage/0", "perplexity/1"} <= log[0].keys()
     assert "entropy/0" not in log[0]
     tokenizer = save_and_load(tmp_path, tmp_path / "export")
@@ -104,15 +111,14 @@ def test_quantizer(plugin, tmp_path):
 def test_a_model_of_a_quantizer_that_is_not_there_is_refused(plugin, tmp_path):
     with restored_tables():
         plugin("my_quantizer.py")
-        fields = ("model.quantizer=rounding", "model.code_dim=4", "model.codebook_size=81")
-        train(tiny_tokenizer_config(*TWO_STEPS, *fields), tmp_path / "run", stop_after=1)
+        train(tiny_tokenizer_config(*TWO_STEPS, *PLAIN, *ROUNDING), tmp_path / "run", stop_after=1)
     with pytest.raises(UserError, match=r"no quantizer 'rounding'.*--plugin FILE"):
         fqgan_jax.load_tokenizer(tmp_path / "run")
 
 
 def test_head(plugin, tmp_path):
     file = plugin("my_head.py")
-    train_and_resume(tmp_path, "model.factorization=linear")
+    train_and_resume(tmp_path, *PLAIN, "model.factorization=linear")
     tokenizer = save_and_load(tmp_path, tmp_path / "export")
     assert tokenizer.params["heads"].keys() == {"shared", "to_latents"}
     assert "psnr" in evaluated(tmp_path, "--plugin", str(file))
@@ -132,7 +138,7 @@ def test_teacher(plugin, tmp_path):
 
 def test_source(plugin, tmp_path, capsys):
     file = plugin("my_source.py")
-    train_and_resume(tmp_path, "data.source=squares:64")
+    train_and_resume(tmp_path, *PLAIN, "data.source=squares:64")
     save_and_load(tmp_path, tmp_path / "export")
     assert len(open_source("squares:64", "validation")) == 64
     command = ["data", "--plugin", str(file), "squares:12", "--out", str(tmp_path / "batch.png"), "--image-size", "16"]
@@ -142,7 +148,7 @@ def test_source(plugin, tmp_path, capsys):
 
 def test_metric(plugin, tmp_path):
     file = plugin("my_metric.py")
-    log = train_and_resume(tmp_path, "train.keep_best=-l1")
+    log = train_and_resume(tmp_path, *PLAIN, "train.evaluate_every=2", "train.keep_best=-l1")
     validation = next(line for line in log if "validation/l1" in line)
     assert 0 < validation["validation/l1"] < 2
     save_and_load(tmp_path, tmp_path / "export")

@@ -1,4 +1,4 @@
-"""Real processes, each with four virtual devices: the same numbers as one process, and they start and stop together."""
+"""Real processes that share eight virtual devices: the same numbers as one process; they start and stop together."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from fqgan_jax.training.loop import train
 
 RATES = {"images_per_second", "images_per_second_per_chip"}
 # Adam makes of a gradient near zero, which is rounding alone, a whole step: small steps keep losses comparable.
-FIELDS = ("data.batch_size=16", "train.log_every=1", "optimizer.learning_rate=2e-5")
+FIELDS = ("data.batch_size=16", "train.log_every=1", "optimizer.learning_rate=2e-5", "teachers=(None,None)")
 MESHES = {"data": (), "fsdp": ("mesh.fsdp=4",), "tensor": ("mesh.tensor=2", "mesh.fsdp=2")}
 
 
@@ -51,19 +51,27 @@ def assert_same_losses(log: list[dict], reference: list[dict]):
         np.testing.assert_allclose([ours[name] for name in names], [theirs[name] for name in names], 1e-5, 1e-6)
 
 
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """Work folders of two processes: one for each mesh, and "two", which stopped after two steps."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    jobs = [{"name": mesh, "config": tiny_tokenizer_config(*FIELDS, *fields)} for mesh, fields in MESHES.items()]
+    work(2, [*jobs, {"name": "two", "config": tiny_tokenizer_config(*FIELDS), "stop_after": 2}], folder)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", MESHES)
-def test_two_processes_train_like_one_on_every_mesh(mesh, reference, tmp_path):
-    work(2, [{"name": mesh, "config": tiny_tokenizer_config(*FIELDS, *MESHES[mesh])}], tmp_path)
-    assert_same_losses(read_log(tmp_path / mesh), reference)
+def test_two_processes_train_like_one_on_every_mesh(mesh, two_processes, reference):
+    assert_same_losses(read_log(two_processes / mesh), reference)
 
 
 @pytest.mark.slow
-def test_a_run_continues_on_another_number_of_processes_and_another_mesh(reference, tmp_path):
+def test_a_run_continues_on_another_number_of_processes_and_another_mesh(two_processes, reference, tmp_path):
     config = tiny_tokenizer_config(*FIELDS)
-    work(2, [{"name": "two", "config": config, "stop_after": 2}], tmp_path)
-    assert [line["step"] for line in read_log(tmp_path / "two")] == [1, 2]
-    shutil.copytree(tmp_path / "two", tmp_path / "four")
+    for name in ("two", "four"):
+        shutil.copytree(two_processes / "two", tmp_path / name)
+        assert [line["step"] for line in read_log(tmp_path / name)] == [1, 2]
     train(config, tmp_path / "two")
     assert_same_losses(read_log(tmp_path / "two"), reference)
     work(4, [{"name": "four", "config": tiny_tokenizer_config(*FIELDS, *MESHES["tensor"])}], tmp_path)

@@ -5,14 +5,14 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from support.tiny_configs import tiny_tokenizer_config
+from support.tiny_configs import PLAIN, tiny_tokenizer_config
 
 from fqgan_jax.sharding.mesh import make_mesh
 from fqgan_jax.training import loop
 from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.tokenizer_task import TokenizerTask
 
-FIELDS = ("train.log_every=1", "train.evaluate_every=4", "optimizer.ema_decay=0.9")
+FIELDS = (*PLAIN, "train.log_every=1", "train.evaluate_every=4", "optimizer.ema_decay=0.9")
 
 
 @pytest.fixture(scope="module")
