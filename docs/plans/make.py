@@ -53,6 +53,8 @@ def row(path: Path) -> str:
     remat = option("config.model.remat", "none")
     if fsdp := option("config.mesh.fsdp"):
         remat += f", fsdp {fsdp}"
+    if option("config.model.unroll") == "True":
+        remat += ", unrolled"
     chips = number(r"(?m)^(?:step on )?(\d+) (?:TPU|H|A|B)")
     kept = number(rf"(?m)^ +{chips} .* ex/s.* ex/s +(\d+%)$").replace("%", " %")
     found = re.search(r"roofline on .*?: ([\d.]+) ms.*, bound by (\w+)", printed)
