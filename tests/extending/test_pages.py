@@ -92,7 +92,7 @@ def test_loss(plugin, tmp_path):
     assert "psnr" in evaluated(tmp_path)
 
 
-ROUNDING = ("model.quantizer=rounding", "model.codebook_size=81")
+ROUNDING = ("model.quantizer=rounding", "model.code_dim=4", "model.codebook_size=81", "model.z_channels=8")
 
 
 def test_quantizer(plugin, tmp_path):

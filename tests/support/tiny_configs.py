@@ -9,7 +9,7 @@ TINY_TOKENIZER = (
     *("train.checkpoint_every=2", "train.evaluate_every=4", "optimizer.warmup_steps=0"),
 )
 # A tokenizer without adapters and teachers compiles twice as fast: for tests that any model would do for.
-PLAIN = ("model.factorization=split", "model.z_channels=8", "teachers=(None,None)")
+PLAIN = ("model.factorization=split", "teachers=(None,None)")
 TINY_GENERATOR = (
     *("model.width=32", "model.depth=2", "model.num_heads=2", "data.batch_size=8", "train.steps=4"),
     *("train.log_every=2", "train.checkpoint_every=2", "train.evaluate_every=4", "optimizer.warmup_steps=0"),
