@@ -7,7 +7,7 @@ models.
 import dataclasses
 import math
 import zlib
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import flax.linen as nn
@@ -164,10 +164,17 @@ class Subjects:
 
     def __init__(self, folder: Path | None = None):
         self.folder = folder
-        self.training_step = cache(lambda *arguments, **fields: make_one_step(small_step(*arguments, **fields)))
+        self._steps: dict[tuple, StepResult] = {}
         self.images = noise("image", (2, 32, 32, 3))
         self.codes = noise("codes", (2, 16, 16, 2))
         self.labels = np.array([4, 19])  # whose most probable codes are so by far
+
+    def training_step(self, kind: str, axes: tuple[tuple[str, int], ...] | None = None, **fields) -> StepResult:
+        """Returns a training step that was made once; for the arguments see `small_step`."""
+        key = (kind, axes, *sorted(fields.items()))
+        if key not in self._steps:
+            self._steps[key] = make_one_step(small_step(kind, axes, **fields))
+        return self._steps[key]
 
     @cached_property
     def tokenizer(self) -> Network:

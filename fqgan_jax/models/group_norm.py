@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Dtype = jnp.dtype
 _EPSILON = 1e-6
 
 
@@ -26,7 +25,7 @@ class GroupNorm(nn.Module, kw_only=True):
 
     groups: int = 32
     swish: bool = False
-    dtype: Dtype = jnp.float32
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w c"]:
@@ -93,7 +92,7 @@ def _normalize_backward(settings: _Settings, residuals: tuple, cotangent: Array)
     factor = inverse * scale
     gradient = before_swish(_at_positions(factor) * wide + _at_positions(bias - mean * factor))
     positions = x.shape[1] * x.shape[2]
-    shift, slope = (settings.mean(sums * scale / positions) for sums in (by_bias, by_scale))
+    shift, slope = (settings.mean(each * scale / positions) for each in (by_bias, by_scale))
     slope = slope * inverse**2
     by_x = _at_positions(factor) * gradient - _at_positions(slope) * wide
     by_x = by_x + _at_positions(mean * slope - inverse * shift)

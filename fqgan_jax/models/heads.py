@@ -130,53 +130,31 @@ class AdapterHead(nn.Module, kw_only=True):
     def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w d"]:
         """Computes the latents of one sub-codebook."""
         sizes = self.sizes
-        x = Adapter(
-            grid=sizes.grid,
-            depth=sizes.adapter_depth,
-            num_heads=sizes.adapter_heads,
-            remat=sizes.remat,
-            unroll=sizes.unroll,
-            dtype=sizes.dtype,
-            name="adapter",
-        )(features)
+        x = Adapter(sizes=sizes, name="adapter")(features)
         x = GroupNorm(groups=sizes.norm_groups, swish=True, dtype=sizes.dtype, name="norm_out")(x)
         x = PatchConv(width=sizes.z_channels, dtype=sizes.dtype, name="conv_out")(x)
         return nn.Dense(sizes.code_dim, dtype=sizes.dtype, name="to_latent")(x)
 
 
 class Adapter(nn.Module, kw_only=True):
-    """Transformer over the positions of a feature map, with learned positions and a LayerNorm at each end.
+    """Transformer over the positions of a feature map, with learned positions and a LayerNorm at each end."""
 
-    Attributes:
-      grid: (h, w) for which positions are learned; other grids interpolate them (beyond the paper).
-      depth: transformer blocks.
-      num_heads: attention heads of each block.
-      remat: "none"; or anything else, which makes the backward pass recompute the blocks.
-      unroll: whether the blocks follow each other in the program instead of running in a loop.
-      dtype: data type of the computation.
-    """
-
-    grid: tuple[int, int]
-    depth: int = 6
-    num_heads: int = 8
-    remat: str = "none"
-    unroll: bool = False
-    dtype: Dtype = jnp.float32
+    sizes: HeadSizes
 
     @nn.compact
     def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w c"]:
         """Applies the transformer to a feature map."""
-        B, h, w, c = features.shape
-        shape = (self.grid[0] * self.grid[1], c)
+        sizes, (B, h, w, c) = self.sizes, features.shape
+        shape = (sizes.grid[0] * sizes.grid[1], c)
         positions = self.param("positions", nn.initializers.normal(c**-0.5), shape)
-        x = features.reshape(B, h * w, c) + resize_positions(positions, self.grid, (h, w)).astype(self.dtype)
-        x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_in")(x)
+        x = features.reshape(B, h * w, c) + resize_positions(positions, sizes.grid, (h, w)).astype(sizes.dtype)
+        x = nn.LayerNorm(epsilon=1e-5, dtype=sizes.dtype, name="norm_in")(x)
         x = Transformer(
-            depth=self.depth,
-            num_heads=self.num_heads,
-            remat=self.remat,
-            unroll=self.unroll,
-            dtype=self.dtype,
+            depth=sizes.adapter_depth,
+            num_heads=sizes.adapter_heads,
+            remat=sizes.remat,
+            unroll=sizes.unroll,
+            dtype=sizes.dtype,
             name="transformer",
         )(x)
-        return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_out")(x).reshape(B, h, w, c)
+        return nn.LayerNorm(epsilon=1e-5, dtype=sizes.dtype, name="norm_out")(x).reshape(B, h, w, c)

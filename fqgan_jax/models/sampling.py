@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.models.decoding import Decoder
 from fqgan_jax.models.far import FAR
+from fqgan_jax.models.stepwise import StepwiseFAR
 
 
 @partial(flax.struct.dataclass, kw_only=True)
@@ -126,7 +126,7 @@ def sample_codes(
     B = labels.shape[0]  # symbolic when the loop is exported
     guided = options.guidance is not None
     rows = jnp.concatenate([labels, jnp.full_like(labels, module.num_classes)]) if guided else labels
-    decoder = Decoder.from_params(module, params)
+    stepwise = StepwiseFAR.from_params(module, params)
 
     def position(carry, t):
         caches, previous = carry
@@ -137,7 +137,7 @@ def sample_codes(
             codes = draw_codes(code_keys, guide(logits, k), options=options, k=k).astype(jnp.int32)
             return jnp.concatenate([codes, codes]) if guided else codes
 
-        caches, codes, logits = decoder.next_position(caches, previous, t=t, labels=rows, choose=choose)
+        caches, codes, logits = stepwise.next_position(caches, previous, t=t, labels=rows, choose=choose)
         logits = jax.vmap(guide, (1, 0), 1)(logits, jnp.arange(module.num_codebooks)) if with_logits else None
         return (caches, codes), (codes[:B], logits)
 
@@ -148,7 +148,7 @@ def sample_codes(
         return unconditional + options.guidance[k] * (conditional - unconditional)
 
     h, w = module.grid
-    carry = decoder.empty_caches(rows.shape[0], 0), jnp.zeros((rows.shape[0], module.num_codebooks), jnp.int32)
+    carry = stepwise.empty_caches(rows.shape[0], 0), jnp.zeros((rows.shape[0], module.num_codebooks), jnp.int32)
     stretches = []
     for start, stop in sampling_stretches(h * w):
         caches, previous = carry

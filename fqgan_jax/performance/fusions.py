@@ -11,19 +11,8 @@ _IN_PLACE = ("dynamic-update-slice", "scatter")  # their first operand is read a
 _POINTWISE = frozenset(
     (
         *("bitcast", "copy", "reshape", "transpose", "convert", "bitcast-convert"),
-        *(
-            "add",
-            "subtract",
-            "multiply",
-            "divide",
-            "remainder",
-            "power",
-            "maximum",
-            "minimum",
-            "clamp",
-            "select",
-            "compare",
-        ),
+        *("add", "subtract", "multiply", "divide", "remainder", "power"),
+        *("maximum", "minimum", "clamp", "select", "compare"),
         *("and", "or", "xor", "not", "shift-left", "shift-right-logical", "shift-right-arithmetic", "is-finite"),
         *("negate", "abs", "sign", "floor", "ceil", "round-nearest-even", "sqrt", "rsqrt", "cbrt", "exponential"),
         *("exponential-minus-one", "log", "log-plus-one", "logistic", "tanh", "erf", "sine", "cosine", "atan2"),

@@ -37,7 +37,8 @@ class Roofline:
 
 def roofline(chip: Chip, flops: float, num_bytes: float, collectives: Sequence[Collective] = ()) -> Roofline:
     """Returns the roofline of `flops` operations, `num_bytes` of memory traffic and collectives, all of one chip."""
-    return Roofline(flops / chip.flops, num_bytes / chip.bandwidth, *_sending(chip, collectives))
+    within, between = _sending(chip, collectives)
+    return Roofline(flops / chip.flops, num_bytes / chip.bandwidth, interconnect=within, network=between)
 
 
 def _sending(chip: Chip, collectives: Sequence[Collective]) -> tuple[float, float]:
@@ -89,7 +90,7 @@ def scaling(
         return each
 
     def scaled(count: int) -> Scaled:
-        sending = _sending(chip, [grown(each, count) for each in collectives] if count > 1 else [])
-        return Scaled(chips=count, overlapped=max(busy, *sending), exposed=busy + sum(sending))
+        within, between = _sending(chip, [grown(each, count) for each in collectives] if count > 1 else [])
+        return Scaled(chips=count, overlapped=max(busy, within, between), exposed=busy + within + between)
 
     return [scaled(count) for count in counts]

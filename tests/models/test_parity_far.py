@@ -11,8 +11,8 @@ from support import golden_data
 
 from fqgan_jax.interop import import_params, infer_generator_fields
 from fqgan_jax.losses.generator_losses import next_code_loss
-from fqgan_jax.models.decoding import Decoder
 from fqgan_jax.models.far import FAR
+from fqgan_jax.models.stepwise import StepwiseFAR
 
 TOLERANCE = 1e-4
 
@@ -47,7 +47,7 @@ def _generate(module: FAR, params, labels, *, scale, forced):
         conditional, unconditional = jnp.split(logits, 2)
         return unconditional + scale * (conditional - unconditional)
 
-    decoder = Decoder.from_params(module, params)
+    stepwise = StepwiseFAR.from_params(module, params)
 
     def step(carry, inputs):
         t, forced = inputs
@@ -56,11 +56,11 @@ def _generate(module: FAR, params, labels, *, scale, forced):
             code = jnp.where(forced[:, k] < 0, jnp.argmax(guide(logits), axis=-1), forced[:, k])
             return jnp.tile(code, 2)
 
-        caches, codes, logits = decoder.next_position(*carry, t=t, labels=both, choose=choose)
+        caches, codes, logits = stepwise.next_position(*carry, t=t, labels=both, choose=choose)
         return (caches, codes), (codes[: len(labels)], guide(logits))
 
     T = forced.shape[1]
-    start = decoder.empty_caches(len(both), T), jnp.zeros((len(both), module.num_codebooks), jnp.int32)
+    start = stepwise.empty_caches(len(both), T), jnp.zeros((len(both), module.num_codebooks), jnp.int32)
     _, (codes, logits) = jax.lax.scan(step, start, (jnp.arange(T), forced.swapaxes(0, 1)))
     return codes.swapaxes(0, 1), logits.swapaxes(0, 1)
 

@@ -19,7 +19,7 @@ from fqgan_jax.models.products import float32_product
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Decoder:
+class StepwiseFAR:
     """FAR for a loop over positions.
 
     Attributes:
@@ -34,7 +34,7 @@ class Decoder:
     outputs: Sequence[Float[Array, "N D"]]
 
     @classmethod
-    def from_params(cls, module: FAR, params: PyTree) -> "Decoder":
+    def from_params(cls, module: FAR, params: PyTree) -> "StepwiseFAR":
         """Lays out a generator's parameters; outside the loop, so that it happens once."""
         params = _in_compute_dtype(params, module.dtype)
         return cls(
