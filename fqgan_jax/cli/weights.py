@@ -45,9 +45,9 @@ def run(options) -> None:
 def _list() -> None:
     from fqgan_jax.pretrained.weights import cache_folder, networks
 
-    rows = [("name", "used for", "licence", "MB", "cache", "source", "SHA-256")]
+    rows = [("name", "used for", "licence", "MB", "state", "source", "SHA-256")]
     for network in networks.values():
-        state = "present" if network.is_in_cache else "missing"
+        state = "present" if network.is_present else "missing"
         description = (network.used_for, network.license, str(network.megabytes))
         rows.append((network.name, *description, state, network.page, network.published_sha256))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -71,7 +71,7 @@ def _fetch(options) -> None:
 def _verify() -> None:
     from fqgan_jax.pretrained.weights import cache_folder, find_weights, networks
 
-    present = [name for name, network in networks.items() if network.is_in_cache]
+    present = [name for name, network in networks.items() if network.is_present]
     changed = []
     for name in present:
         try:

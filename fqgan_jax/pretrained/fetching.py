@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fqgan_jax.errors import UserError
+from fqgan_jax.errors import UserError, check
 from fqgan_jax.pretrained.tensors import CONFIG, TENSORS, check_reader, read_tensors
 from fqgan_jax.pretrained.weights import (
     HUB_FILES,
     SOURCE,
     FrozenNetwork,
+    PackagedNetwork,
     by_hand,
     cache_folder,
     find_weights,
@@ -38,6 +39,9 @@ def fetch(name: str, file: Path | None = None, sha256: str | None = None) -> Pat
       UserError: no connection, a file that is not the published one, or one about which nothing is known.
     """
     network = networks[name]
+    if isinstance(network, PackagedNetwork):
+        check(file is None, f"The weights of {name} come in a package, not in a file: {network.page}.")
+        return find_weights(name)
     if not (network.repository or network.sha256 or sha256):
         raise UserError(f"Nothing is known about the published file of {name}: give its SHA-256 with --sha256 HEX.")
     if file is None:

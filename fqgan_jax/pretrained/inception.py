@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
-from fqgan_jax.interop.correspondence import Layout, Rule, layer, within
+from fqgan_jax.interop.correspondence import Rule, layer
+from fqgan_jax.pretrained.convolutions import PRECISION, ConvNorm, unit_rules
 from fqgan_jax.pretrained.tensors import TENSORS, import_tensors, read_tensors
 from fqgan_jax.pretrained.weights import find_weights
 
@@ -23,8 +23,6 @@ NAME = "inception-fid"
 SIZE = 299
 CLASSES = 1008
 SPATIAL_BLOCK, SPATIAL_UNIT, SPATIAL_CHANNELS = "Mixed_6d", "branch1x1", 7
-# Statistics are compared across machines: no reduced precision on any of them.
-PRECISION = jax.lax.Precision.HIGHEST
 
 
 class Unit(NamedTuple):
@@ -141,21 +139,8 @@ class InceptionFeatures(NamedTuple):
     logits_without_bias: Float[Array, "B 1008"]
 
 
-class ConvNorm(nn.Module):
-    """One `Unit`."""
-
-    unit: Unit
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B h w c"]) -> Float[Array, "B h w C"]:
-        """Applies the unit."""
-        _, width, kernel, stride, padding = self.unit
-        he = nn.initializers.he_normal()
-        conv = nn.Conv(width, kernel, stride, padding, use_bias=False, kernel_init=he, precision=PRECISION, name="conv")
-        one, zero = nn.initializers.ones, nn.initializers.zeros
-        scale, bias = self.param("scale", one, (width,)), self.param("bias", zero, (width,))
-        mean, variance = self.param("mean", zero, (width,)), self.param("variance", one, (width,))
-        return nn.relu((conv(x) - mean) * (scale / jnp.sqrt(variance + 1e-3)) + bias)
+def _conv_norm(unit: Unit) -> ConvNorm:
+    return ConvNorm(unit.width, unit.kernel, unit.stride, unit.padding, activation=nn.relu, name=unit.name)
 
 
 class Block(nn.Module):
@@ -170,7 +155,7 @@ class Block(nn.Module):
 
         def apply(step: Step, y: Array) -> Array:
             if isinstance(step, Unit):
-                units[step.name] = ConvNorm(step, name=step.name)(y)
+                units[step.name] = _conv_norm(step)(y)
                 return units[step.name]
             return jnp.concatenate([apply(each, y) for each in step], -1) if isinstance(step, tuple) else step(y)
 
@@ -190,7 +175,7 @@ class Inception(nn.Module):
     def __call__(self, x: Float[Array, "B 299 299 3"]) -> InceptionFeatures:
         """Returns what the metrics need of the images."""
         for step in STEM:
-            x = ConvNorm(step, name=step.name)(x) if isinstance(step, Unit) else step(x)
+            x = _conv_norm(step)(x) if isinstance(step, Unit) else step(x)
         for name, branches in BLOCKS.items():
             x, units = Block(branches, name=name)(x)
             if name == SPATIAL_BLOCK:
@@ -225,15 +210,6 @@ def preprocess(images: UInt8[Array, "B H W 3"]) -> Float[Array, "B 299 299 3"]:
     return (resize(images) - 128) / 128
 
 
-UNIT_RULES = (
-    Rule("conv/kernel", "conv.weight", Layout.KERNEL),
-    Rule("scale", "bn.weight"),
-    Rule("bias", "bn.bias"),
-    Rule("mean", "bn.running_mean"),
-    Rule("variance", "bn.running_var"),
-)
-
-
 def _unit_names() -> Iterator[str]:
     """Returns the paths of all units in `Inception`."""
 
@@ -249,8 +225,13 @@ def _unit_names() -> Iterator[str]:
         yield from (f"{block}/{name}" for name in names(branches))
 
 
+def _rules_of(name: str) -> tuple[Rule, ...]:
+    published = name.replace("/", ".")
+    return unit_rules(name, convolution=f"{published}.conv", normalization=f"{published}.bn")
+
+
 INCEPTION_RULES = (
-    *(rule for name in _unit_names() for rule in within(name, name.replace("/", "."), UNIT_RULES)),
+    *(rule for name in _unit_names() for rule in _rules_of(name)),
     *layer("fc", "fc."),
     Rule("fc_bias", "fc.bias"),
 )
@@ -262,8 +243,6 @@ def import_inception(state: Mapping[str, np.ndarray]) -> dict:
     Raises:
       UserError: tensors that are missing, unexpected or mis-shaped.
     """
-    # Some files also hold PyTorch's count of training steps.
-    state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     return import_tensors(
         state, INCEPTION_RULES, Inception(), image_size=SIZE, model="the Inception network of the FID"
     )

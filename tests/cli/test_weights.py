@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 from safetensors.numpy import save
-from support.rows import replace_row
+from support.rows import replace_package, replace_row
 
 from fqgan_jax.cli.main import main
 from fqgan_jax.pretrained.weights import networks
@@ -18,6 +18,7 @@ CONTENT = save({"features.0.bias": np.ones(3, np.float32)})
 def published(tmp_path, monkeypatch):
     """A published vgg16 at hand; nothing answers at its address."""
     monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
+    replace_package(monkeypatch)
     digest = hashlib.sha256(CONTENT).hexdigest()
     row = dataclasses.replace(networks["vgg16"], url="http://127.0.0.1:9/vgg.safetensors", sha256=digest)
     replace_row(monkeypatch, networks, "vgg16", row)
@@ -29,7 +30,7 @@ def states(capsys) -> dict[str, str]:
     """Network to "present" or "missing", as `fqgan weights list` prints them."""
     assert main(["weights", "list"]) == 0
     rows = capsys.readouterr().out.splitlines()
-    column = rows[0].index("cache")
+    column = rows[0].index("state")
     return {row.split()[0]: row[column:].split()[0] for row in rows[1:-1]}
 
 
@@ -46,6 +47,21 @@ def test_list_fetch_and_verify(published, capsys):
     assert "is not what was fetched: run `fqgan weights fetch vgg16`" in capsys.readouterr().err
 
 
+def test_weights_of_an_installed_package(published, monkeypatch, capsys):
+    package = published.parent / "weights_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "weights.pth").write_bytes(CONTENT)
+    monkeypatch.syspath_prepend(published.parent)
+    replace_package(monkeypatch, "weights_package/weights.pth", hashlib.sha256(CONTENT).hexdigest())
+    assert states(capsys) == dict.fromkeys(networks, "missing") | {"efficientnet-lite0": "present"}
+    assert main(["weights", "fetch", "efficientnet-lite0"]) == main(["weights", "verify"]) == 0
+    assert capsys.readouterr().out == f"efficientnet-lite0 -> {package}\nefficientnet-lite0: unchanged\n"
+    (package / "weights.pth").write_bytes(CONTENT[:-1])
+    assert main(["weights", "verify"]) == 2
+    assert "is not what was fetched: install it again" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -54,6 +70,8 @@ def test_list_fetch_and_verify(published, capsys):
         ("fetch vgg16 --from {tmp}/none.pth", "There is no file"),
         ("fetch vgg16 lpips-vgg16 --from {tmp}/vgg.safetensors", "name one network"),
         ("fetch lpips-vgg16 --from {tmp}/vgg.safetensors", "is not the published file of lpips-vgg16"),
+        ("fetch efficientnet-lite0", "come in a package: pip install fqgan-jax[lite]"),
+        ("fetch efficientnet-lite0 --from {tmp}/vgg.safetensors", "come in a package, not in a file"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(command, message, published, capsys):

@@ -9,7 +9,6 @@ from support import golden_data
 from support.dino_files import DINO, SMALL, write_dino_files
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.pretrained.vit import preprocess
 from fqgan_jax.pretrained.vit_files import CLIP as CLIP_FAMILY
 from fqgan_jax.pretrained.vit_files import DINOV2, DINOV2_WITH_REGISTERS, bicubic_matrix, load_vit
 
@@ -146,14 +145,3 @@ def test_folders_that_hold_no_such_network(content, sentence, tmp_path):
     family = CLIP_FAMILY if "clip" in (content or "") else DINOV2
     with pytest.raises(UserError, match=sentence):
         load_vit(tmp_path, family)
-
-
-@pytest.mark.parametrize("size", [(256, 256), (32, 48), (300, 224)])
-def test_preprocess_picks_the_nearest_pixel_and_normalizes(size):
-    images = np.random.default_rng(0).uniform(-1, 1, (2, *size, 3)).astype(np.float32)
-    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
-    seen = jax.jit(lambda images: preprocess(images, mean=mean, std=std))(images)
-    assert seen.shape == (2, 224, 224, 3)
-    for i, j in ((0, 0), (7, 133), (223, 223), (112, 49)):
-        pixel = images[:, i * size[0] // 224, j * size[1] // 224]
-        np.testing.assert_allclose(seen[:, i, j], ((pixel + 1) / 2 - mean) / std, rtol=1e-5, atol=1e-5)
