@@ -13,6 +13,7 @@ def get_config(arguments: str = ""):
     config.model.num_codebooks = arguments["k"]
     teacher = arguments["teacher"] if arguments["teacher"] != "none" and arguments["k"] > 1 else None
     config.teachers = (None,) * (arguments["k"] - 1) + (teacher,)
+    config.frozen_dtype = "float32"
 
     config.model.codebook_size = 256
     config.model.base_width = 16

@@ -34,19 +34,20 @@ PANELS = {
 }
 
 
-def run_demo(data: str, workdir: Path, *, quick: bool = False) -> Path:
+def run_demo(data: str, workdir: Path, *, teacher: str = "hog", quick: bool = False) -> Path:
     """Runs every stage that the work folder does not hold yet; returns the report's path.
 
     Args:
       data: an image source.
       workdir: holds the stages' results.
+      teacher: of the last sub-codebook; "none" for none.
       quick: trains for a tenth of the steps, to see that everything runs.
 
     Raises:
       UserError: unreadable data, or a work folder of another run.
     """
     start = time.monotonic()
-    config = load_config("configs/demo_tokenizer.py", [f"--config.data.source={data}"])
+    config = load_config(f"configs/demo_tokenizer.py:teacher={teacher}", [f"--config.data.source={data}"])
     train(_shortened(config) if quick else config, workdir / "tokenizer")
     tokenizer = api.load_tokenizer(workdir / "tokenizer")
     _tokenize_once(tokenizer, data, workdir / "codes")

