@@ -118,12 +118,18 @@ class Generator(Model):
         self.check_labels([label])
         return self.class_names[label] if self.class_names else f"class {label}"
 
-    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Raises `UserError` if this generator does not draw the codes of a tokenizer, as far as that is known."""
+    def check_tokenizer(self, tokenizer: Tokenizer) -> Tokenizer:
+        """Returns the tokenizer that decodes this generator's codes: the given one, or its first sub-codebooks alone.
+
+        Raises:
+          UserError: this generator does not draw the codes of that tokenizer, as far as that is known.
+        """
         check(
             isinstance(tokenizer, Tokenizer),
             f"A generator belongs to a Tokenizer (see load_tokenizer), not to a {type(tokenizer).__name__}.",
         )
+        if tokenizer.module.nested and self.module.num_codebooks < tokenizer.module.num_codebooks:
+            tokenizer = tokenizer.first(self.module.num_codebooks)
         check(
             self.tokenizer in ("", tokenizer.fingerprint),
             "The generator was trained on codes of another tokenizer: name the one that wrote its codes.",
@@ -133,6 +139,7 @@ class Generator(Model):
             drawn == read,
             f"The generator draws codes of {drawn}, the tokenizer reads {read}: name the tokenizer that belongs to it.",
         )
+        return tokenizer
 
 
 def _code_sizes(module: FAR | FQGAN) -> dict[str, int | tuple[int, int]]:

@@ -12,7 +12,7 @@ from fqgan_jax.checkpoints.description import (
 )
 from fqgan_jax.checkpoints.layout import FOLDER, CheckpointName, Item, damaged_folders, saved_steps
 from fqgan_jax.checkpoints.reading import (
-    has_average,
+    has_item,
     load_discriminator_params,
     load_inference_params,
     load_params_and_average,
@@ -28,7 +28,7 @@ __all__ = [
     "damaged_folders",
     "find_damage",
     "fingerprint",
-    "has_average",
+    "has_item",
     "is_export_folder",
     "load_discriminator_params",
     "load_inference_params",

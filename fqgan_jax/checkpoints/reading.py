@@ -55,19 +55,18 @@ def load_discriminator_params(path: Path) -> PyTree:
     Raises:
       UserError: the folder has no such checkpoint, or the run has no discriminator.
     """
-    item = _intact_checkpoint(path) / Item.DISCRIMINATOR
-    if not item.exists():
+    if not has_item(path, Item.DISCRIMINATOR):
         raise UserError(f"{path} trains no discriminator.")
-    return read_item(item)
+    return read_item(_intact_checkpoint(path) / Item.DISCRIMINATOR)
 
 
-def has_average(path: Path) -> bool:
-    """Returns whether the run keeps a moving average of its parameters.
+def has_item(path: Path, item: Item) -> bool:
+    """Returns whether the checkpoints of a run hold an item.
 
     Raises:
       UserError: the folder has no such checkpoint.
     """
-    return (_intact_checkpoint(path) / Item.EMA).exists()
+    return (_intact_checkpoint(path) / item).exists()
 
 
 def read_item(folder: Path) -> PyTree:

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,26 @@ MODEL = (
 def add_checkpoint(parser: argparse.ArgumentParser, what: str, flag: str = "--checkpoint") -> None:
     """Adds a model to read."""
     parser.add_argument(flag, required=True, help=f"{what}: {MODEL}")
+
+
+def add_codebooks(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
+    """Adds how many sub-codebooks of a nested tokenizer take part; with `many`, several numbers one after the other."""
+    several = "; several, as in 1,2,4: a table and a plot of quality against bits" if many else ""
+    parser.add_argument(
+        "--codebooks",
+        type=_several(positive) if many else positive,
+        metavar="k[,k...]" if many else "k",
+        help=f"the first k sub-codebooks alone, of a tokenizer trained with model.nested (default: all){several}",
+    )
+
+
+def _several(kind: Callable[[str], int]) -> Callable[[str], list[int]]:
+    """Returns a type of arguments: values of one kind with commas between them."""
+
+    def parse(text: str) -> list[int]:
+        return [kind(part) for part in text.split(",")]
+
+    return parse
 
 
 def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> None:

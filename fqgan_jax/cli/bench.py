@@ -134,18 +134,13 @@ def _loader(options, config) -> dict[str, float | str]:
 
 @parts("quantizer", **TOKENIZER)
 def _quantizer(options, config) -> dict[str, float | str]:
-    from fqgan_jax.performance.bench import QuantizerSizes, bench_quantizer
+    from fqgan_jax.models.fields import build_module
+    from fqgan_jax.performance.bench import bench_quantizer
     from fqgan_jax.training.from_config import tokenizer_fields
 
-    fields = tokenizer_fields(config)
-    sizes = QuantizerSizes(
-        num_codebooks=fields["num_codebooks"],
-        codebook_size=fields["codebook_size"],
-        code_dim=fields["code_dim"],
-        tokens=config.data.batch_size * fields["grid"][0] * fields["grid"][1],
-        chunk_tokens=config.model.chunk_tokens,
-    )
-    return bench_quantizer(sizes, _clock(options))
+    module = build_module("tokenizer", tokenizer_fields(config))
+    tokens = config.data.batch_size * module.grid[0] * module.grid[1]
+    return bench_quantizer(module.quantizer, module.quantizer_sizes(), tokens=tokens, clock=_clock(options))
 
 
 def _clock(options):

@@ -1,12 +1,14 @@
 """`fqgan evaluate`."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 from fqgan_jax.cli.arguments import (
     MODEL,
     SOURCE,
     add_batch_size,
+    add_codebooks,
     add_data_dir,
     add_sampling,
     out_folder,
@@ -22,6 +24,7 @@ EXAMPLES = """\
   fqgan evaluate --data imagenet/val --size 256 --save-statistics imagenet_val_256.npz
   fqgan evaluate --checkpoint runs/tokenizer --data imagenet/val --reference imagenet_val_256.npz --out rfid.json
   fqgan evaluate --checkpoint runs/tokenizer --data photos --report report --runs runs/k2 runs/k4
+  fqgan evaluate --checkpoint runs/nested --codebooks 1,2,4,8 --data photos --out curve.json
   fqgan evaluate --checkpoint runs/generator --tokenizer runs/tokenizer --count 50000 \\
       --reference VIRTUAL_imagenet256_labeled.npz --guidance 2.0 --out gfid.json
 FID needs the weights of Inception, LPIPS those of VGG16: fqgan weights fetch inception-fid vgg16 lpips-vgg16"""
@@ -32,6 +35,7 @@ IMAGES = f"{SOURCE}; or an .npz with arr_0 (uint8)"
 def add_arguments(parser) -> None:
     """Adds the command's flags."""
     parser.add_argument("--checkpoint", help=f"tokenizer, or with --tokenizer a generator: {MODEL}")
+    add_codebooks(parser, many=True)
     parser.add_argument("--tokenizer", help=f"tokenizer that wrote the generator's codes: {MODEL}")
     parser.add_argument("--data", help=f"images to measure, or to reconstruct: {IMAGES}")
     split = "of a source (default: validation if the source has its own, else all)"
@@ -104,6 +108,9 @@ def run(options) -> None:
         raise UserError(networks.missing["inception"])
     if not is_first():  # of many processes one writes
         outputs = Outputs()
+    if options.codebooks and len(options.codebooks) > 1:
+        _measure_prefixes(options, networks, outputs)
+        return
     if options.tokenizer:
         measured, pictures = _measure_generator(options, networks, outputs)
     elif options.checkpoint:
@@ -133,6 +140,14 @@ def _check(options) -> None:
         not generator or bool(options.count),
         "The number of samples is missing: give --count (papers draw 50000).",
     )
+    check(
+        not options.codebooks or bool(options.checkpoint and not generator),
+        "--codebooks is for the reconstructions of a tokenizer: give --checkpoint and --data, without --tokenizer.",
+    )
+    check(
+        len(options.codebooks or []) < 2 or not (options.save_statistics or options.report or options.runs),
+        "Several --codebooks give a table and a plot beside --out: leave out --save-statistics, --report and --runs.",
+    )
     check(not options.runs or bool(options.report), "--runs is for the report's curves: give --report too.")
 
 
@@ -148,22 +163,46 @@ def _measure_images(options, networks):
 
 def _measure_tokenizer(options, networks, outputs: Outputs):
     from fqgan_jax.api import load_tokenizer
-    from fqgan_jax.evaluation.tokenizer import evaluate_tokenizer
     from fqgan_jax.pictures.tokenizer_pictures import tokenizer_pictures
 
-    tokenizer = load_tokenizer(options.checkpoint)
+    tokenizer = load_tokenizer(options.checkpoint).first(options.codebooks[0] if options.codebooks else None)
     images = _open_images(options, options.size or tokenizer.image_size)
-    measured = evaluate_tokenizer(
-        tokenizer,
-        images,
-        reference=_open_reference(options, networks, images.size),
-        networks=networks,
-        batch_size=options.batch_size,
-    )
+    measured = _tokenizer_measurement(options, networks, images)(tokenizer)
     _print_skipped(images)
     if outputs.report is None:
         return measured, {}
     return measured, tokenizer_pictures(tokenizer, images, measured, folder=outputs.report)
+
+
+def _measure_prefixes(options, networks, outputs: Outputs) -> None:
+    """Measures the first sub-codebooks alone, as often as asked; prints the table and writes numbers and plot."""
+    from fqgan_jax.api import load_tokenizer
+    from fqgan_jax.evaluation.prefixes import joined, measure_prefixes, prefix_table
+    from fqgan_jax.pictures.quality import save_quality_against_bits
+
+    tokenizer = load_tokenizer(options.checkpoint)
+    images = _open_images(options, options.size or tokenizer.image_size)
+    prefixes = measure_prefixes(tokenizer, options.codebooks, _tokenizer_measurement(options, networks, images))
+    _print_skipped(images)
+    print(prefix_table(prefixes))
+    if outputs.numbers is not None:
+        plot = outputs.numbers.with_suffix(".png")
+        joined(prefixes).write(outputs.numbers)
+        save_quality_against_bits(prefixes, plot)
+        print(f"Numbers and protocol -> {outputs.numbers}, plot -> {plot}")
+
+
+def _tokenizer_measurement(options, networks, images):
+    """Returns the function that measures a tokenizer on these images."""
+    from fqgan_jax.evaluation.tokenizer import evaluate_tokenizer
+
+    return partial(
+        evaluate_tokenizer,
+        images=images,
+        reference=_open_reference(options, networks, images.size),
+        networks=networks,
+        batch_size=options.batch_size,
+    )
 
 
 def _measure_generator(options, networks, outputs: Outputs):
@@ -172,7 +211,7 @@ def _measure_generator(options, networks, outputs: Outputs):
     from fqgan_jax.pictures.generator_pictures import generator_pictures
 
     generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
-    generator.check_tokenizer(tokenizer)
+    tokenizer = generator.check_tokenizer(tokenizer)
     measured = evaluate_generator(
         generator,
         tokenizer,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fqgan_jax.cli.arguments import add_checkpoint, add_out, out_folder, positive
+from fqgan_jax.cli.arguments import add_checkpoint, add_codebooks, add_out, out_folder, positive
 from fqgan_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ EXAMPLES = """\
 def add_arguments(parser) -> None:
     """Adds the command's flags."""
     add_checkpoint(parser, "tokenizer")
+    add_codebooks(parser)
     add_out(parser, "folder for the PNGs")
     parser.add_argument(
         "--max-side",
@@ -40,7 +41,7 @@ def run(options) -> None:
     from fqgan_jax.evaluation.metrics.reconstruction_metrics import psnr
     from fqgan_jax.pictures.figures import image_rows, save_picture
 
-    tokenizer = load_tokenizer(options.checkpoint)
+    tokenizer = load_tokenizer(options.checkpoint).first(options.codebooks)
     folder = out_folder(options.out)
     num_written = 0
     for path in options.images:

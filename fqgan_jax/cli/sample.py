@@ -110,7 +110,7 @@ def _drawn_images(options, generator: "Generator", labels: "Int[np.ndarray, ' n'
     from fqgan_jax.models.sampling import sampling_options
 
     tokenizer = load_tokenizer(options.tokenizer)
-    generator.check_tokenizer(tokenizer)
+    tokenizer = generator.check_tokenizer(tokenizer)
     batches = draw_samples(
         generator.module,
         generator.params,

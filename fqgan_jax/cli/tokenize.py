@@ -3,6 +3,7 @@
 from fqgan_jax.cli.arguments import (
     add_batch_size,
     add_checkpoint,
+    add_codebooks,
     add_data,
     add_out,
     add_pace,
@@ -23,6 +24,7 @@ EXAMPLES = """\
 def add_arguments(parser) -> None:
     """Adds the flags of `fqgan tokenize`."""
     add_checkpoint(parser, "tokenizer")
+    add_codebooks(parser)
     add_data(parser)
     add_validation_fraction(parser)
     add_out(parser, "folder for the code cache")
@@ -48,7 +50,7 @@ def run(options) -> None:
     from fqgan_jax.caches.write_shards import PassSettings
     from fqgan_jax.data.sources import open_source
 
-    tokenizer = load_tokenizer(options.checkpoint)
+    tokenizer = load_tokenizer(options.checkpoint).first(options.codebooks)
     source = open_source(
         options.data,
         options.split,

@@ -14,7 +14,10 @@ def tokenizer_defaults() -> ConfigDict:
     model.codebook_size = 16384  # N, entries per sub-codebook
     model.code_dim = 8  # d
     model.factorization = "adapters"  # "adapters": a head per sub-codebook; "split": channels split K ways
-    model.quantizer = "vq"  # nearest entry of a learned codebook; a file of yours can add others
+    model.quantizer = "vq"  # "vq" (the paper), "simvq", "ibq", "lfq", "bsq" or "fsq"; a file of yours can add others
+    model.levels = ()  # of each dimension of "fsq"; empty: equal numbers whose product is codebook_size
+    model.gradient = "straight_through"  # from entries to latents: "straight_through" or "rotation"
+    model.nested = ()  # probability that a step leaves out each sub-codebook, or the last alone; empty: none
     model.base_width = 128  # channels of the first level
     model.multipliers = (1, 1, 2, 2, 4)  # width of each level; len - 1 halvings
     model.num_blocks = 2  # residual blocks a level (one more in the decoder)
@@ -39,6 +42,7 @@ def tokenizer_defaults() -> ConfigDict:
     loss.perceptual = 1.0  # weight of LPIPS; 0: none, and its weights are not needed
     loss.codebook = 1.0  # weight of the codebook loss
     loss.commitment = 0.25  # weight of the commitment loss
+    loss.soft_entries = 1.0  # weight of the loss that only the quantizer "ibq" has
     loss.entropy = 0.03  # weight of the entropy loss
     loss.disentanglement = 0.1  # weight of the disentanglement loss
     loss.feature = 0.5  # weight of each feature prediction
@@ -49,6 +53,7 @@ def tokenizer_defaults() -> ConfigDict:
     adversarial.loss = "hinge"  # "hinge", "vanilla" or "non_saturating"
     adversarial.weight = 0.5  # weight of the adversarial losses of both networks
     adversarial.start = 20_000  # first step at which they count
+    adversarial.discriminator_start = 0  # first step at which the discriminator learns; 0: with adversarial.start
     adversarial.ramp = 1  # steps over which their weight then grows
     adversarial.adaptive = False  # balance its gradient with that of the reconstruction losses
     adversarial.adaptive_largest = 1e4  # largest factor of that balance
@@ -58,6 +63,12 @@ def tokenizer_defaults() -> ConfigDict:
     adversarial.width = 64  # channels of the first convolution ("patch"), an eighth of the largest ("style")
     adversarial.optimizer = _optimizer_defaults(average=False)
 
+    config.perturbation = perturbation = ConfigDict()
+    perturbation.tokens = 0.0  # probability that a code of a perturbed image is replaced before decoding; 0: none
+    perturbation.images = 0.1  # probability that an image is perturbed
+    perturbation.nearest = 100  # a replacement is one of so many entries nearest to the latent
+
+    config.kmeans_batches = 0  # codebooks begin as the k-means centres of so many batches' latents; 0: random
     config.reseed_after = 0  # unused codebook entries move to random latents after so many steps; 0: never
 
     config.data = _data_defaults()
@@ -151,7 +162,9 @@ def _data_defaults() -> ConfigDict:
 def _optimizer_defaults(*, average: bool = True) -> ConfigDict:
     optimizer = ConfigDict()
     optimizer.learning_rate = 2e-4  # peak
-    optimizer.schedule = "constant"  # "constant", or "cosine" to zero at the last step
+    optimizer.schedule = "constant"  # "constant", "cosine", "linear" or "stable_decay" to the floor at the last step
+    optimizer.floor = 0.0  # share of the peak at which the schedule ends
+    optimizer.decay_steps = 0  # steps over which "stable_decay" falls at the end
     optimizer.warmup_steps = 0  # linear warm-up
     optimizer.b1 = 0.9  # Adam's first decay
     optimizer.b2 = 0.95  # Adam's second decay
@@ -171,6 +184,8 @@ def _train_defaults() -> ConfigDict:
     train.keep_checkpoints = 3  # number of newest checkpoints to keep
     train.keep_every = 0  # keep checkpoints at multiples of this step forever; 0: none
     train.keep_best = ""  # validation metric whose best checkpoint is kept; "-rfid": lower is better; empty: none
+    train.init_from = ""  # weights to start from: whatever --checkpoint takes; empty: random
+    train.freeze = ()  # patterns of parameters that stay as they are: ("encoder", "heads", "decoder/level[01]")
     train.max_skipped = 100  # the run stops after so many updates in a row that were not finite
     return train
 

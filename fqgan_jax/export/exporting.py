@@ -9,7 +9,8 @@ from jaxtyping import PyTree
 from fqgan_jax.api import Model, load_model
 from fqgan_jax.checkpoints import (
     CheckpointName,
-    has_average,
+    Item,
+    has_item,
     load_discriminator_params,
     load_params_and_average,
 )
@@ -118,6 +119,6 @@ def _which_weights(checkpoint: Path, *, with_ema: bool) -> str:
         return "The set `model` holds the parameters as they were trained, `ema` their moving average."
     if not CheckpointName.parse(checkpoint).is_of_a_run:
         return "These are the parameters of the checkpoint that was exported."
-    if has_average(checkpoint):
+    if has_item(checkpoint, Item.EMA):
         return "These are the moving average of the parameters over training."
     return "These are the parameters as they were trained (no moving average was kept)."

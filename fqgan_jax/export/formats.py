@@ -41,6 +41,17 @@ class Export:
     discriminator: "Mapping[str, np.ndarray] | None" = None
     batch_size: int = 1
 
+    def in_published_terms(self) -> "Export":
+        """The same with a model that has published names, if there is one that computes the same."""
+        from fqgan_jax.interop import in_published_terms
+
+        if self.model.kind != "tokenizer":
+            return self
+        converted = {name: in_published_terms(self.model.module, params) for name, params in self.sets.items()}
+        module = next(iter(converted.values()))[0]
+        model = dataclasses.replace(self.model, module=module)
+        return dataclasses.replace(self, model=model, sets={name: params for name, (_, params) in converted.items()})
+
     def published_sets(self) -> "dict[str, Mapping[str, np.ndarray]]":
         """The named sets of tensors with published names and layouts."""
         from fqgan_jax.interop import export_params
@@ -170,7 +181,7 @@ def write_torch(folder: Path, export: Export) -> None:
     """Writes `model.pt`: the named sets, and the model's description."""
     from fqgan_jax.interop.checkpoint_files import METADATA
 
-    torch = import_extra("torch", "torch")
+    torch, export = import_extra("torch", "torch"), export.in_published_terms()
     sets = {
         name: {tensor: torch.from_numpy(value) for tensor, value in tensors.items()}
         for name, tensors in export.published_sets().items()
@@ -191,6 +202,7 @@ def write_safetensors(folder: Path, export: Export) -> None:
 
     from fqgan_jax.interop.checkpoint_files import METADATA
 
+    export = export.in_published_terms()
     metadata = {"format": "pt", METADATA: json.dumps(export.model.description.to_json())}
     for name, tensors in export.published_sets().items():
         (folder / f"{name}.safetensors").write_bytes(save(tensors, metadata=metadata))

@@ -1,6 +1,11 @@
 """Exchange with other frameworks: published checkpoint files, their names of tensors and their layouts."""
 
-from fqgan_jax.interop.checkpoint_files import CheckpointFile, is_checkpoint_file, read_checkpoint_file
+from fqgan_jax.interop.checkpoint_files import (
+    CheckpointFile,
+    is_checkpoint_file,
+    read_checkpoint_file,
+    read_further_sets,
+)
 from fqgan_jax.interop.discriminator_names import (
     PublishedDiscriminator,
     discriminator_entries,
@@ -21,6 +26,7 @@ from fqgan_jax.interop.published import (
 )
 from fqgan_jax.interop.tokenizer_names import (
     PublishedHead,
+    in_published_terms,
     infer_tokenizer_fields,
     published_heads,
     published_quantizers,
@@ -37,6 +43,7 @@ __all__ = [
     "import_discriminator",
     "import_params",
     "import_published",
+    "in_published_terms",
     "infer_fields",
     "infer_generator_fields",
     "infer_tokenizer_fields",
@@ -48,4 +55,5 @@ __all__ = [
     "published_kinds",
     "published_quantizers",
     "read_checkpoint_file",
+    "read_further_sets",
 ]

@@ -53,6 +53,22 @@ def read_checkpoint_file(path: Path) -> CheckpointFile:
     raise UserError(f"{path} is no checkpoint file: its name must end in {', '.join(SUFFIXES)}.")
 
 
+def read_further_sets(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Reads the sets of tensors of a PyTorch file that `read_checkpoint_file` leaves out, by their names in the file.
+
+    "trained" are the weights beside which the file holds a moving average; "discriminator" is the discriminator. Other
+    files have none of them.
+    """
+    if path.suffix == ".safetensors" or path.suffix not in SUFFIXES:
+        return {}
+    content, tensor_type = _torch_content(path)
+    names = {"discriminator": "discriminator"}
+    if "ema" in content:
+        names |= dict.fromkeys(_WEIGHTS[1:], "trained")
+    sets = {title: content[name] for name, title in names.items() if isinstance(content.get(name), dict)}
+    return {title: _tensors(state, tensor_type) for title, state in sets.items()}
+
+
 def _read_safetensors(path: Path) -> CheckpointFile:
     from safetensors import SafetensorError, safe_open
 
@@ -66,6 +82,11 @@ def _read_safetensors(path: Path) -> CheckpointFile:
 
 
 def _read_torch(path: Path) -> CheckpointFile:
+    return _select(*_torch_content(path), path)
+
+
+def _torch_content(path: Path) -> tuple[dict, type]:
+    """The dict in a PyTorch file, and the type of its tensors."""
     try:
         import torch
     except ModuleNotFoundError as error:
@@ -83,26 +104,30 @@ def _read_torch(path: Path) -> CheckpointFile:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged or no PyTorch file ({_first_line(error)}): get it again.") from error
-    return _select(content, path, torch.Tensor)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors: it is no checkpoint.")
+    return content, torch.Tensor
 
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
-def _select(content: Any, path: Path, tensor_type: type) -> CheckpointFile:
+def _select(content: dict, tensor_type: type, path: Path) -> CheckpointFile:
     """The weights in the content of a PyTorch file."""
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors: it is no checkpoint.")
     name = next((name for name in _WEIGHTS if isinstance(content.get(name), dict) and content[name]), None)
     state = content if name is None else content[name]
     if name == "ema":
         logging.getLogger(__name__).info("Using the moving average (ema) of the weights in %s.", path)
-    tensors = {key: _to_numpy(value) for key, value in state.items() if isinstance(value, tensor_type)}
+    tensors = _tensors(state, tensor_type)
     if not tensors:
         raise UserError(f"{path} holds no tensors; its entries: {first_names([str(key) for key in content])}.")
     description = content.get(METADATA)
-    return CheckpointFile(tensors=_unwrapped(tensors), description=description if isinstance(description, dict) else {})
+    return CheckpointFile(tensors=tensors, description=description if isinstance(description, dict) else {})
+
+
+def _tensors(state: dict, tensor_type: type) -> dict[str, np.ndarray]:
+    return _unwrapped({key: _to_numpy(value) for key, value in state.items() if isinstance(value, tensor_type)})
 
 
 def _to_numpy(tensor: Any) -> np.ndarray:

@@ -119,6 +119,17 @@ published_quantizers: Registry[tuple[Rule, ...]] = Registry("quantizer")
 published_quantizers.add("vq", (Rule("quantizer/codebooks", _CODEBOOK, stack=("k",)),))
 
 
+def in_published_terms(module: FQGAN, params: Mapping) -> tuple[FQGAN, Mapping]:
+    """Returns a tokenizer that computes the same codes and images and has published names, if there is one.
+
+    The entries of SimVQ and IBQ become a plain table. Other tokenizers are returned as they are.
+    """
+    if module.quantizer not in ("simvq", "ibq"):
+        return module, params
+    table = module.apply({"params": params}, method="all_entries")
+    return module.clone(quantizer="vq"), {**params, "quantizer": {"codebooks": table}}
+
+
 def tokenizer_rules(module: FQGAN) -> tuple[Rule, ...]:
     """Returns the names of a tokenizer's parameters.
 

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Int
 
 from fqgan_jax.models.blocks import Dtype
 from fqgan_jax.models.causal_layers import INIT, FARLayers, rotary_table
-from fqgan_jax.models.distances import lookup
 from fqgan_jax.models.dropout import Dropout
 from fqgan_jax.models.field_history import added_later
 from fqgan_jax.models.products import float32_product
+from fqgan_jax.models.quantizers.distances import lookup
 
 
 class FAR(nn.Module, kw_only=True):

@@ -21,8 +21,8 @@ model_kinds: Registry[type[nn.Module]] = Registry("kind of model")
 model_kinds("tokenizer")(FQGAN)
 model_kinds("generator")(FAR)
 
-# Fields that change how a module computes, but not its result.
-_WITHOUT_EFFECT = ("remat", "unroll", "chunk_tokens")
+# Fields that change how a module computes or is trained, but not its result.
+_WITHOUT_EFFECT = ("remat", "unroll", "chunk_tokens", "gradient", "nested")
 
 
 def downsampling(multipliers: Sequence[int]) -> int:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from fqgan_jax.config.registry import Registry
 from fqgan_jax.models.autoencoder import Decoder, Encoder
@@ -14,7 +14,7 @@ from fqgan_jax.models.blocks import Dtype
 from fqgan_jax.models.feature_head import FeatureHead
 from fqgan_jax.models.field_history import added_later
 from fqgan_jax.models.heads import HeadSizes, heads
-from fqgan_jax.models.quantizers import QuantizerOutput, QuantizerSizes, quantizers
+from fqgan_jax.models.quantizers import QuantizerOutput, QuantizerSizes, gradients, quantizers
 
 
 @flax.struct.dataclass
@@ -52,6 +52,10 @@ class FQGAN(nn.Module, kw_only=True):
       unroll: whether transformer layers follow each other in the program instead of running in a loop.
       dtype: data type of the computation; parameters, normalization statistics, distances and images stay float32.
       quantizer: row of `quantizers`: "vq" (nearest entry of a learned codebook, the paper).
+      levels: see `QuantizerSizes`.
+      gradient: row of `gradients`: "straight_through" (the paper).
+      nested: per sub-codebook the probability with which a training step leaves it out, rising from 0; then the first
+        sub-codebooks decode without the others. Empty: all are always there (the paper).
     """
 
     num_codebooks: int
@@ -76,8 +80,16 @@ class FQGAN(nn.Module, kw_only=True):
     dtype: Dtype = jnp.float32
     quantizer: str = added_later("vq")
     unroll: bool = added_later(default=False)
+    levels: Sequence[int] = added_later(())
+    gradient: str = added_later("straight_through")
+    nested: Sequence[float] = added_later(())
 
-    tables: ClassVar[Mapping[str, Registry]] = {"factorization": heads, "quantizer": quantizers}  # rows of fields
+    # Rows that fields name.
+    tables: ClassVar[Mapping[str, Registry]] = {
+        "factorization": heads,
+        "quantizer": quantizers,
+        "gradient": gradients,
+    }
 
     def setup(self):
         """Builds encoder, heads, quantizer, feature heads and decoder."""
@@ -128,6 +140,8 @@ class FQGAN(nn.Module, kw_only=True):
             num_codebooks=self.num_codebooks,
             codebook_size=self.codebook_size,
             code_dim=self.code_dim,
+            levels=tuple(self.levels),
+            gradient=self.gradient,
             normalized=self.normalized,
             temperature=self.temperature,
             chunk_tokens=self.chunk_tokens,
@@ -167,6 +181,16 @@ class FQGAN(nn.Module, kw_only=True):
     def quantize(self, latents: Float[Array, "B h w K d"]) -> QuantizerOutput:
         """Quantizes latents for training: codes, entries and the statistics of the losses."""
         return self._quantizer(latents)
+
+    def all_entries(self) -> Float[Array, "K N d"]:
+        """Returns the entries of a quantizer that has a table of them."""
+        return self._quantizer.all_entries()
+
+    def near_entries(
+        self, key: Key[Array, ""], latents: Float[Array, "B h w K d"], *, nearest: int
+    ) -> Float[Array, "B h w K d"]:
+        """Draws entries near to latents; see `CodebookQuantizer.near_entries`."""
+        return self._quantizer.near_entries(key, latents, nearest=nearest)
 
     def latents_to_codes(self, latents: Float[Array, "B h w K d"]) -> Int[Array, "B h w K"]:
         """Quantizes latents to codes alone."""

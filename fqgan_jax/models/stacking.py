@@ -6,7 +6,7 @@ import re
 STACKS = (
     r"blocks/",  # transformer blocks, over depth
     r"heads/heads/",  # adapters, over K
-    r"codebooks$",  # of the quantizer, over K
+    r"quantizer/(codebooks|basis|projection)$",  # over K
     r"code_tables$",  # of FAR, over K
     r"outputs$",  # of FAR, over K
 )

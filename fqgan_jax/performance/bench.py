@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
-from fqgan_jax.losses.quantization_losses import entropy_loss
-from fqgan_jax.models.distances import l2_normalize, soft_assignment, squared_distances
+from fqgan_jax.losses.quantization_losses import codebook_loss, commitment_loss, entropy_loss, soft_entries_loss
+from fqgan_jax.models.quantizers import CodebookQuantizer, Quantizer, QuantizerSizes, quantizers
 from fqgan_jax.performance.chips import chip_of
 from fqgan_jax.performance.flops import count_flops
 from fqgan_jax.performance.inference import Inference
@@ -21,6 +21,7 @@ from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, make_mesh, rep
 from fqgan_jax.training.from_config import check_batch_size
 
 SAMPLE_BATCHES = (1, 8, 64)
+LARGEST_TABLE = 2**29  # distances at once, 2 GB
 
 
 def bench_training(config: ConfigDict, tokenizer_config: ConfigDict | None, clock: Clock) -> Values:
@@ -103,50 +104,34 @@ def _bench_samples(inference: Inference, params: PyTree, *, batch_size: int, clo
     }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class QuantizerSizes:
-    """Sizes of a quantizer's benchmark.
+def bench_quantizer(name: str, sizes: QuantizerSizes, *, tokens: int, clock: Clock) -> Values:
+    """Measures a quantizer in training, its statistics and gradients included.
 
-    Attributes:
-      num_codebooks: K.
-      codebook_size: N.
-      code_dim: d.
+    A quantizer with a table is also measured with all distances at once, if that is as little as `LARGEST_TABLE`.
+
+    Args:
+      name: row of `quantizers`.
+      sizes: its settings.
       tokens: in all, a multiple of 256.
-      chunk_tokens: whose distances exist at a time.
-    """
-
-    num_codebooks: int
-    codebook_size: int
-    code_dim: int
-    tokens: int
-    chunk_tokens: int
-
-
-def bench_quantizer(sizes: QuantizerSizes, clock: Clock) -> Values:
-    """Measures the entropy loss with its gradients, `chunk_tokens` at a time and with all distances at once.
+      clock: how often it runs.
 
     Returns:
       The numbers of both, their ratios, and the largest relative difference of any gradient.
     """
-    K, N, d = sizes.num_codebooks, sizes.codebook_size, sizes.code_dim
-    latents_key, codebooks_key = jax.random.split(jax.random.key(0))
-    latents = l2_normalize(jax.random.normal(latents_key, (sizes.tokens // 256, 256, K, d)))
-    codebooks = l2_normalize(jax.random.normal(codebooks_key, (K, N, d)))
-
-    def direct(x, codebooks):
-        log_p = jax.nn.log_softmax(-squared_distances(x, codebooks) / 0.01)
-        p = jnp.exp(log_p)
-        token_entropy = -jnp.mean(jnp.sum(p * log_p, -1), (0, 1))
-        return jnp.sum(entropy_loss(token_entropy=token_entropy, mean_probability=jnp.mean(p, (0, 1))))
-
-    def chunked(x, codebooks):
-        _, entropy, probability = soft_assignment(x, codebooks, temperature=0.01, chunk_tokens=sizes.chunk_tokens)
-        return jnp.sum(entropy_loss(token_entropy=entropy, mean_probability=probability))
-
+    shape = (tokens // 256, 16, 16, sizes.num_codebooks, sizes.code_dim)
+    latents = jax.random.normal(jax.random.key(0), shape)
+    kinds = {"chunked": sizes}
+    has_table = issubclass(quantizers[name], CodebookQuantizer)
+    if has_table and tokens * sizes.num_codebooks * sizes.codebook_size <= LARGEST_TABLE:
+        kinds["direct"] = dataclasses.replace(sizes, chunk_tokens=tokens)
     values, results = {}, {}
-    for name, function in (("direct", direct), ("chunked", chunked)):
-        numbers, results[name] = _memory_and_time(function, latents, codebooks, clock=clock)
-        values |= {f"{name} {quantity}": value for quantity, value in numbers.items()}
+    for kind, settings in kinds.items():
+        step = training_of(quantizers[name](sizes=settings))
+        params = quantizers[name](sizes=settings).init(jax.random.key(1), latents).get("params", {})
+        numbers, results[kind] = _memory_and_time(step, params, latents, clock=clock)
+        values |= {f"{kind} {quantity}": value for quantity, value in numbers.items()}
+    if "direct" not in kinds:
+        return values
     for quantity in ("median (s)", "temporaries (bytes)"):
         ratio = values[f"chunked {quantity}"] / values[f"direct {quantity}"]
         values[f"chunked / direct {quantity.split()[0]}"] = ratio
@@ -154,15 +139,27 @@ def bench_quantizer(sizes: QuantizerSizes, clock: Clock) -> Values:
     return values | {"largest relative difference": float(max(jax.tree.leaves(differences)))}
 
 
+def training_of(module: Quantizer) -> Callable[[PyTree, Array], tuple[Array, tuple[PyTree, Array]]]:
+    """Returns what training makes of a quantizer: its losses, with gradients to its parameters and the latents."""
+
+    def loss(params: PyTree, latents: Array) -> Float[Array, ""]:
+        output = module.apply({"params": params}, latents)
+        found = vars(output)
+        losses = (codebook_loss(**found), commitment_loss(**found), soft_entries_loss(**found), entropy_loss(**found))
+        return sum(jnp.sum(value) for value in losses if value is not None) + jnp.mean(output.quantized**3)
+
+    return jax.value_and_grad(loss, (0, 1))
+
+
 def _relative_difference(a: Array, b: Array) -> Float[Array, ""]:
-    return jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(a))
+    return jnp.max(jnp.abs(a - b)) / jnp.maximum(jnp.max(jnp.abs(a)), 1e-30)
 
 
-def _memory_and_time(function: Callable, latents: Array, codebooks: Array, *, clock: Clock) -> tuple[Values, PyTree]:
-    """Numbers of a function with its gradients, and its result."""
+def _memory_and_time(function: Callable, params: PyTree, latents: Array, *, clock: Clock) -> tuple[Values, PyTree]:
+    """Numbers of a function, and its result."""
     start = time.perf_counter()
-    compiled = jax.jit(jax.value_and_grad(function, (0, 1))).lower(latents, codebooks).compile()
+    compiled = jax.jit(function).lower(params, latents).compile()
     values: Values = {"compilation (s)": time.perf_counter() - start}
     values["temporaries (bytes)"] = compiled.memory_analysis().temp_size_in_bytes
-    seconds = timed(lambda _: (compiled(latents, codebooks), None), None, clock)
-    return values | spread(seconds), compiled(latents, codebooks)
+    seconds = timed(lambda _: (compiled(params, latents), None), None, clock)
+    return values | spread(seconds), compiled(params, latents)

@@ -12,8 +12,8 @@ from fqgan_jax.api import Tokenizer
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.protocol import Measurement
-from fqgan_jax.models.distances import l2_normalize
 from fqgan_jax.models.fqgan import FQGAN
+from fqgan_jax.models.quantizers.distances import l2_normalize
 from fqgan_jax.pictures.code_pictures import code_pictures
 from fqgan_jax.pictures.figures import save_labelled_rows
 from fqgan_jax.pictures.maps import save_entry_maps, save_image_map

@@ -30,6 +30,7 @@ class AdversarialTraining:
       loss: a row of `adversarial_losses`.
       weight: of both players' adversarial losses.
       start_step: the first step, counted from 1, at which they count.
+      discriminator_start_step: the first step at which the discriminator's own counts; 0 is `start_step`.
       ramp_steps: steps over which their weight then grows to `weight`.
       adaptive: balance the generator's loss against the reconstruction's gradient.
       largest_adaptive_weight: upper bound of that balance.
@@ -43,6 +44,7 @@ class AdversarialTraining:
     loss: str = "hinge"
     weight: float = 0.5
     start_step: int = 1
+    discriminator_start_step: int = 0
     ramp_steps: int = 1
     adaptive: bool = False
     largest_adaptive_weight: float = 1e4
@@ -103,7 +105,10 @@ def adversarial_step(
     loss, logits_cotangent = jax.value_and_grad(adversarial_losses[training.loss].generator)(fake_logits)
     _, cotangent = pull_back(logits_cotangent)
 
-    weight = training.weight * ramp_weight(step + 1, start_step=training.start_step, ramp_steps=training.ramp_steps)
+    weight, discriminator_weight = (
+        training.weight * ramp_weight(step + 1, start_step=start_step, ramp_steps=training.ramp_steps)
+        for start_step in (training.start_step, training.discriminator_start_step or training.start_step)
+    )
     adaptive = jnp.float32(1)
     if training.adaptive:
         adaptive = adaptive_weight(last_layer, other_cotangent, cotangent, largest=training.largest_adaptive_weight)
@@ -113,7 +118,7 @@ def adversarial_step(
 
     fake = FakeLogits(logits=fake_logits, pull_back_to_params=pull_back_to_params)
     adversary, metrics = discriminator_step(
-        discriminate, adversary, images, fake=fake, training=training, weight=weight
+        discriminate, adversary, images, fake=fake, training=training, weight=discriminator_weight
     )
     return AdversarialResult(
         loss=weight * adaptive * loss,

@@ -155,6 +155,12 @@ class Checkpoints:
         )
 
 
+def has_checkpoints(workdir: Path) -> bool:
+    """Returns whether a work folder holds checkpoints, be they damaged."""
+    folder = (workdir / FOLDER).absolute()
+    return bool(saved_steps(folder) or damaged_folders(folder))
+
+
 def _preservation_policy(keep: int, keep_every: int, keep_best: str) -> checkpoint_managers.PreservationPolicy:
     policies = [checkpoint_managers.LatestN(keep)]
     if keep_every:

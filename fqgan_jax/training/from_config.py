@@ -19,11 +19,14 @@ from fqgan_jax.losses.rows import Loss
 from fqgan_jax.models.discriminators import discriminators
 from fqgan_jax.models.fields import build_module, downsampling
 from fqgan_jax.models.heads import heads
+from fqgan_jax.models.quantizers import CodebookQuantizer, quantizers
 from fqgan_jax.pretrained.lpips import LPIPS
 from fqgan_jax.pretrained.teachers import teachers
 from fqgan_jax.training.adversarial import AdversarialTraining
 from fqgan_jax.training.generator_step import GeneratorTraining
+from fqgan_jax.training.nested import nested_probabilities
 from fqgan_jax.training.optimizers import OptimizerSettings, learning_rate_schedule, make_tx, schedules
+from fqgan_jax.training.perturbation import Perturbation
 from fqgan_jax.training.tokenizer_step import TokenizerTraining
 
 DTYPES = ("float32", "bfloat16")
@@ -62,9 +65,11 @@ def tokenizer_fields(config) -> dict:
             f"The feature width {feature_width} of teacher {teacher} is not divisible by "
             f"model.feature_heads={model.feature_heads}.",
         )
-    fields = dict(model) | {"grid": (size // f, size // f), "feature_widths": widths}
+    nested = nested_probabilities(model.nested, K)
+    fields = dict(model) | {"grid": (size // f, size // f), "feature_widths": widths, "nested": nested}
     module = build_module("tokenizer", fields)
     heads[module.factorization].check_sizes(module.head_sizes())
+    quantizers[module.quantizer].check_sizes(module.quantizer_sizes())
     return fields
 
 
@@ -162,6 +167,7 @@ def tokenizer_training(config, fields: dict, *, num_devices: int, lpips: LPIPS |
       UserError: a weight of a loss that does not exist, or an unknown choice.
     """
     weights, options = loss_weights(config.loss, losses.tokenizer)
+    fixed = fixed_patterns(config)
     # `chunk_tokens` is a device's share; distances exist on all devices at the same time.
     module = build_module("tokenizer", fields | {"chunk_tokens": config.model.chunk_tokens * num_devices})
 
@@ -170,7 +176,7 @@ def tokenizer_training(config, fields: dict, *, num_devices: int, lpips: LPIPS |
 
     return TokenizerTraining(
         module=module,
-        tx=make_tx(optimizer_settings(config.optimizer, config.train.steps)),
+        tx=make_tx(optimizer_settings(config.optimizer, config.train.steps), fixed),
         loss_weights=weights,
         loss_options=options,
         perceptual_distance=None if lpips is None else perceptual_distance,
@@ -178,8 +184,42 @@ def tokenizer_training(config, fields: dict, *, num_devices: int, lpips: LPIPS |
         ema_decay=config.optimizer.ema_decay,
         accumulate=config.train.accumulate,
         reseed_after=config.reseed_after,
+        perturbation=latent_perturbation(config),
+        fixed=fixed,
         seed=config.seed,
     )
+
+
+def fixed_patterns(config) -> tuple[str, ...]:
+    """Returns the patterns of the parameters that a tokenizer's training leaves as they are.
+
+    These are the config's `train.freeze`, and what the quantizer itself keeps constant.
+    """
+    constant = quantizers[config.model.quantizer].fixed
+    return (*config.train.freeze, *(f"quantizer/{name}" for name in constant))
+
+
+def latent_perturbation(config) -> Perturbation | None:
+    """Returns how a tokenizer's codes are perturbed in training; None if none is.
+
+    Raises:
+      UserError: a share out of range, more entries than there are, or a quantizer without a table of entries.
+    """
+    section, model = config.perturbation, config.model
+    for name in ("tokens", "images"):
+        check(0 <= section[name] <= 1, f"perturbation.{name}={section[name]} is no probability: choose 0 to 1.")
+    if not section.tokens:
+        return None
+    check(
+        issubclass(quantizers[model.quantizer], CodebookQuantizer),
+        f"perturbation.tokens={section.tokens} replaces codes by near entries of a table, and "
+        f"model.quantizer={model.quantizer!r} has none: set perturbation.tokens=0.",
+    )
+    check(
+        1 <= section.nearest <= model.codebook_size,
+        f"perturbation.nearest={section.nearest}: choose 1 to model.codebook_size={model.codebook_size} entries.",
+    )
+    return Perturbation(tokens=section.tokens, images=section.images, nearest=section.nearest)
 
 
 def adversarial_training(config) -> AdversarialTraining | None:
@@ -187,12 +227,18 @@ def adversarial_training(config) -> AdversarialTraining | None:
     module, adversarial = build_discriminator(config), config.adversarial
     if module is None:
         return None
+    check(
+        0 <= adversarial.discriminator_start <= adversarial.start,
+        f"adversarial.discriminator_start={adversarial.discriminator_start}: the discriminator learns from a step on "
+        f"that is not after adversarial.start={adversarial.start}; 0 is that step itself.",
+    )
     return AdversarialTraining(
         module=module,
         tx=make_tx(optimizer_settings(adversarial.optimizer, config.train.steps)),
         loss=adversarial.loss,
         weight=adversarial.weight,
         start_step=adversarial.start,
+        discriminator_start_step=adversarial.discriminator_start,
         ramp_steps=adversarial.ramp,
         adaptive=adversarial.adaptive,
         largest_adaptive_weight=adversarial.adaptive_largest,
@@ -211,8 +257,9 @@ def generator_training(config, fields: dict) -> GeneratorTraining:
     weights, _ = loss_weights(config.loss, losses.generator)
     return GeneratorTraining(
         module=build_module("generator", fields),
-        tx=make_tx(optimizer_settings(config.optimizer, config.train.steps)),
+        tx=make_tx(optimizer_settings(config.optimizer, config.train.steps), config.train.freeze),
         loss_weights=weights,
+        fixed=config.train.freeze,
         class_dropout=config.class_dropout,
         ema_decay=config.optimizer.ema_decay,
         seed=config.seed,
@@ -243,11 +290,18 @@ def optimizer_settings(section, total_steps: int) -> OptimizerSettings:
       UserError: an unknown schedule.
     """
     schedules.check(section.schedule, "optimizer.schedule")
+    check(0 <= section.floor <= 1, f"optimizer.floor={section.floor} is no share of the peak: choose 0 to 1.")
+    check(
+        0 <= section.decay_steps <= total_steps,
+        f"optimizer.decay_steps={section.decay_steps}: choose 0 to train.steps={total_steps}.",
+    )
     return OptimizerSettings(
         learning_rate=section.learning_rate,
         schedule=section.schedule,
         warmup_steps=section.warmup_steps,
         total_steps=total_steps,
+        floor=section.floor,
+        decay_steps=section.decay_steps,
         b1=section.b1,
         b2=section.b2,
         weight_decay=section.weight_decay,

@@ -4,7 +4,7 @@ codes, labels ── some labels become the null class ──▶ FAR ──▶ l
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from fqgan_jax import losses
 from fqgan_jax.models.far import FAR
+from fqgan_jax.training.optimizers import without_fixed_gradients
 from fqgan_jax.training.state import TrainState, apply_gradients, next_state, updated_ema
 
 
@@ -26,6 +27,7 @@ class GeneratorTraining:
       loss_weights: weights of the rows of `losses.generator`, by name.
       class_dropout: share of labels that the null class replaces.
       ema_decay: of the moving average of the parameters; 0 keeps none.
+      fixed: patterns of parameters that stay as they are, see `is_fixed`.
       seed: of the dropout.
     """
 
@@ -34,6 +36,7 @@ class GeneratorTraining:
     loss_weights: Mapping[str, float]
     class_dropout: float = 0.1
     ema_decay: float = 0.0
+    fixed: Sequence[str] = ()
     seed: int = 0
 
 
@@ -58,6 +61,7 @@ def generator_step(
     labels = jnp.where(dropped, module.num_classes, batch["label"])
 
     def objective(params: PyTree) -> tuple[Float[Array, ""], dict[str, Array]]:
+        params = without_fixed_gradients(params, patterns=training.fixed)
         logits = module.apply({"params": params}, codes, labels, train=True, rngs={"dropout": dropout_key})
         return losses.objective(
             losses.generator,

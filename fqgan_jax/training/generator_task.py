@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -23,6 +24,7 @@ from fqgan_jax.training.from_config import generator_fields, generator_training,
 from fqgan_jax.training.generator_evaluators import GeneratorContext
 from fqgan_jax.training.generator_step import generator_step
 from fqgan_jax.training.metrics import Metrics, average
+from fqgan_jax.training.optimizers import check_fixed
 from fqgan_jax.training.state import TrainState, create_state
 from fqgan_jax.training.tasks import Evaluator, Task, tasks
 
@@ -107,6 +109,8 @@ class GeneratorTask(Task):
         if not path:
             return None
         tokenizer = api.load_tokenizer(path)
+        if tokenizer.module.nested and self.manifest.num_codebooks < tokenizer.module.num_codebooks:
+            tokenizer = tokenizer.first(self.manifest.num_codebooks)
         if tokenizer.fingerprint != self.manifest.tokenizer:
             raise UserError(
                 f"The code cache {self.config.data.codes} was written by another tokenizer than {path}: "
@@ -128,7 +132,12 @@ class GeneratorTask(Task):
         positions = self.module.grid[0] * self.module.grid[1]
         codes = jnp.zeros((1, positions, self.module.num_codebooks), jnp.int32)
         params = self.module.init(key, codes, jnp.zeros(1, jnp.int32))["params"]
+        check_fixed(params, self.training.fixed)
         return create_state(params, self.training.tx, with_ema=self.training.ema_decay > 0)
+
+    def warm_parts(self) -> tuple[nn.Module, None]:
+        """Returns the generator."""
+        return self.module, None
 
     def batches(self, start_step: int, batch_slice: BatchSlice = WHOLE_BATCH) -> Iterator[Batch]:
         """Yields this host's share of the batches from a step on."""

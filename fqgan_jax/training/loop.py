@@ -14,7 +14,7 @@ from fqgan_jax.files import write_atomically
 from fqgan_jax.sharding import processes
 from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, batch_slice, make_mesh, put_global, replicated
 from fqgan_jax.sharding.rules import state_sharding
-from fqgan_jax.training.checkpointing import Checkpoints
+from fqgan_jax.training.checkpointing import Checkpoints, has_checkpoints
 from fqgan_jax.training.from_config import check_batch_size, check_periods
 from fqgan_jax.training.hooks import Run, save_checkpoint, training_hooks
 from fqgan_jax.training.interruption import interruption
@@ -22,6 +22,7 @@ from fqgan_jax.training.logging import RunLog
 from fqgan_jax.training.metrics import Meter
 from fqgan_jax.training.state import TrainState
 from fqgan_jax.training.tasks import Task, tasks
+from fqgan_jax.training.warm_start import Started, warm_start
 from fqgan_jax.training.workdir import (
     check_description,
     check_learning_rates,
@@ -57,16 +58,20 @@ def train(config: ConfigDict, workdir: Path, stop_after: int | None = None) -> T
     frozen = put_global(task.frozen(), replicated(mesh))
     check_workdir(config, workdir)
     check_description(description, workdir)
-    abstract = abstract_state(task, config.seed, mesh)
+    abstract, state, started = abstract_state(task, config.seed, mesh), None, None
+    if not has_checkpoints(workdir):
+        state, started = first_state(task, abstract, mesh, workdir=workdir)
     checkpoints = Checkpoints(
         workdir, keep=settings.keep_checkpoints, keep_every=settings.keep_every, keep_best=settings.keep_best
     )
-    check_learning_rates(task, workdir, checkpoints.latest_step() or 0)
-    state = start_state(task, config.seed, abstract, checkpoints)
     step = checkpoints.latest_step() or 0
+    check_learning_rates(task, workdir, step)
+    state = checkpoints.restore(abstract) if state is None else state
     claim_workdir(config, workdir, description)
     if step == 0 and processes.is_first():
         _write_overview(state, workdir)
+        if started is not None:
+            started.record(workdir)
 
     sharding = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     train_step = processes.compiled_together(compiled_step(task, sharding, mesh))
@@ -142,13 +147,21 @@ def abstract_state(task: Task, seed: int, mesh: Mesh) -> TrainState:
     )
 
 
-def start_state(task: Task, seed: int, abstract: TrainState, checkpoints: Checkpoints) -> TrainState:
-    """Returns the state of the newest checkpoint, or a fresh one, initialized in shards: no device holds all of it."""
-    if checkpoints.latest_step() is not None:
-        return checkpoints.restore(abstract)
+def first_state(task: Task, abstract: TrainState, mesh: Mesh, *, workdir: Path) -> tuple[TrainState, Started | None]:
+    """Returns the state of a run's first step, initialized in shards: no device holds all of it.
+
+    Its weights are those that `train.init_from` names, if any; then what it started from is returned too.
+
+    Raises:
+      UserError: weights that do not fit, or others than when the run began.
+    """
     sharding = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    init = jax.jit(lambda: task.init(jax.random.key(seed)), out_shardings=sharding)
-    return processes.compiled_together(init)()
+    init = jax.jit(lambda: task.init(jax.random.key(task.config.seed)), out_shardings=sharding)
+    state, started = processes.compiled_together(init)(), None
+    if path := task.config.train.init_from:
+        state, started = warm_start(state, path, task.warm_parts(), workdir=workdir)
+        tqdm.write(started.report())
+    return task.first_state(state, mesh), started
 
 
 def _write_overview(state: TrainState, workdir: Path) -> None:

@@ -11,9 +11,12 @@ from jaxtyping import Array, Float
 Metrics = dict[str, metrics.Metric]
 
 
-def average(value: Array) -> metrics.Average:
-    """Returns the average over steps of a value, or of each of K values on its own."""
-    return metrics.Average(total=value, count=jnp.ones((), jnp.float32))
+def average(value: Array, count: Array | float = 1.0) -> metrics.Average:
+    """Returns the average over steps of a value, or of each of K values on its own.
+
+    A value that does not count in a step is 0 there, and its `count` too.
+    """
+    return metrics.Average(total=value, count=jnp.asarray(count, jnp.float32))
 
 
 def masked_average(values: Float[Array, " B"], mask: Float[Array, " B"]) -> metrics.Average:

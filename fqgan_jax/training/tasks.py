@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -28,6 +29,7 @@ from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.config import Registry, task_defaults
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.stream import Batch
+from fqgan_jax.errors import UserError
 from fqgan_jax.sharding.mesh import BatchSlice
 from fqgan_jax.training.metrics import Metrics
 from fqgan_jax.training.state import TrainState
@@ -97,6 +99,19 @@ class Task:
     def init(self, key: jax.Array) -> TrainState:
         """Returns the state before the first step; pure, so that it can be initialized in shards."""
         raise NotImplementedError
+
+    def first_state(self, state: TrainState, mesh: Mesh) -> TrainState:
+        """Returns the state of a run's first step, sharded as the initialized one: a place for values from data."""
+        del mesh
+        return state
+
+    def warm_parts(self) -> tuple[nn.Module, tuple[nn.Module, int] | None]:
+        """Returns what can take another model's weights: the module, and a discriminator with its images' side.
+
+        Raises:
+          UserError: models of this task begin from random weights alone.
+        """
+        raise UserError(f"train.init_from: the task {self.kind!r} cannot start from another model's weights.")
 
     def batches(self, start_step: int, batch_slice: BatchSlice) -> Iterator[Batch]:
         """Yields this host's slice of the global batch of `start_step` and of every step after it.

@@ -20,17 +20,20 @@ One forward pass, one gradient of all losses with respect to its outputs, one ba
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from fqgan_jax import losses
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.training.adversarial import AdversarialTraining, LastLayer, adversarial_step
+from fqgan_jax.training.nested import kept_codebooks
+from fqgan_jax.training.optimizers import without_fixed_gradients
+from fqgan_jax.training.perturbation import Perturbation, replaced
 from fqgan_jax.training.reseeding import reseed
 from fqgan_jax.training.state import TrainState, apply_gradients, next_state, updated_ema
 
@@ -51,7 +54,9 @@ class TokenizerTraining:
       ema_decay: of the moving average of the parameters; 0 keeps none.
       accumulate: parts in which a batch passes through the networks; the result does not depend on it.
       reseed_after: steps after which unused codebook entries move to latents of the batch; 0 never moves them.
-      seed: of the re-seeding.
+      perturbation: codes that are replaced before decoding; None replaces none.
+      fixed: patterns of parameters that stay as they are, see `is_fixed`.
+      seed: of everything random in a step.
     """
 
     module: FQGAN
@@ -63,6 +68,8 @@ class TokenizerTraining:
     ema_decay: float = 0.0
     accumulate: int = 1
     reseed_after: int = 0
+    perturbation: Perturbation | None = None
+    fixed: Sequence[str] = ()
     seed: int = 0
 
 
@@ -84,10 +91,11 @@ class TokenizerOutputs:
 
     reconstruction: Images
     latents: Float[Array, "B h w K d"]
-    entries: Float[Array, "B h w K d"]
     quantized: Float[Array, "B h w K d"]
+    entries: Float[Array, "B h w K d"] | None
+    soft_entries: Float[Array, "B h w K d"] | None
     token_entropy: Float[Array, " K"] | None
-    mean_probability: Float[Array, "K N"] | None
+    mean_probability: Float[Array, "K *groups N"] | None
     predictions: tuple[Float[Array, "B W"] | None, ...]
 
     def by_name(self) -> dict[str, Any]:
@@ -97,10 +105,15 @@ class TokenizerOutputs:
 
 @flax.struct.dataclass
 class Constants:
-    """What the forward pass leaves beside its outputs; no loss sends a gradient through it."""
+    """What the forward pass leaves beside its outputs; no loss sends a gradient through it.
+
+    Attributes:
+      kept: 1 for the sub-codebooks that this step keeps, 0 for those that it leaves out; None keeps all (the paper).
+    """
 
     codes: Int[Array, "B h w K"]
     decoder_features: Float[Array, "B H W C"]
+    kept: Float[Array, " K"] | None
 
 
 def tokenizer_step(
@@ -115,12 +128,14 @@ def tokenizer_step(
       training: networks, optimizers, weights.
 
     Returns:
-      The new state; and by name every loss, unweighted, the gradient norms and the codes [B, h, w, K].
+      The new state; and by name every loss, unweighted, the gradient norms, the codes [B, h, w, K], and the kept
+      sub-codebooks [K] of nested training.
     """
+    keys = _StepKeys.of(jax.random.fold_in(jax.random.key(training.seed), state.step))
     outputs, pull_back, constants = jax.vjp(
-        partial(_forward, training=training, images=batch.images), state.params, has_aux=True
+        partial(_forward, training=training, images=batch.images, keys=keys), state.params, has_aux=True
     )
-    objective = partial(_objective, training=training, frozen=frozen, batch=batch, codes=constants.codes)
+    objective = partial(_objective, training=training, frozen=frozen, batch=batch, constants=constants)
     (total, metrics), cotangents = jax.value_and_grad(objective, has_aux=True)(outputs)
 
     adversary = state.adversary
@@ -141,9 +156,14 @@ def tokenizer_step(
     params, opt_state = apply_gradients(state.params, grads, state.opt_state, tx=training.tx)
     idle = state.idle
     if training.reseed_after:
-        key = jax.random.fold_in(jax.random.key(training.seed), state.step)
         params, idle = reseed(
-            key, params, idle, codes=constants.codes, latents=outputs.latents, after=training.reseed_after
+            keys.reseeding,
+            params,
+            idle,
+            codes=constants.codes,
+            latents=outputs.latents,
+            kept=constants.kept,
+            after=training.reseed_after,
         )
     ema = updated_ema(state.ema, params, decay=training.ema_decay)
     new = state.replace(params=params, opt_state=opt_state, ema=ema, adversary=adversary, idle=idle)
@@ -151,14 +171,34 @@ def tokenizer_step(
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(total + norm + metrics.get("discriminator_gradient_norm", 0.0))
     metrics = metrics | {"loss": total, "gradient_norm": norm, "codes": constants.codes}
+    if constants.kept is not None:
+        metrics["kept"] = constants.kept
     return next_state(state, new, finite=finite), metrics
 
 
-def _forward(params: PyTree, *, training: TokenizerTraining, images: Images) -> tuple[TokenizerOutputs, Constants]:
-    """The tokenizer's forward pass; the networks see a part of the batch at a time, the quantizer all of it."""
+class _StepKeys(NamedTuple):
+    """Random keys of one step."""
 
-    def apply(method: str, *inputs: Array) -> Any:
-        return training.module.apply({"params": params}, *inputs, method=method)
+    reseeding: Key[Array, ""]
+    kept: Key[Array, ""]
+    near: Key[Array, ""]
+    replaced: Key[Array, ""]
+
+    @classmethod
+    def of(cls, key: Key[Array, ""]) -> "_StepKeys":
+        # Re-seeding keeps the key that it had before steps drew anything else.
+        return cls(key, *(jax.random.fold_in(key, use) for use in (1, 2, 3)))
+
+
+def _forward(
+    params: PyTree, *, training: TokenizerTraining, images: Images, keys: _StepKeys
+) -> tuple[TokenizerOutputs, Constants]:
+    """The tokenizer's forward pass; the networks see a part of the batch at a time, the quantizer all of it."""
+    module, perturbation = training.module, training.perturbation
+    params = without_fixed_gradients(params, patterns=training.fixed)
+
+    def apply(method: str, *inputs: Array, **options: int) -> Any:
+        return module.apply({"params": params}, *inputs, method=method, **options)
 
     def decode(quantized: Array) -> tuple[Images, Array, tuple]:
         features = apply("decoder_features", quantized)
@@ -166,17 +206,25 @@ def _forward(params: PyTree, *, training: TokenizerTraining, images: Images) -> 
 
     latents = in_parts(partial(apply, "latents"), training.accumulate)(images)
     found = apply("quantize", latents)
-    reconstruction, features, predictions = in_parts(decode, training.accumulate)(found.quantized)
+    quantized = found.quantized
+    if perturbation is not None:
+        near = apply("near_entries", keys.near, found.latents, nearest=perturbation.nearest)
+        quantized = replaced(keys.replaced, quantized, near, perturbation=perturbation)
+    kept = kept_codebooks(keys.kept, module.nested) if module.nested else None
+    if kept is not None:
+        quantized = quantized * kept[:, None]
+    reconstruction, features, predictions = in_parts(decode, training.accumulate)(quantized)
     outputs = TokenizerOutputs(
         reconstruction=reconstruction,
         latents=found.latents,
+        quantized=quantized,
         entries=found.entries,
-        quantized=found.quantized,
+        soft_entries=found.soft_entries,
         token_entropy=found.token_entropy,
         mean_probability=found.mean_probability,
         predictions=predictions,
     )
-    return outputs, Constants(codes=found.codes, decoder_features=features)
+    return outputs, Constants(codes=found.codes, decoder_features=features, kept=kept)
 
 
 def _objective(
@@ -185,7 +233,7 @@ def _objective(
     training: TokenizerTraining,
     frozen: Mapping[str, PyTree],
     batch: TokenizerBatch,
-    codes: Int[Array, "B h w K"],
+    constants: Constants,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Everything but the adversarial loss; values per sub-codebook are summed."""
     distance = None
@@ -199,7 +247,8 @@ def _objective(
         options=training.loss_options,
         images=batch.images,
         targets=batch.targets,
-        codes=codes,
+        codes=constants.codes,
+        kept=constants.kept,
         perceptual_distance=distance,
         **outputs.by_name(),
     )

@@ -1,18 +1,22 @@
 """The task of training a tokenizer: its state, batches and evaluations. The step itself is in `tokenizer_step`."""
 
+import itertools
 from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from fqgan_jax.caches.teacher_features import FeatureCache, feature_batches
 from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.config import tokenizer_defaults
-from fqgan_jax.data.loader import image_batches
+from fqgan_jax.data.loader import image_batches, to_devices
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.skipping import largest_skipped
 from fqgan_jax.data.sources import Source, open_source
@@ -23,11 +27,13 @@ from fqgan_jax.evaluation.metrics.codebooks import CodeUsage
 from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
 from fqgan_jax.pretrained.teachers import device_teachers, host_teachers, known_weights, needed_weights
 from fqgan_jax.pretrained.weights import check_fetched
-from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
+from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice, batch_sharding, batch_slice
 from fqgan_jax.training import evaluators
 from fqgan_jax.training.evaluators import with_periods
 from fqgan_jax.training.from_config import check_batch_parts, learning_rates, tokenizer_fields, tokenizer_training
+from fqgan_jax.training.kmeans import codebooks_from_latents
 from fqgan_jax.training.metrics import Metrics, average
+from fqgan_jax.training.optimizers import check_fixed
 from fqgan_jax.training.state import Adversary, TrainState, create_state
 from fqgan_jax.training.tasks import Evaluator, Task, tasks
 from fqgan_jax.training.tokenizer_evaluators import TokenizerContext
@@ -152,6 +158,7 @@ class TokenizerTask(Task):
             opt_state = training.adversarial.tx.init(params)
             adversary = Adversary(params=params, opt_state=opt_state, average_logits=jnp.zeros(2))
         params = self.module.init(key, images)["params"]
+        check_fixed(params, training.fixed)
         return create_state(
             params,
             training.tx,
@@ -159,6 +166,29 @@ class TokenizerTask(Task):
             adversary=adversary,
             idle=self._idle_counters(params) if training.reseed_after else None,
         )
+
+    def first_state(self, state: TrainState, mesh: Mesh) -> TrainState:
+        """Returns the state with codebooks that begin as the centres of latents, if the config says so."""
+        count = self.config.kmeans_batches
+        if not count:
+            return state
+        check(
+            "codebooks" in state.params.get("quantizer", {}),
+            f"kmeans_batches={count} moves codebook entries, but model.quantizer={self.module.quantizer!r} has none of "
+            "its own: set kmeans_batches=0.",
+        )
+        params = codebooks_from_latents(
+            self.module,
+            state.params,
+            itertools.islice(to_devices(self.batches(0, batch_slice(mesh)), batch_sharding(mesh)), count),
+            key=jax.random.fold_in(jax.random.key(self.config.seed), 1),
+        )
+        return state.replace(params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
+
+    def warm_parts(self) -> tuple[nn.Module, tuple[nn.Module, int] | None]:
+        """Returns the tokenizer, and its discriminator if it has one."""
+        adversarial, side = self.training.adversarial, self.config.data.image_size
+        return self.module, None if adversarial is None else (adversarial.module, side)
 
     def _idle_counters(self, params: PyTree) -> jax.Array:
         """Per codebook entry, the steps since it was last used; before the first step, zeros."""
@@ -209,8 +239,17 @@ class TokenizerTask(Task):
         images = to_float(batch["image"])
         step_batch = TokenizerBatch(images=images, targets=self._targets(frozen, batch, images))
         state, values = tokenizer_step(state, frozen, step_batch, training=self.training)
-        codes = CodeUsage.from_codes(values.pop("codes"), self.module.codebook_size)
-        return state, {name: average(value) for name, value in values.items()} | {"codes": codes}
+        kept = values.pop("kept", jnp.ones(self.module.num_codebooks))
+        codes = CodeUsage.from_codes(values.pop("codes"), self.module.codebook_size, kept)
+        return state, {name: average(value, self._counts(value, kept)) for name, value in values.items()} | {
+            "codes": codes
+        }
+
+    def _counts(self, value: jax.Array, kept: jax.Array) -> jax.Array:
+        """What a metric of a step counts in the average: one per sub-codebook, or per teacher, if it is kept."""
+        taught = np.array([name is not None for name in self.config.teachers])
+        masks = {len(kept[taught]): kept[taught], len(kept): kept}
+        return masks.get(value.size, 1.0) if value.ndim else 1.0
 
     def _targets(self, frozen: PyTree, batch: dict[str, jax.Array], images: jax.Array) -> list[jax.Array | None]:
         """Per sub-codebook, its teacher's features: of a network that runs here, or as the batch brings them."""

@@ -18,6 +18,7 @@ CONFIG = "config.json"
 # Fields that may change between runs in one work folder, because they do not change what is computed; for train.steps
 # see `check_learning_rates`.
 FREE_FIELDS = ("train.", "mesh.", "data.num_threads", "data.num_workers", "sample.", "evaluation.")
+BOUND_FIELDS = ("train.freeze", "train.init_from")  # which do
 
 
 def complete_config(config: ConfigDict) -> ConfigDict:
@@ -40,7 +41,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     differing = [
         name
         for name in sorted(saved.keys() | given.keys())
-        if not name.startswith(FREE_FIELDS) and saved.get(name) != given.get(name)
+        if (name in BOUND_FIELDS or not name.startswith(FREE_FIELDS)) and saved.get(name) != given.get(name)
     ]
     if differing:
         changes = ", ".join(f"{name} {saved.get(name)!r} -> {given.get(name)!r}" for name in differing[:5])

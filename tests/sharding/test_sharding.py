@@ -17,9 +17,8 @@ from fqgan_jax.models.far import FAR
 from fqgan_jax.sharding import rules
 from fqgan_jax.sharding.mesh import BatchSlice, batch_sharding, batch_shards, batch_slice, make_mesh, put_global
 from fqgan_jax.sharding.rules import RULES, partition, state_sharding, unmatched_rules, unnamed_parameters
-from fqgan_jax.training.checkpointing import Checkpoints
 from fqgan_jax.training.generator_task import GeneratorTask
-from fqgan_jax.training.loop import abstract_state, start_state
+from fqgan_jax.training.loop import abstract_state, first_state
 from fqgan_jax.training.tokenizer_task import TokenizerTask
 
 
@@ -134,7 +133,7 @@ def test_the_state_is_split_from_the_first_moment(code_cache, tmp_path):
     fields = ("model.width=128", "model.num_heads=4", "optimizer.ema_decay=0.9")
     task = GeneratorTask(tiny_generator_config(f"data.codes={code_cache}", *fields), 2)
     mesh = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-    state = start_state(task, 0, abstract_state(task, 0, mesh), Checkpoints(tmp_path, keep=1))
+    state, _ = first_state(task, abstract_state(task, task.config.seed, mesh), mesh, workdir=tmp_path)
     split = 0
     for tree in (state.params, state.ema, state.opt_state[1][0].mu, state.opt_state[1][0].nu):
         for name, leaf in flatten_dict(tree, sep="/").items():

@@ -11,7 +11,7 @@ RNG = np.random.default_rng(0)
 
 def test_code_usage_of_merged_batches():
     codes = RNG.integers(0, 6, (4, 3, 3, 2))
-    mask = np.array([1, 1, 1, 0], np.float32)
+    mask = np.array([1, 1, 1, 0], np.float32).reshape(4, 1, 1, 1)
     first = CodeUsage.from_codes(jnp.array(codes[:2]), 8, mask[:2])
     merged = metrics.merge({"codes": first}, {"codes": CodeUsage.from_codes(jnp.array(codes[2:]), 8, mask[2:])})
     values = metrics.compute(merged)
@@ -31,3 +31,9 @@ def test_average_counts_masked_values_once():
 def test_values_per_sub_codebook_keep_their_places():
     per_codebook = metrics.average(jnp.array([1.0, 3.0]))
     assert metrics.compute({"codebook": per_codebook}) == {"codebook/0": 1.0, "codebook/1": 3.0}
+
+
+def test_values_that_do_not_count_in_a_step_are_left_out():
+    steps = [([2.0, 0.0], [1.0, 0.0]), ([4.0, 6.0], [1.0, 1.0])]
+    first, second = ({"entropy": metrics.average(jnp.array(v), jnp.array(n))} for v, n in steps)
+    assert metrics.compute(metrics.merge(first, second)) == {"entropy/0": 3.0, "entropy/1": 6.0}

@@ -43,7 +43,14 @@ def test_schedules():
     np.testing.assert_allclose([warm(t) for t in (0, 2, 4, 9)], [0, 0.05, 0.1, 0.1])
     cosine = learning_rate_schedule(settings(schedule="cosine"))
     np.testing.assert_allclose([cosine(t) for t in (0, 5, 10)], [0.1, 0.05, 0], atol=1e-9)
-    assert {name for name, row in schedules.items() if row.depends_on_total_steps} == {"cosine"}
+    floor = learning_rate_schedule(settings(schedule="cosine", floor=0.1))
+    np.testing.assert_allclose([floor(t) for t in (0, 5, 10, 20)], [0.1, 0.055, 0.01, 0.01], rtol=1e-6)
+    linear = learning_rate_schedule(settings(schedule="linear", floor=0.2, warmup_steps=2))
+    np.testing.assert_allclose([linear(t) for t in (0, 1, 2, 6, 10)], [0, 0.05, 0.1, 0.06, 0.02], rtol=1e-6)
+    stable = learning_rate_schedule(settings(schedule="stable_decay", decay_steps=4, warmup_steps=2))
+    np.testing.assert_allclose([stable(t) for t in (1, 2, 6, 8, 10)], [0.05, 0.1, 0.1, 0.05, 0], rtol=1e-6, atol=1e-9)
+    depending = {name for name, row in schedules.items() if row.depends_on_total_steps}
+    assert depending == {"cosine", "linear", "stable_decay"}
 
 
 def test_an_unknown_schedule_is_refused():

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from clu.metrics import Metric
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int
 
 from fqgan_jax.evaluation.metrics import tables
 
@@ -43,10 +43,10 @@ class CodeUsage(Metric):
     counts: Float[Array, "K N"]
 
     @classmethod
-    def from_codes(cls, codes: Int[Array, "B h w K"], codebook_size: int, mask: Float[Array, " B"] | None = None):
-        """Counts the codes of a batch, weighted by `mask` if there is one."""
+    def from_codes(cls, codes: Int[Array, "B h w K"], codebook_size: int, weights: Float[Array, "*s"] | float = 1.0):
+        """Counts the codes of a batch; `weights`, broadcast to their shape, say what each counts."""
         K = codes.shape[-1]
-        weights = jnp.ones(codes.shape) if mask is None else jnp.broadcast_to(mask[:, None, None, None], codes.shape)
+        weights = jnp.broadcast_to(weights, codes.shape)
         # One counter for all sub-codebooks: code c of sub-codebook k is number k * N + c.
         numbers = codes + codebook_size * jnp.arange(K)
         counts = jnp.zeros(K * codebook_size).at[numbers.reshape(-1)].add(weights.reshape(-1))
@@ -81,13 +81,11 @@ def shared_information(codes: CodeSet) -> dict[str, float]:
     if K == 1:
         return {}
     counted = jnp.asarray(codes.codes[: max(1, INFORMATION_TOKENS // (h * w))])
-    shared = jax.jit(mutual_information, static_argnums=2)(counted, jnp.ones(len(counted)), codes.codebook_size)
+    shared = jax.jit(mutual_information)(counted, jnp.ones(len(counted)))
     return {f"{i}-{j}": float(value) for (i, j), value in zip(_pairs(K), shared, strict=True)}
 
 
-def mutual_information(
-    codes: Int[Array, "B h w K"], mask: Float[Array, " B"], codebook_size: int
-) -> Float[Array, " pairs"]:
+def mutual_information(codes: Int[Array, "B h w K"], mask: Float[Array, " B"]) -> Float[Array, " pairs"]:
     """Mutual information in nats between the codes of each of the K(K-1)/2 pairs (0, 1), (0, 2), ..., (K-2, K-1).
 
     The entropy of the pairs of codes at different tokens, drawn at random, minus that of the pairs at the
@@ -97,22 +95,17 @@ def mutual_information(
     Args:
       codes: codes of a set of images.
       mask: 0 for images that do not count.
-      codebook_size: N.
     """
     K = codes.shape[-1]
     counted = jnp.broadcast_to(mask[:, None, None], codes.shape[:-1]).reshape(-1) > 0
     order = jnp.argsort(~counted, stable=True)  # counted images come first
-    tokens, counted = jnp.asarray(codes).reshape(-1, K)[order].astype(jnp.uint32), counted[order]
+    tokens, counted = jnp.asarray(codes).reshape(-1, K)[order], counted[order]
     drawn = jax.random.uniform(jax.random.key(0), counted.shape)
     others = tokens[jnp.argsort(jnp.where(counted, drawn, jnp.inf))]
 
-    def joint_entropy(a: UInt32[Array, " n"], b: UInt32[Array, " n"]) -> Float[Array, ""]:
-        # Two codes as one number, of 16 bits each if the sizes allow.
-        return _entropy(a * codebook_size + b, counted)
-
     def shared(pair: Int[Array, "2"]) -> Float[Array, ""]:
         first, second = tokens[:, pair[0]], tokens[:, pair[1]]
-        return joint_entropy(first, others[:, pair[1]]) - joint_entropy(first, second)
+        return _joint_entropy(first, others[:, pair[1]], counted) - _joint_entropy(first, second, counted)
 
     return jax.lax.map(shared, jnp.array(_pairs(K), jnp.int32))
 
@@ -121,13 +114,13 @@ def _pairs(num_codebooks: int) -> list[tuple[int, int]]:
     return list(itertools.combinations(range(num_codebooks), 2))
 
 
-def _entropy(values: UInt32[Array, " n"], counted: Bool[Array, " n"]) -> Float[Array, ""]:
-    """Entropy in nats of the frequencies of the counted values."""
-    # Sorted, with uncounted values last; equal values are neighbours.
-    hidden, ranked = jax.lax.sort((~counted, values), num_keys=2)
-    first = jnp.concatenate([jnp.ones(1, bool), ranked[1:] != ranked[:-1]]) & ~hidden
-    run = jnp.where(hidden, len(values), jnp.cumsum(first) - 1)
-    counts = jax.ops.segment_sum(jnp.ones(len(values)), run, len(values))
+def _joint_entropy(a: Int[Array, " n"], b: Int[Array, " n"], counted: Bool[Array, " n"]) -> Float[Array, ""]:
+    """Entropy in nats of the frequencies of the counted pairs of values."""
+    # Sorted, with uncounted pairs last; equal pairs are neighbours.
+    hidden, a, b = jax.lax.sort((~counted, a, b), num_keys=3)
+    first = jnp.concatenate([jnp.ones(1, bool), (a[1:] != a[:-1]) | (b[1:] != b[:-1])]) & ~hidden
+    run = jnp.where(hidden, len(a), jnp.cumsum(first) - 1)
+    counts = jax.ops.segment_sum(jnp.ones(len(a)), run, len(a))
     return -jnp.sum(jax.scipy.special.xlogy(counts, counts / jnp.maximum(jnp.sum(counted), 1))) / jnp.sum(counted)
 
 

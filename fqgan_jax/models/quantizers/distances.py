@@ -1,6 +1,7 @@
 """Distances of latents to codebook entries, for a bounded number of tokens at a time.
 
-The table tokens x N does not fit into memory for many tokens. Positions are cut into chunks, forward and backward.
+The table tokens x N does not fit into memory for many tokens. Positions are cut into chunks, forward and backward:
+chunks of `chunk_tokens` tokens for up to `FULL_CHUNK_ENTRIES` entries, and proportionally fewer for more.
 """
 
 from functools import partial
@@ -8,7 +9,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key, Shaped
+
+FULL_CHUNK_ENTRIES = 2**14  # the published codebook's
 
 
 def l2_normalize(x: Float[Array, "*s d"]) -> Float[Array, "*s d"]:
@@ -36,7 +39,27 @@ def nearest_codes(
     def nearest(chunk):
         return jnp.argmin(squared_distances(chunk, codebooks), axis=-1)
 
-    return _unchunked(jax.lax.map(nearest, _chunked(x, chunk_tokens)))
+    return _unchunked(jax.lax.map(nearest, _chunked(x, codebooks, chunk_tokens)))
+
+
+def random_near_codes(
+    key: Key[Array, ""],
+    x: Float[Array, "B T K d"],
+    codebooks: Float[Array, "K N d"],
+    *,
+    nearest: int,
+    chunk_tokens: int,
+) -> Int[Array, "B T K"]:
+    """Draws, for each token, one of the indices of its `nearest` entries, all with the same probability."""
+    rank = jax.random.randint(key, x.shape[:-1], 0, nearest)
+
+    def drawn(chunk):
+        x, rank = chunk
+        _, codes = jax.lax.top_k(-squared_distances(x, codebooks), nearest)
+        return jnp.take_along_axis(codes, rank[..., None], axis=-1)[..., 0]
+
+    chunks = _chunked(x, codebooks, chunk_tokens), _chunked(rank, codebooks, chunk_tokens)
+    return _unchunked(jax.lax.map(drawn, chunks))
 
 
 def soft_assignment(
@@ -77,7 +100,7 @@ def _soft_assignment_forward(x, codebooks, softmax):
 
     K, N, _ = codebooks.shape
     start = (jnp.zeros(K), jnp.zeros((K, N)))
-    (entropy, probability), codes = jax.lax.scan(body, start, _chunked(x, softmax.chunk_tokens))
+    (entropy, probability), codes = jax.lax.scan(body, start, _chunked(x, codebooks, softmax.chunk_tokens))
     tokens = x.shape[0] * x.shape[1]
     return (_unchunked(codes), entropy / tokens, probability / tokens), (x, codebooks)
 
@@ -99,16 +122,68 @@ def _soft_assignment_backward(softmax, residuals, cotangents):
         codebooks_bar = codebooks_bar - jnp.sum(logits_bar, (0, 1))[..., None] * codebooks
         return codebooks_bar, chunk_bar
 
-    codebooks_bar, x_bar = jax.lax.scan(body, jnp.zeros_like(codebooks), _chunked(x, softmax.chunk_tokens))
+    codebooks_bar, x_bar = jax.lax.scan(body, jnp.zeros_like(codebooks), _chunked(x, codebooks, softmax.chunk_tokens))
     return _unchunked(x_bar), codebooks_bar
 
 
 _soft_assignment.defvjp(_soft_assignment_forward, _soft_assignment_backward)
 
 
-def _chunked(x: Float[Array, "B T K d"], chunk_tokens: int) -> Float[Array, "n B c K d"]:
+def soft_lookup(
+    x: Float[Array, "B T K d"], codebooks: Float[Array, "K N d"], codes: Int[Array, "B T K"], *, chunk_tokens: int
+) -> Float[Array, "B T K d"]:
+    """Looks up the entries of codes, with the gradient of a soft choice (index backpropagation, arXiv 2412.02692).
+
+    The gradient is that of o C with o = hard + p - sg p, hard the one-hot codes, C the entries and p = softmax(x C^T):
+    it reaches the latents and every entry.
+
+    Args:
+      x: latents.
+      codebooks: C.
+      codes: the chosen entries.
+      chunk_tokens: tokens whose p is in memory at a time.
+    """
+    return _soft_lookup(x, codebooks, codes, chunk_tokens)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _soft_lookup(x, codebooks, codes, chunk_tokens):
+    del x, chunk_tokens
+    return lookup(codebooks, codes)
+
+
+def _soft_lookup_forward(x, codebooks, codes, chunk_tokens):
+    del chunk_tokens
+    return lookup(codebooks, codes), (x, codebooks, codes)
+
+
+def _soft_lookup_backward(chunk_tokens, residuals, cotangent):
+    x, codebooks, codes = residuals
+    product = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+    def body(codebooks_bar, chunk):
+        x, entries_bar = chunk
+        p = jax.nn.softmax(product("bckd,knd->bckn", x, codebooks))
+        choice_bar = product("bckd,knd->bckn", entries_bar, codebooks)
+        logits_bar = p * (choice_bar - jnp.sum(p * choice_bar, -1, keepdims=True))
+        codebooks_bar = codebooks_bar + product("bckn,bckd->knd", logits_bar, x)
+        return codebooks_bar, product("bckn,knd->bckd", logits_bar, codebooks)
+
+    _, chosen_bar = jax.vjp(lambda codebooks: lookup(codebooks, codes), codebooks)
+    chunks = _chunked(x, codebooks, chunk_tokens), _chunked(cotangent, codebooks, chunk_tokens)
+    codebooks_bar, x_bar = jax.lax.scan(body, *chosen_bar(cotangent), chunks)
+    return _unchunked(x_bar), codebooks_bar, None
+
+
+_soft_lookup.defvjp(_soft_lookup_forward, _soft_lookup_backward)
+
+
+def _chunked(
+    x: Shaped[Array, "B T *s"], codebooks: Float[Array, "K N d"], chunk_tokens: int
+) -> Shaped[Array, "n B c *s"]:
     """Cuts the positions, not the batch, so that a batch sharded over devices stays sharded."""
     B, T = x.shape[:2]
+    chunk_tokens = chunk_tokens * FULL_CHUNK_ENTRIES // max(codebooks.shape[1], FULL_CHUNK_ENTRIES)
     positions = max(c for c in range(1, T + 1) if T % c == 0 and (c == 1 or c * B <= chunk_tokens))
     return x.reshape(B, T // positions, positions, *x.shape[2:]).swapaxes(0, 1)
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fqgan_jax.models.distances import l2_normalize, nearest_codes, soft_assignment
 from fqgan_jax.models.quantizers import FactorizedQuantizer, QuantizerSizes
+from fqgan_jax.models.quantizers.distances import l2_normalize, nearest_codes, soft_assignment
 
 
 def draw(num_codebooks: int):
