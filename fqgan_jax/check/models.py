@@ -24,7 +24,7 @@ def quantize(subjects: Subjects) -> Numbers:
     network = subjects.tokenizer
     latents = noise("latents", (2, 16, 16, 2, network.module.code_dim))
     found = jax.jit(partial(network.module.apply, method="quantize"))({"params": network.params}, latents)
-    return {name: summary(value) for name, value in vars(jax.device_get(found)).items()}
+    return {name: summary(value) for name, value in vars(jax.device_get(found)).items() if value is not None}
 
 
 @parts("decode", bound=ROUNDING, stored=True)

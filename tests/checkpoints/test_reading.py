@@ -10,7 +10,8 @@ import pytest
 from support.saved_states import DAMAGE, largest_file, save, state_of
 
 from fqgan_jax.checkpoints import (
-    has_average,
+    Item,
+    has_item,
     load_discriminator_params,
     load_inference_params,
     load_params_and_average,
@@ -50,7 +51,7 @@ def test_newest_best_and_any_other(workdir):
         params, loaded = load_inference_params(Path(f"{workdir}{name}"))
         assert loaded == step
         assert_equal(params, state_of(step).ema)
-    assert has_average(Path(f"{workdir}@best"))
+    assert has_item(Path(f"{workdir}@best"), Item.EMA)
     params, average = load_params_and_average(Path(f"{workdir}@1"))
     assert_equal((params, average), (state_of(1).params, state_of(1).ema))
     write_config(workdir, keep_best="-psnr")
