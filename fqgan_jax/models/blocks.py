@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fqgan_jax.models.attention import attention
+from fqgan_jax.models.attention import attention, plain_attention
 from fqgan_jax.models.convolutions import Conv
 from fqgan_jax.models.group_norm import GroupNorm
 from fqgan_jax.sharding.mesh import keep_batch_sharded
@@ -76,9 +76,15 @@ class PatchConv(nn.Module, kw_only=True):
 
 
 class TransformerBlock(nn.Module, kw_only=True):
-    """Pre-norm transformer block: LayerNorm eps 1e-5, biases, an MLP four times as wide with exact GELU."""
+    """Pre-norm transformer block: LayerNorm eps 1e-5, biases, an MLP four times as wide with exact GELU.
+
+    Attributes:
+      num_heads: attention heads.
+      fused_attention: whether GPUs may run fused attention, see `attention`.
+    """
 
     num_heads: int
+    fused_attention: bool = True
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -88,7 +94,8 @@ class TransformerBlock(nn.Module, kw_only=True):
         y = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm1")(x)
         qkv = nn.Dense(3 * D, dtype=self.dtype, name="qkv")(y)
         query, key, value = jnp.split(qkv.reshape(B, T, 3 * self.num_heads, D // self.num_heads), 3, axis=2)
-        y = attention(query, key, value).reshape(B, T, D)
+        attend = attention if self.fused_attention else plain_attention
+        y = attend(query, key, value).reshape(B, T, D)
         x = x + nn.Dense(D, dtype=self.dtype, name="out")(y)
         y = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm2")(x)
         y = nn.gelu(nn.Dense(4 * D, dtype=self.dtype, name="mlp_in")(y), approximate=False)
@@ -103,12 +110,14 @@ class Transformer(nn.Module, kw_only=True):
       num_heads: attention heads of each block.
       remat: "none"; or anything else, which makes the backward pass recompute the blocks.
       unroll: whether the blocks follow each other in the program instead of running in a loop.
+      fused_attention: see `TransformerBlock`.
     """
 
     depth: int
     num_heads: int
     remat: str = "none"
     unroll: bool = False
+    fused_attention: bool = True
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -125,7 +134,10 @@ class Transformer(nn.Module, kw_only=True):
             length=self.depth,
             unroll=self.depth if self.unroll else 1,
         )
-        x, _ = stack(block(num_heads=self.num_heads, dtype=self.dtype, name="blocks"), keep_batch_sharded(x), None)
+        blocks = block(
+            num_heads=self.num_heads, fused_attention=self.fused_attention, dtype=self.dtype, name="blocks"
+        )
+        x, _ = stack(blocks, keep_batch_sharded(x), None)
         return keep_batch_sharded(x)
 
 

@@ -31,7 +31,8 @@ class HeadSizes:
       adapter_heads: attention heads of each block.
       norm_groups: number of groups of the group normalization.
       remat: "none"; or anything else, which makes the backward pass recompute the transformer blocks.
-      unroll: whether the transformer blocks follow each other in the program instead of running in a loop.
+      unroll: whether the adapters and their transformer blocks follow each other in the program, instead of side by
+        side and in a loop.
       dtype: data type of the computation.
     """
 
@@ -81,15 +82,16 @@ class AdapterHeads(Head):
     @nn.compact
     def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w K d"]:
         """Computes the latents of all sub-codebooks from the same features."""
-        stacked = nn.vmap(
-            AdapterHead,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=None,
-            out_axes=-2,
-            axis_size=self.sizes.num_codebooks,
+        K = self.sizes.num_codebooks
+        stacked = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
+        if not self.sizes.unroll:
+            heads = nn.vmap(AdapterHead, in_axes=None, out_axes=-2, axis_size=K, **stacked)
+            return heads(sizes=self.sizes, name="heads")(features)
+        # One after the other each keeps the batch in front, sharded, as fused attention needs it.
+        heads = nn.scan(
+            lambda head, features, _: (features, head(features)), length=K, unroll=K, out_axes=-2, **stacked
         )
-        return stacked(sizes=self.sizes, name="heads")(features)
+        return heads(AdapterHead(sizes=self.sizes, name="heads"), features, None)[1]
 
 
 @heads("split")
@@ -154,6 +156,7 @@ class Adapter(nn.Module, kw_only=True):
             num_heads=sizes.adapter_heads,
             remat=sizes.remat,
             unroll=sizes.unroll,
+            fused_attention=sizes.unroll,  # mapped over K, it would gather a batch that is split over devices
             dtype=sizes.dtype,
             name="transformer",
         )(x)
