@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from fqgan_jax.models.attention import attention
 from fqgan_jax.models.blocks import Dtype
 from fqgan_jax.models.dropout import Dropout
+from fqgan_jax.models.products import two_products
 from fqgan_jax.sharding.mesh import keep_batch_sharded
 
 INIT = nn.initializers.normal(0.02)
@@ -141,13 +142,12 @@ class FARBlock(nn.Module, kw_only=True):
 
     @nn.nowrap
     def _gate_and_up(self, y: Float[Array, "B T D"], hidden: int) -> tuple[Array, Array]:
-        """One product for both, which reads y once."""
+        """The two products of SwiGLU with the same input."""
         if self.joined:
             gate, up = jnp.split(self._dense(2 * hidden, "gate_up")(y), 2, axis=-1)
             return gate, up
-        kernels = jnp.stack([Kernel(name=name)(y.shape[-1], hidden) for name in ("gate", "up")], axis=1)
-        both = jnp.einsum("btd,dgh->btgh", y, kernels.astype(self.dtype))
-        return both[:, :, 0], both[:, :, 1]
+        kernels = [Kernel(name=name)(y.shape[-1], hidden).astype(self.dtype) for name in ("gate", "up")]
+        return two_products(y, *kernels)
 
     @nn.nowrap
     def _dense(self, width: int, name: str) -> nn.Dense:
