@@ -134,9 +134,7 @@ class Transformer(nn.Module, kw_only=True):
             length=self.depth,
             unroll=self.depth if self.unroll else 1,
         )
-        blocks = block(
-            num_heads=self.num_heads, fused_attention=self.fused_attention, dtype=self.dtype, name="blocks"
-        )
+        blocks = block(num_heads=self.num_heads, fused_attention=self.fused_attention, dtype=self.dtype, name="blocks")
         x, _ = stack(blocks, keep_batch_sharded(x), None)
         return keep_batch_sharded(x)
 
