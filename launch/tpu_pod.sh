@@ -3,10 +3,12 @@
 # with gcloud, until the training is done; arguments after the slice's name are those of fqgan train:
 #
 #   ZONE=us-west4-a ACCELERATOR=v5litepod-16 RUNTIME=v2-alpha-tpuv5-lite \
-#       SETUP="sudo mount -t nfs 10.0.0.2:/runs /runs && pip install 'fqgan-jax[tpu]'" \
-#       launch/tpu_pod.sh dual --config configs/tokenizer_imagenet.py:k=2,f=16 --workdir /runs/dual
+#       SETUP="gcsfuse --implicit-dirs --rename-dir-limit 100000 BUCKET ~/runs; pip install 'fqgan-jax[tpu,gcs]'" \
+#       launch/tpu_pod.sh dual --config configs/tokenizer_imagenet.py:k=2,f=16 --workdir runs/dual \
+#       --config.data.source=gs://BUCKET/records
 #
-# SETUP makes a worker ready (done before every start); the work folder is on a file system that all workers share.
+# SETUP makes a worker ready (done before every start); the work folder is a bucket that all workers mount as a folder,
+# and the images are read from it directly. On a slice of one worker --workdir may be gs://BUCKET/dual itself.
 # The slice stays when the training ends: gcloud compute tpus queued-resources delete dual --zone us-west4-a --force
 set -euo pipefail
 

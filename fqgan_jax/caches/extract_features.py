@@ -14,6 +14,7 @@ from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.shards import ShardFolder
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source
+from fqgan_jax.data.transforms import Size
 from fqgan_jax.pretrained import teachers as pretrained
 from fqgan_jax.pretrained.weights import check_fetched
 from fqgan_jax.sharding.passes import Batch
@@ -25,7 +26,7 @@ def extract_features(
     out: Path,
     *,
     augmentations: int,
-    image_size: int,
+    image_size: Size,
     seed: int = 0,
     full_decode: bool = False,
     settings: PassSettings | None = None,
@@ -41,7 +42,7 @@ def extract_features(
       source: the images.
       out: folder for the cache.
       augmentations: number of augmentations of each image.
-      image_size: side of the crops.
+      image_size: of the crops, a side or (height, width).
       seed: seed of the augmentations.
       full_decode: decode JPEG files at full scale, as `data.full_decode` of a config.
       settings: batch size, threads and shard size of the pass; None uses the defaults.

@@ -1,16 +1,19 @@
 """Reading caches of the outputs of frozen networks: their manifest and their records."""
 
+import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import grain
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from fqgan_jax.data.shards import check_size
+from fqgan_jax.config.rules import Rule, check_complete
+from fqgan_jax.data.shards import check_shards, open_shards
 from fqgan_jax.data.transforms import CropBox
 from fqgan_jax.errors import UserError
+from fqgan_jax.files import read_json
 
 LABEL_BYTES = 4
 CROP_BOX_BYTES = 16
@@ -25,7 +28,7 @@ class Crops(NamedTuple):
       rows: values computed from the crops so far, by name.
     """
 
-    images: UInt8[np.ndarray, "crops size size 3"]
+    images: UInt8[np.ndarray, "crops H W 3"]
     boxes: Int[np.ndarray, "crops 4"]
     rows: dict[str, np.ndarray]
 
@@ -39,11 +42,12 @@ class Example(NamedTuple):
     reason: str = ""
 
 
-def read_manifest(path: Path, *, title: str, command: str) -> dict:
+def read_manifest(path: Path, rules: Mapping[str, Rule], *, title: str, command: str) -> dict:
     """Reads the manifest of a cache.
 
     Args:
       path: the manifest.
+      rules: what its fields may be.
       title: what the cache is, for error messages ("code cache").
       command: the command that writes it ("fqgan tokenize").
 
@@ -54,25 +58,27 @@ def read_manifest(path: Path, *, title: str, command: str) -> dict:
         raise UserError(
             f"{path.parent} holds no {title}: write one with {command} --out {path.parent}, or let it finish."
         )
-    try:
-        manifest = json.loads(path.read_text())
-        if not isinstance(manifest["shards"], list):
-            raise TypeError("shards is no list")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}): write it again with {command}.") from error
+    again = f"write it again with {command}"
+    manifest = read_json(path, remedy=again)
+    check_complete(manifest, rules, where=f"{path}: ", remedy=again)
+    check_shards(manifest.get("shards"), f"{path}: ")
     return manifest
 
 
-def open_records(folder: Path, manifest: dict) -> grain.sources.ArrayRecordDataSource:
+def open_records(folder: Path, manifest: dict) -> Sequence[bytes]:
     """Opens a cache's records for random access.
 
     Raises:
-      UserError: a shard is missing or does not have the size in the manifest.
+      UserError: a shard is missing, or does not have the size and the number of records in the manifest.
     """
     shards = [shard for shard in manifest["shards"] if shard["count"]]
-    for shard in shards:
-        check_size(folder / shard["file"], shard["bytes"])
-    return grain.sources.ArrayRecordDataSource([str(folder / shard["file"]) for shard in shards])
+    return open_shards(folder, {shard["file"]: (shard["count"], shard["bytes"]) for shard in shards})
+
+
+def records_state(manifest: dict) -> str:
+    """Returns a hash of a cache's content, by the checksums in its manifest."""
+    shards = [[shard["file"], shard["count"], shard.get("sha256", "")] for shard in manifest["shards"]]
+    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()[:16]
 
 
 def encode_label(label: int) -> bytes:

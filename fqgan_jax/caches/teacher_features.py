@@ -23,16 +23,32 @@ from fqgan_jax.caches.records import (
     encode_label,
     open_records,
     read_manifest,
+    records_state,
 )
+from fqgan_jax.config.rules import SIZE, Either, Fields, Nothing, Text, Whole, check_complete, with_tuples
 from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.loader import collect_skipped
 from fqgan_jax.data.skipping import Skipped, read_or_next
 from fqgan_jax.data.sources import Source, fingerprint
 from fqgan_jax.data.stream import Batch, Stream, train_batches
-from fqgan_jax.data.transforms import CropBox, crop_at, largest_side
-from fqgan_jax.errors import UserError
+from fqgan_jax.data.transforms import CropBox, Size, crop_at, largest_side, needed_side, written_size
+from fqgan_jax.errors import UserError, check
 
 MANIFEST = "features.json"
+
+
+# What the fields of the manifest, and those of a teacher in it, may be.
+_RULES = {
+    "image_size": SIZE,
+    "augmentations": Whole(1, 2**16),
+    "decode": Text(),
+    "teachers": Fields(),
+    "split": Text(),
+    "images": Whole(),
+    "source": Text(),
+    "source_fingerprint": Text(),
+}
+_TEACHER = {"width": Whole(1, 2**16), "weights": Either((Nothing(), Text()))}
 
 
 class Augmented(NamedTuple):
@@ -57,10 +73,11 @@ class FeatureCache:
     Attributes:
       folder: folder of the cache.
       manifest: its manifest.
-      image_size: side of the crops.
+      image_size: of the crops, a side or (height, width).
       augmentations: R.
       full_decode: whether JPEG files were decoded at full scale.
       teachers: "width" and "weights" (SHA-256) by teacher name.
+      state: hash of what it holds.
     """
 
     def __init__(self, folder: Path):
@@ -70,14 +87,16 @@ class FeatureCache:
           UserError: the folder holds no complete cache, or a damaged one.
         """
         self.folder = folder
-        self.manifest = read_manifest(folder / MANIFEST, title="feature cache", command="fqgan features")
-        try:
-            self.image_size, self.augmentations = self.manifest["image_size"], self.manifest["augmentations"]
-            self.full_decode = self.manifest["decode"] == "full"
-            self.teachers: dict[str, dict] = self.manifest["teachers"]
-        except KeyError as error:
-            raise UserError(f"{folder / MANIFEST} lacks {error}: write it again with fqgan features.") from error
+        path = folder / MANIFEST
+        self.manifest = read_manifest(path, _RULES, title="feature cache", command="fqgan features")
+        self.image_size = with_tuples(self.manifest["image_size"])
+        self.augmentations = self.manifest["augmentations"]
+        self.full_decode = self.manifest["decode"] == "full"
+        self.teachers: dict[str, dict] = self.manifest["teachers"]
+        for name, teacher in self.teachers.items():
+            check_complete(teacher, _TEACHER, where=f"{path}: {name}: ", remedy="write it again with fqgan features")
         self._records = open_records(folder, self.manifest)
+        self.state = records_state(self.manifest)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -91,6 +110,12 @@ class FeatureCache:
         record, R = self._records[index], self.augmentations
         if not record:
             raise UnreadableImageError("it could not be read when its features were computed")
+        width = sum(teacher["width"] for teacher in self.teachers.values())
+        check(
+            len(record) == LABEL_BYTES + R * (CROP_BOX_BYTES + 4 * width),
+            f"Record {index} of the feature cache {self.folder} does not fit its {MANIFEST}: write it again with "
+            "fqgan features.",
+        )
         offset, features = LABEL_BYTES + CROP_BOX_BYTES * R, {}
         for name, teacher in self.teachers.items():
             width = teacher["width"]
@@ -98,7 +123,9 @@ class FeatureCache:
             offset += 4 * R * width
         return Augmented(decode_label(record), decode_crop_boxes(record, R), features)
 
-    def check(self, teachers: Sequence[str], *, image_size: int, full_decode: bool, weights: Mapping[str, str]) -> None:
+    def check(
+        self, teachers: Sequence[str], *, image_size: Size, full_decode: bool, weights: Mapping[str, str]
+    ) -> None:
         """Raises `UserError` if a run with these settings cannot use the cache.
 
         Args:
@@ -115,7 +142,7 @@ class FeatureCache:
             )
         if image_size != self.image_size:
             raise UserError(
-                f"data.features={self.folder} describes crops of {self.image_size}x{self.image_size} pixels, not of "
+                f"data.features={self.folder} describes crops of {written_size(self.image_size)} pixels, not of "
                 f"data.image_size={image_size}: {again}, or change the size."
             )
         if full_decode != self.full_decode:
@@ -183,7 +210,7 @@ def feature_batches(
       UserError: when a batch is requested: more images were skipped than `skipped` allows.
     """
     images, size = ImagesWithFeatures(source, cache), cache.image_size
-    side = None if cache.full_decode else largest_side(size)
+    side = None if cache.full_decode else needed_side(size, largest_side(size))
 
     def prepare(index: int, rng: np.random.Generator) -> Batch:
         served, image = read_or_next(images, int(index), side)

@@ -24,7 +24,7 @@ from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.shards import ShardFolder, ShardSpec, plan_hash, record_writer, shard_specs
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source, fingerprint, relative_name
-from fqgan_jax.data.transforms import crop_at, largest_side, numbered_crop_boxes
+from fqgan_jax.data.transforms import Size, crop_at, height_and_width, largest_side, needed_side, numbered_crop_boxes
 from fqgan_jax.errors import UserError
 from fqgan_jax.sharding.mesh import make_mesh
 from fqgan_jax.sharding.passes import Step, on_each_device, rows_of_batches
@@ -40,7 +40,7 @@ class CachePass:
       source: the images.
       read: returns the crops of an image by its index; raises `UnreadableImageError`.
       num_crops: crops of each image.
-      image_size: side of the crops.
+      image_size: of the crops, a side or (height, width).
       step: pure function of (params, {"image": crops}) to a dict of arrays with a row per crop.
       params: parameters of the frozen networks.
       encode: returns the record of an example with its rows, or None for no record. An example without crops has no
@@ -51,7 +51,7 @@ class CachePass:
     source: Source
     read: Callable[[int], Crops]
     num_crops: int
-    image_size: int
+    image_size: Size
     step: Step
     params: PyTree
     encode: Callable[[Example, dict[str, np.ndarray]], bytes | None]
@@ -79,14 +79,14 @@ class RandomCrops:
 
     Attributes:
       source: the images.
-      image_size: side of the crops.
+      image_size: of the crops, a side or (height, width).
       num_crops: crops of each image.
       seed: seed of the crops' positions.
       full_decode: decode JPEG files at full scale even if less would do.
     """
 
     source: Source
-    image_size: int
+    image_size: Size
     num_crops: int
     seed: int
     full_decode: bool = False
@@ -98,7 +98,7 @@ class RandomCrops:
           UnreadableImageError: it does not hold a whole image.
         """
         size = self.image_size
-        image = self.source.read(index, None if self.full_decode else largest_side(size))
+        image = self.source.read(index, None if self.full_decode else needed_side(size, largest_side(size)))
         boxes = numbered_crop_boxes(image.size, size, count=self.num_crops, seed=self.seed, index=index)
         return Crops(np.stack([crop_at(image, size, box) for box in boxes]), np.array(boxes, np.int32), {})
 
@@ -175,7 +175,7 @@ def _computed_groups(
         for spec in specs:
             for start in range(spec.start, spec.stop, num_images):
                 group = list(islice(examples, min(num_images, spec.stop - start)))
-                pixels = np.zeros((num_images, work.num_crops, work.image_size, work.image_size, 3), np.uint8)
+                pixels = np.zeros((num_images, work.num_crops, *height_and_width(work.image_size), 3), np.uint8)
                 for row, example in zip(pixels, group, strict=False):
                     if example.crops:
                         row[:] = example.crops.images

@@ -11,7 +11,9 @@ from fqgan_jax.checkpoints.description import (
     write_export,
 )
 from fqgan_jax.checkpoints.layout import FOLDER, CheckpointName, Item, damaged_folders, saved_steps
+from fqgan_jax.checkpoints.mirror import Mirror
 from fqgan_jax.checkpoints.reading import (
+    checkpoint_step,
     has_item,
     load_discriminator_params,
     load_inference_params,
@@ -24,7 +26,9 @@ __all__ = [
     "FOLDER",
     "CheckpointName",
     "Item",
+    "Mirror",
     "ModelDescription",
+    "checkpoint_step",
     "damaged_folders",
     "find_damage",
     "fingerprint",

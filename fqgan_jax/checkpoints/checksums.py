@@ -1,20 +1,17 @@
 """SHA-256 of every file of a checkpoint: finds missing, truncated and changed files before anything is restored."""
 
-import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
 
-from fqgan_jax.checkpoints.layout import Item
-from fqgan_jax.files import write_atomically
-
-CHECKSUMS = "checksums.json"
+from fqgan_jax.checkpoints.layout import CHECKSUMS, Item
+from fqgan_jax.files import sha256_of, write_atomically
 
 
 def write_checksums(folder: Path) -> None:
     """Writes `checksums.json` into the folder of a checkpoint whose items are complete."""
     files = sorted(path for path in folder.rglob("*/*") if path.is_file())
-    sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    sums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
     write_atomically(folder / CHECKSUMS, json.dumps(sums, indent=1))
 
 
@@ -29,14 +26,16 @@ def find_damage(folder: Path, *, items: Collection[Item] = tuple(Item)) -> str |
         sums = json.loads((folder / CHECKSUMS).read_bytes())
     except FileNotFoundError:
         return _missing_item(folder)
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         return f"{CHECKSUMS} cannot be read"
+    if not isinstance(sums, dict) or not sums:
+        return f"{CHECKSUMS} names no files"
     for name, expected in sums.items():
         if name.partition("/")[0] not in items:
             continue
         if not (folder / name).is_file():
             return f"{name} is missing"
-        if _sha256(folder / name) != expected:
+        if sha256_of(folder / name) != expected:
             return f"{name} is not what was written"
     return None
 
@@ -47,8 +46,3 @@ def _missing_item(folder: Path) -> str | None:
         if not (folder / item / "_METADATA").is_file():
             return f"{item} has no files"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,11 +12,23 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
+from fqgan_jax.config.rules import Either, Fields, Many, Nothing, Text
 from fqgan_jax.errors import UserError
-from fqgan_jax.files import write_atomically
+from fqgan_jax.files import read_json, write_atomically
+from fqgan_jax.storage import local_copy
 
 DESCRIPTION = "model.json"
 PARAMETERS = "params.safetensors"
+
+
+# What the parts of `model.json` may be, and those that it may lack.
+_PARTS = {
+    "kind": Text(empty=False),
+    "fields": Fields(),
+    "class_names": Many(Text()),
+    "tokenizer": Either((Nothing(), Text())),
+}
+_OPTIONAL = {"class_names": (), "tokenizer": None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +54,14 @@ class ModelDescription:
         return content if self.tokenizer is None else content | {"tokenizer": self.tokenizer}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`."""
+    def from_json(cls, content: Mapping[str, Any], *, where: str = "") -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+          UserError: a part is missing or of another type.
+        """
+        for name, rule in _PARTS.items():
+            rule.check(f"{where}{name}", content.get(name, _OPTIONAL.get(name)))
         return cls(
             kind=content["kind"],
             fields=content["fields"],
@@ -63,12 +81,13 @@ def read_description(folder: Path) -> ModelDescription:
     """Reads `model.json` of a work folder or an export folder.
 
     Raises:
-      UserError: the folder holds no model.
+      UserError: the folder holds no model, or a damaged description.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
         raise UserError(f"{folder} holds no model: give a work folder of `fqgan train` or an export folder.")
-    return ModelDescription.from_json(json.loads(path.read_text()))
+    content = read_json(path, remedy="restore it, or train anew")
+    return ModelDescription.from_json(content, where=f"{path}: ")
 
 
 def write_export(folder: Path, description: ModelDescription, params: PyTree) -> None:
@@ -87,10 +106,19 @@ def is_export_folder(folder: Path) -> bool:
 
 
 def read_export(folder: Path) -> PyTree:
-    """Reads the parameters of a native export folder."""
+    """Reads the parameters of a native export folder.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    return unflatten_dict(load_file(folder / PARAMETERS), sep="/")
+    path = folder / PARAMETERS
+    try:
+        return unflatten_dict(load_file(local_copy(path)), sep="/")
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file ({error}): get it again.") from error
 
 
 def fingerprint(fields: dict, params: PyTree) -> str:

@@ -11,7 +11,10 @@ import enum
 from pathlib import Path
 from typing import Literal, Self
 
+from fqgan_jax.storage import ObjectPath, as_path
+
 FOLDER = "checkpoints"
+CHECKSUMS = "checksums.json"
 
 
 class Item(enum.StrEnum):
@@ -39,7 +42,7 @@ class CheckpointName:
     @classmethod
     def parse(cls, path: str | Path) -> Self:
         """Reads a path. A path that exists is a work folder, whatever its name."""
-        path = Path(path)
+        path = as_path(path)
         name, _, which = path.name.rpartition("@")
         if not name or path.exists():
             return cls(workdir=path)
@@ -65,8 +68,11 @@ class CheckpointName:
 
 def saved_steps(folder: Path) -> list[int]:
     """Steps of the checkpoints in `WORKDIR/checkpoints`, newest first."""
-    # Orbax gives a step's folder its name only when it is complete.
-    return sorted((int(path.name) for path in folder.glob("*") if path.name.isdigit()), reverse=True)
+    # Orbax gives a step's folder its name only when it is complete; in object storage the checksums are written last.
+    paths = [path for path in folder.glob("*") if path.name.isdigit()]
+    if isinstance(folder, ObjectPath):
+        paths = [path for path in paths if (path / CHECKSUMS).exists()]
+    return sorted((int(path.name) for path in paths), reverse=True)
 
 
 def damaged_folders(folder: Path) -> list[Path]:

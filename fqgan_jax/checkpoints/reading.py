@@ -14,8 +14,9 @@ from jaxtyping import PyTree
 
 from fqgan_jax.checkpoints.checksums import find_damage
 from fqgan_jax.checkpoints.layout import CheckpointName, Item, damaged_folders, saved_steps
-from fqgan_jax.config import from_json
+from fqgan_jax.checkpoints.mirror import local_checkpoint
 from fqgan_jax.errors import UserError
+from fqgan_jax.files import read_json
 
 # Inference reads no other items, so damage there does not matter.
 INFERENCE_ITEMS = tuple(item for item in Item if item != Item.REST)
@@ -35,6 +36,15 @@ def load_inference_params(path: Path) -> tuple[PyTree, int]:
     checkpoint = _intact_checkpoint(path)
     item = Item.EMA if (checkpoint / Item.EMA).exists() else Item.PARAMS
     return read_item(checkpoint / item), int(checkpoint.name)
+
+
+def checkpoint_step(path: Path) -> int:
+    """Returns the step of the checkpoint that a path names.
+
+    Raises:
+      UserError: the folder has no such checkpoint, or only damaged ones.
+    """
+    return int(_intact_checkpoint(path).name)
 
 
 def load_params_and_average(path: Path) -> tuple[PyTree, PyTree]:
@@ -103,11 +113,11 @@ def _intact_checkpoint(path: Path) -> Path:
     """The folder of the checkpoint that a path names; for "newest" and "best", the first one that is not damaged."""
     name = CheckpointName.parse(path)
     for step in _candidates(name):
-        folder = name.folder / str(step)
+        folder = local_checkpoint(name.folder / str(step), INFERENCE_ITEMS)
         reason = find_damage(folder, items=INFERENCE_ITEMS)
         if reason is None:
             return folder
-        log.warning("The checkpoint %s is damaged (%s) and not used.", folder, reason)
+        log.warning("The checkpoint %s is damaged (%s) and not used.", name.folder / str(step), reason)
     raise UserError(f"{name} has no checkpoint that is not damaged.")
 
 
@@ -128,7 +138,7 @@ def _candidates(name: CheckpointName) -> list[int]:
 
 def _best_first(name: CheckpointName, steps: list[int]) -> list[int]:
     """Steps of the checkpoints that were measured, best first; of equal ones the newest first."""
-    keep_best = from_json((name.workdir / "config.json").read_text()).get("train", {}).get("keep_best", "")
+    keep_best = _saved_config(name.workdir).get("train", {}).get("keep_best", "")
     if not keep_best:
         raise UserError(
             f"{name.workdir} was trained without train.keep_best: give the checkpoint's step instead of best."
@@ -142,10 +152,16 @@ def _best_first(name: CheckpointName, steps: list[int]) -> list[int]:
     return sorted(measured, key=lambda step: scores[step], reverse=True)
 
 
+def _saved_config(workdir: Path) -> dict:
+    content = read_json(workdir / "config.json", remedy="give the checkpoint's step instead of best")
+    return content if isinstance(content.get("train"), dict) else {}
+
+
 def _read_metrics(folder: Path) -> dict[str, float]:
     """A checkpoint's metrics; empty if it has none or they are damaged."""
     import orbax.checkpoint as ocp
 
+    folder = local_checkpoint(folder, (Item.METRICS,))
     if not (folder / Item.METRICS).exists() or find_damage(folder, items=(Item.METRICS,)) is not None:
         return {}
     return ocp.JsonCheckpointHandler(filename="metrics").restore(folder / Item.METRICS)

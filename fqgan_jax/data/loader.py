@@ -13,16 +13,17 @@ from fqgan_jax.data import transforms
 from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.skipping import Skipped, passed_over, read_or_next
 from fqgan_jax.data.sources import Source
+from fqgan_jax.data.stalls import Stalls
 from fqgan_jax.data.stream import Batch, Stream, train_batches
 
-FeatureFunction = Callable[[UInt8[np.ndarray, "size size 3"]], Float[np.ndarray, " W"]]
+FeatureFunction = Callable[[UInt8[np.ndarray, "H W 3"]], Float[np.ndarray, " W"]]
 
 
 def image_batches(
     source: Source,
     stream: Stream,
     *,
-    image_size: int,
+    image_size: transforms.Size,
     skipped: Skipped,
     feature_functions: Mapping[str, FeatureFunction] | None = None,
     full_decode: bool = False,
@@ -32,27 +33,31 @@ def image_batches(
     Args:
       source: images to draw from.
       stream: batch size, seed, first step, and threads and processes that read.
-      image_size: side of the crops.
+      image_size: of the crops, a side or (height, width).
       skipped: collects unreadable images.
       feature_functions: functions of a crop by teacher name.
       full_decode: decode JPEG files at full scale even if a reduced scale holds every pixel that the crop needs.
 
     Yields:
-      "image" uint8 [B, size, size, 3], "label" int32 [B], and "feature/NAME" [B, W] for each feature function.
+      "image" uint8 [B, H, W, 3], "label" int32 [B], and "feature/NAME" [B, W] for each feature function.
 
     Raises:
       UserError: when a batch is requested: more images were skipped than `skipped` allows.
     """
+    stalls = Stalls(source.name)
 
     def prepare(index: int, rng: np.random.Generator) -> Batch:
         side = transforms.random_side(image_size, rng)
-        served, image = read_or_next(source, int(index), None if full_decode else side)
+        with stalls.reading(int(index)):
+            served, image = read_or_next(
+                source, int(index), None if full_decode else transforms.needed_side(image_size, side)
+            )
         crop = transforms.random_crop(image, image_size, rng, side=side)
         features = {f"feature/{name}": function(crop) for name, function in (feature_functions or {}).items()}
         label = np.int32(source.label(served))
         return {"image": crop, "label": label, **features, "requested": np.int64(index), "served": np.int64(served)}
 
-    return collect_skipped(train_batches(range(len(source)), prepare, stream), source, skipped)
+    return collect_skipped(stalls.watched(train_batches(range(len(source)), prepare, stream)), source, skipped)
 
 
 def collect_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
@@ -72,7 +77,7 @@ def collect_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) 
 def evaluation_batches(
     source: Source,
     *,
-    image_size: int,
+    image_size: transforms.Size,
     batch_size: int,
     skipped: Skipped,
     limit: int | None = None,
@@ -82,22 +87,25 @@ def evaluation_batches(
 
     Args:
       source: images to read.
-      image_size: side of the crops.
+      image_size: of the crops, a side or (height, width).
       batch_size: images in a batch; the last one is filled up with zeros.
       skipped: collects unreadable images.
       limit: number of images, from the first on; None reads all.
       num_threads: threads that read.
 
     Yields:
-      "image" uint8 [B, size, size, 3], "label" int32 [B], and "mask" float32 [B], which is 0 for filler.
+      "image" uint8 [B, H, W, 3], "label" int32 [B], and "mask" float32 [B], which is 0 for filler.
 
     Raises:
       UserError: when a batch is requested: more images were skipped than `skipped` allows.
     """
+    stalls = Stalls(source.name)
 
     def read(index: int) -> Batch | str:
         try:
-            crop = transforms.center_crop(source.read(index), image_size)
+            with stalls.reading(index):
+                image = source.read(index)
+            crop = transforms.center_crop(image, image_size)
         except UnreadableImageError as error:
             return str(error)
         return {"image": crop, "label": np.int32(source.label(index)), "mask": np.float32(1)}
@@ -105,7 +113,8 @@ def evaluation_batches(
     count = min(len(source), limit or len(source))
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4 * num_threads)
     pending: list[Batch] = []
-    for index, example in enumerate(grain.MapDataset.range(count).map(read).to_iter_dataset(options)):
+    examples = grain.MapDataset.range(count).map(read).to_iter_dataset(options)
+    for index, example in enumerate(stalls.watched(examples)):
         if isinstance(example, str):
             skipped.add(source.name(index), example)
             continue

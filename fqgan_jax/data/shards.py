@@ -6,16 +6,17 @@ is complete, a note with its checksum is written beside it, and it is renamed. T
 
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fqgan_jax.errors import UserError
-from fqgan_jax.files import write_atomically
+from fqgan_jax.config.rules import FileName, Whole, check_complete
+from fqgan_jax.errors import UserError, check
+from fqgan_jax.files import lock_file, move_file, place_to_fill, read_json, write_atomically
+from fqgan_jax.storage import ObjectPath, local_copies
 
 PLAN = ".plan.json"
 LOCK = ".lock"
@@ -81,17 +82,8 @@ class ShardFolder:
         path = self.path / (f"{LOCK}-{process}" if process else LOCK)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with path.open("w") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    raise UserError(
-                        f"Another {self.command} is writing to {self.path}: wait for it, or stop it."
-                    ) from error
-                try:
-                    yield
-                finally:
-                    path.unlink()
+            with lock_file(path, refusal=f"Another {self.command} is writing to {self.path}: wait for it, or stop it."):
+                yield
         except OSError as error:
             file = f" ({error.filename})" if error.filename else ""
             raise UserError(
@@ -115,11 +107,9 @@ class ShardFolder:
             return
         if self.is_finished or self.has_unfinished_shards:
             path = self.path / (self.manifest if self.is_finished else PLAN)
-            try:
-                found_plan = json.loads(path.read_text())["plan"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{path} cannot be read ({error!r}): remove the folder, and write it again.") from error
-            if found_plan != plan:
+            found = str(read_json(path, remedy="remove the folder, and write it again").get("plan"))
+            # Earlier versions wrote the part before the dash alone.
+            if found != plan and ("-" in found or found != plan.partition("-")[0]):
                 raise UserError(
                     f"{self.path} was written from other images or with other settings than these: "
                     "choose another folder, or remove this one first."
@@ -146,7 +136,11 @@ class ShardFolder:
         note, path = self._note_path(spec), self.path / spec.file
         if not note.exists():
             return None
-        shard = json.loads(note.read_text())
+        try:
+            shard = read_json(note, remedy="remove it")
+            check_shards([shard])
+        except UserError:
+            return None  # a damaged note: the shard is written again
         is_whole = not shard["count"] or (path.exists() and path.stat().st_size == shard["bytes"])
         return shard if is_whole else None
 
@@ -160,19 +154,20 @@ class ShardFolder:
         Raises:
           OSError: the shard cannot be written.
         """
-        partial = self.path / f".{spec.file}.partial"
-        try:
-            note = write_records(partial)
-        except BaseException:
-            partial.unlink(missing_ok=True)  # it may have filled the disk
-            raise
-        size, digest = _checksum(partial) if note["count"] else (0, "")
-        shard = {"file": spec.file, "bytes": size, "sha256": digest} | note
-        write_atomically(self._note_path(spec), json.dumps(shard))
-        if note["count"]:
-            partial.rename(self.path / spec.file)
-        else:
-            partial.unlink()
+        with place_to_fill(self.path) as folder:
+            partial = folder / f".{spec.file}.partial"
+            try:
+                note = write_records(partial)
+            except BaseException:
+                partial.unlink(missing_ok=True)  # it may have filled the disk
+                raise
+            size, digest = _checksum(partial) if note["count"] else (0, "")
+            shard = {"file": spec.file, "bytes": size, "sha256": digest} | note
+            write_atomically(self._note_path(spec), json.dumps(shard))
+            if note["count"]:
+                move_file(partial, self.path / spec.file)
+            else:
+                partial.unlink()
 
     def finish(self, content: str) -> None:
         """Writes the manifest and removes the notes."""
@@ -228,6 +223,52 @@ def _write_errors(path: Path) -> Iterator[None]:
         yield
     except RuntimeError as error:  # e.g. "write() failed: No space left on device; writing ..."
         raise OSError(errno.EIO, str(error).partition(";")[0].rpartition(": ")[2], str(path)) from error
+
+
+_SHARD = {"file": FileName(), "count": Whole(), "bytes": Whole(0, 2**62)}
+
+
+def check_shards(shards: object, where: str = "") -> None:
+    """Raises `UserError` unless this is a list of shards, each with the name of a file, a count and a size.
+
+    Args:
+      shards: what a manifest says.
+      where: the manifest, for the message: "codes.json: ".
+    """
+    check(isinstance(shards, list), f"{where}shards is no list: write the folder again.")
+    for shard in shards:
+        check_complete(shard, _SHARD, where=f"{where}shards: ", remedy="write the folder again")
+
+
+def open_shards(folder: Path, shards: Mapping[str, tuple[int, int]]) -> Sequence[bytes]:
+    """Opens records for random access.
+
+    Args:
+      folder: of the shards.
+      shards: number of records and size in bytes of each file.
+
+    Raises:
+      UserError: a shard is missing or damaged, or has another size or number of records.
+    """
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    files = [folder / file for file in shards]
+    if isinstance(folder, ObjectPath):  # one request instead of one for each
+        listed = {path.name: path for path in folder.files()}
+        files = [listed.get(path.name, path) for path in files]
+    for path, (_, size) in zip(files, shards.values(), strict=True):
+        check_size(path, size)
+    if isinstance(folder, ObjectPath):  # the library reads local files alone
+        files = local_copies(files)
+    try:
+        records = ArrayRecordDataSource([str(file) for file in files])
+        found = len(records)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"The shards of {folder} are damaged ({reason}): copy or write them again.") from error
+    count = sum(count for count, _ in shards.values())
+    check(found == count, f"The shards of {folder} hold {found} records, not {count}: copy or write them again.")
+    return records
 
 
 def check_size(path: Path, size: int) -> None:

@@ -1,5 +1,7 @@
 """`tokenize`: random crops, refusals; ten crops are tested with the loader, resumption with kills."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +10,12 @@ from support.tiny_models import IMAGE_SIZE, tiny_tokenizer
 
 from fqgan_jax.api import Tokenizer
 from fqgan_jax.caches import write_shards as cache
-from fqgan_jax.caches.codes import CodeCache
-from fqgan_jax.caches.tokenize import tokenize
+from fqgan_jax.caches.codes import VALIDATION, CodeCache
+from fqgan_jax.caches.tokenize import tokenize, tokenize_splits
 from fqgan_jax.caches.write_shards import PassSettings
 from fqgan_jax.cli.main import main
 from fqgan_jax.data.sources import open_source
-from fqgan_jax.data.transforms import crop_at, largest_side, random_crop
+from fqgan_jax.data.transforms import center_crop, crop_at, largest_side, random_crop
 from fqgan_jax.errors import UserError
 from fqgan_jax.sharding.mesh import make_mesh
 
@@ -94,3 +96,24 @@ def test_ten_and_random_crops_exclude_each_other(capsys):
     with pytest.raises(SystemExit):
         main(["tokenize", "--checkpoint", "x", "--data", "photos", "--out", "y", *crops])
     assert "not allowed with" in capsys.readouterr().err
+
+
+def test_both_splits_are_written_and_gone_on_with(tokenizer, image_folder, tmp_path):
+    sources = {
+        split: open_source(str(image_folder), split, validation_fraction=0.25) for split in ("train", "validation")
+    }
+    written = tokenize_splits(tokenizer, sources, tmp_path / "codes", settings=SETTINGS)
+    assert {split: manifest["count"] for split, (manifest, _) in written.items()} == {"train": 18, "validation": 6}
+    train, held_out = CodeCache(tmp_path / "codes"), CodeCache(tmp_path / "codes" / VALIDATION)
+    assert (train.manifest.crops, held_out.manifest.crops) == (10, 1)
+    source = sources["validation"]
+    expected = tokenizer.encode(np.stack([center_crop(source.read(i), IMAGE_SIZE) for i in range(6)]))
+    np.testing.assert_array_equal([held_out[i][1][0] for i in range(6)], expected)
+
+    with pytest.raises(UserError, match="is complete"):
+        tokenize_splits(tokenizer, sources, tmp_path / "codes", settings=SETTINGS)
+    shutil.rmtree(tmp_path / "codes" / VALIDATION)
+    other = Tokenizer(tokenizer.module, jax.tree.map(jnp.zeros_like, tokenizer.params))
+    with pytest.raises(UserError, match="written by another tokenizer"):
+        tokenize_splits(other, sources, tmp_path / "codes", settings=SETTINGS)
+    assert tokenize_splits(tokenizer, sources, tmp_path / "codes", settings=SETTINGS).keys() == {"validation"}

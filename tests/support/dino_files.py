@@ -5,11 +5,11 @@ from pathlib import Path
 
 from safetensors.numpy import save_file
 
+from fqgan_jax.files import sha256_of
 from fqgan_jax.pretrained.fetching import fetch
 from fqgan_jax.pretrained.teachers import DeviceTeacher, teachers, vit_teacher
 from fqgan_jax.pretrained.vit import dino_vit
 from fqgan_jax.pretrained.vit_files import DINOV2
-from fqgan_jax.pretrained.weights import sha256_of
 from support import golden_data
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}

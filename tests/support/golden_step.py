@@ -22,7 +22,7 @@ SIZE = 64
 def loss_weights() -> dict[str, float]:
     """The published weights."""
     weights = tokenizer_defaults().loss.to_dict()
-    del weights["feature_group"]
+    del weights["feature_group"], weights["perceptual_network"]
     return weights
 
 
@@ -42,7 +42,7 @@ def training(tx: optax.GradientTransformation, *, start_step: int, adaptive: boo
         module=module(**fields),
         tx=tx,
         loss_weights=loss_weights(),
-        loss_options={"feature_group": 0},
+        loss_options={"feature_group": 0, "perceptual_network": "lpips"},
         perceptual_distance=perceptual_distance,
         adversarial=AdversarialTraining(module=PatchDiscriminator(), tx=tx, start_step=start_step, adaptive=adaptive),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fqgan_jax.config import Registry
 
-PAGES = Path("docs/extending.md")
+PAGES = Path(__file__).parents[2] / "docs" / "extending.md"
 
 
 def page(file: str) -> str:

@@ -2,8 +2,10 @@
 
 import contextlib
 import re
-import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from support.servers import running
 
 
 class FileServer(ThreadingHTTPServer):
@@ -13,13 +15,14 @@ class FileServer(ThreadingHTTPServer):
       requests: (path, Range header or None) of every request.
       break_after: bytes after which the next transfer breaks off, or None.
       ranges: whether byte ranges are understood.
+      pause: seconds between two bytes of an answer.
     """
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.files, self.requests, self.break_after, self.ranges = {}, [], None, True
+        self.files, self.requests, self.break_after, self.ranges, self.pause = {}, [], None, True, 0.0
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -32,14 +35,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         first = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and self.server.ranges else 0
-        if first >= len(content):
+        if asked and first >= len(content):
             self.send_error(416)
             return
         self.send_response(206 if first else 200)
         self.send_header("Content-Length", str(len(content) - first))
         self.end_headers()
         stop, self.server.break_after = self.server.break_after, None
-        self.wfile.write(content[first:][:stop])
+        if not self.server.pause:
+            self.wfile.write(content[first:][:stop])
+            return
+        for byte in content[first:][:stop]:
+            self.wfile.write(bytes([byte]))
+            time.sleep(self.server.pause)
 
     def log_message(self, *_):
         """Nothing on the terminal."""
@@ -48,11 +56,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def file_server():
     """A running server, gone afterwards."""
-    with FileServer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(FileServer()) as server:
+        yield server

@@ -7,6 +7,8 @@ import pytest
 from fqgan_jax.config import Registry
 from fqgan_jax.pretrained.weights import networks
 
+LITE = networks["efficientnet-lite0"]
+
 
 def replace_row(patch: pytest.MonkeyPatch, registry: Registry, name: str, row: object) -> None:
     """Puts another row in the place of one until the test ends."""
@@ -15,5 +17,4 @@ def replace_row(patch: pytest.MonkeyPatch, registry: Registry, name: str, row: o
 
 def replace_package(patch: pytest.MonkeyPatch, file: str = "no_such_package/weights.pth", sha256: str = "") -> None:
     """Lets the weights of EfficientNet-Lite0 come from another package, by default one that is not installed."""
-    row = dataclasses.replace(networks["efficientnet-lite0"], file=file, sha256=sha256)
-    replace_row(patch, networks, row.name, row)
+    replace_row(patch, networks, LITE.name, dataclasses.replace(LITE, file=file, sha256=sha256))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from fqgan_jax.models.far import FAR
 
 
-def random_far(num_codebooks: int):
+def random_far(num_codebooks: int, **fields):
     """Returns a module, random parameters, codes [3, 12, K] and labels, the last of which is the null class."""
     module = FAR(
         num_codebooks=num_codebooks,
@@ -18,6 +18,7 @@ def random_far(num_codebooks: int):
         num_heads=2,
         head_depth=2,
         swiglu_multiple=8,
+        **fields,
     )
     codes = jax.random.randint(jax.random.key(1), (3, 12, num_codebooks), 0, 11)
     labels = jnp.array([0, 4, 5])

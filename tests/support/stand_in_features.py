@@ -3,8 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from fqgan_jax.evaluation.features import FeatureNetwork
-from fqgan_jax.evaluation.metrics import ImageFeatures
+from fqgan_jax.evaluation.features import FeatureNetwork, FeatureNetworks
 from fqgan_jax.evaluation.networks import EvaluationNetworks
 
 SHA256 = "5" * 64
@@ -14,7 +13,7 @@ def _apply(params, pixels):
     B, H, W, _ = pixels.shape
     cells = jnp.mean(pixels.reshape(B, 4, H // 4, 4, W // 4, 3).astype(jnp.float32), axis=(2, 4)).reshape(B, -1)
     hidden = jnp.tanh((cells / 128 - 1) @ params)
-    return ImageFeatures(hidden[:, :12], hidden[:, 12:17], 5 * hidden[:, 17:])
+    return {"pool": hidden[:, :12], "spatial": hidden[:, 12:17], "logits": 5 * hidden[:, 17:]}
 
 
 def network() -> FeatureNetwork:
@@ -25,4 +24,5 @@ def network() -> FeatureNetwork:
 
 def networks() -> EvaluationNetworks:
     """Only the stand-in is there."""
-    return EvaluationNetworks(inception=network(), missing={"lpips": "run `fqgan weights fetch vgg16`"})
+    features = FeatureNetworks({"inception": network()})
+    return EvaluationNetworks(features=features, missing={"lpips": "run `fqgan weights fetch vgg16`"})

@@ -16,7 +16,7 @@ from PIL import Image
 from fqgan_jax.data.images import UnreadableImageError, read_image
 from fqgan_jax.data.preparation.pool import Pool, Progress
 from fqgan_jax.data.shards import ShardFolder, ShardSpec, record_writer, shard_specs
-from fqgan_jax.data.sources import Source, open_source, relative_name
+from fqgan_jax.data.sources import Source, described, open_source, relative_name, source_state
 from fqgan_jax.data.sources.records import MANIFEST, Manifest, Record, Shard, encode_record
 from fqgan_jax.data.sources.splits import EmptySplitError
 from fqgan_jax.errors import UserError
@@ -103,14 +103,13 @@ def _open_splits(name: str, fraction: float, data_dir: str | None) -> dict[str, 
 
 
 def _plan_hash(sources: dict[str, Source], settings: Settings) -> str:
-    """Returns a hash of every name, label and setting."""
+    """Returns a hash of every name, label and setting; and after a dash, which earlier versions left out, of files."""
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(settings)).encode())
     for split, source in sources.items():
         digest.update(json.dumps([split, *source.class_names]).encode())
         for index in range(len(source)):
-            line = f"{relative_name(source, index)}\0{source.label(index)}\n"
-            digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest()
+            digest.update(described(source, index))
+    return "-".join([digest.hexdigest(), *(source_state(source, "files") for source in sources.values())])
 
 
 def _check_readable(splits: dict[str, tuple[Shard, ...]]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from fqgan_jax.data.images import UnreadableImageError, read_image
+from fqgan_jax.data.images import FORMATS, UnreadableImageError, read_image
 from fqgan_jax.data.preparation.pool import Pool, Progress
 from fqgan_jax.data.sources import Source
 
@@ -68,7 +68,7 @@ def _survey_images(source: Source, indices: range, progress: Progress) -> Survey
             found.labels[source.label(index)] += 1
             found.sizes.append(size)
             found.bytes += len(content)
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 found.formats[image.format] += 1
         progress()
     return found

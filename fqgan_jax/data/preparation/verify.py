@@ -1,6 +1,5 @@
 """Reads back and checks everything that `fqgan prepare` wrote."""
 
-import hashlib
 from itertools import groupby
 from pathlib import Path
 
@@ -9,6 +8,8 @@ from fqgan_jax.data.preparation.pool import Pool, Progress
 from fqgan_jax.data.shards import check_size
 from fqgan_jax.data.sources.records import Manifest, Shard, decode_record
 from fqgan_jax.errors import UserError
+from fqgan_jax.files import sha256_of
+from fqgan_jax.storage import local_copy
 
 
 def verify(folder: Path, pool: Pool) -> int:
@@ -33,10 +34,10 @@ def _find_fault(folder: Path, shard: Shard, progress: Progress) -> str:
     path = folder / shard.file
     try:
         check_size(path, shard.bytes)
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-                return f"{path} does not have its checksum"
-        reader = ArrayRecordReader(str(path))
+        copy = local_copy(path)
+        if sha256_of(copy) != shard.sha256:
+            return f"{path} does not have its checksum"
+        reader = ArrayRecordReader(str(copy))
         labels = []
         for _ in range(reader.num_records()):
             record = decode_record(reader.read())

@@ -7,7 +7,15 @@
 from fqgan_jax.data.sources.folder import ImageFolder
 from fqgan_jax.data.sources.photos import BundledPhotos
 from fqgan_jax.data.sources.records import RecordFolder
-from fqgan_jax.data.sources.source import Source, fingerprint, open_source, relative_name, sources
+from fqgan_jax.data.sources.source import (
+    Source,
+    described,
+    fingerprint,
+    open_source,
+    relative_name,
+    source_state,
+    sources,
+)
 from fqgan_jax.data.sources.splits import EmptySplitError
 from fqgan_jax.data.sources.tars import TarShards
 from fqgan_jax.data.sources.tfds import TfdsSource
@@ -20,8 +28,10 @@ __all__ = [
     "Source",
     "TarShards",
     "TfdsSource",
+    "described",
     "fingerprint",
     "open_source",
     "relative_name",
+    "source_state",
     "sources",
 ]

@@ -1,11 +1,14 @@
 """A folder of images with one subfolder per class."""
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fqgan_jax.data.sources.source import FALLBACK, Source, sources
 from fqgan_jax.data.sources.splits import EmptySplitError, present_splits, split_positions
 from fqgan_jax.errors import UserError
+from fqgan_jax.files import read_regular_file
+from fqgan_jax.storage import ObjectPath, Stat, as_path, cached_bytes
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
@@ -23,11 +26,11 @@ class ImageFolder(Source):
     @staticmethod
     def recognizes(name: str) -> bool:
         """Whether a name is that of a folder."""
-        return Path(name).is_dir()
+        return as_path(name).is_dir()
 
     def __init__(self, name: str, split: str, *, validation_fraction: float = 0.05, data_dir: str | None = None):
         del data_dir  # used by tensorflow-datasets only
-        folder = Path(name)
+        folder = as_path(name)
         if folder.is_file():
             raise UserError(f"{folder} is a file: give a folder of images, of tar files or of prepared records.")
         if not folder.is_dir():
@@ -36,8 +39,12 @@ class ImageFolder(Source):
         splits = present_splits(_subfolders(folder))
         if splits:
             folder = folder / splits[split]
-        by_class = {name: files for name in _subfolders(folder) if (files := _image_files(folder, name))}
-        by_class = by_class or {folder.name: _image_files(folder, "")}
+        if isinstance(folder, ObjectPath):
+            self._objects = _objects(folder)
+            by_class = _by_class(self._objects) or {folder.name: sorted(self._objects)}
+        else:
+            by_class = {name: files for name in _subfolders(folder) if (files := _image_files(folder, name))}
+            by_class = by_class or {folder.name: _image_files(folder, "")}
         self.root = str(folder)
         self.class_names = tuple(by_class)
         files = [(file, label) for label, class_files in enumerate(by_class.values()) for file in class_files]
@@ -63,12 +70,46 @@ class ImageFolder(Source):
         """Position of the subfolder among all subfolders that hold images."""
         return self._files[index][1]
 
+    def files(self) -> Iterator[Path]:
+        """A file for each image."""
+        root = as_path(self.root)
+        if isinstance(root, ObjectPath):
+            return ((root / file).known(self._objects[file]) for file, _ in self._files)
+        return (root / file for file, _ in self._files)
+
     def encoded(self, index: int) -> bytes:
         """Content of the file."""
-        return Path(self.name(index)).read_bytes()
+        path = as_path(self.name(index))
+        if isinstance(path, ObjectPath):
+            found = self._objects[self._files[index][0]]
+            return cached_bytes(path, found.version, stop=found.st_size)
+        return read_regular_file(path)
+
+
+def _objects(root: ObjectPath) -> dict[str, Stat]:
+    """Returns the images below a path in object storage, by their names from there on."""
+    names = {str(path).removeprefix(f"{root}/"): path.stat() for path in root.files()}
+    return {name: found for name, found in names.items() if _is_image(name)}
+
+
+def _is_image(name: str) -> bool:
+    is_hidden = any(part.startswith(".") for part in name.split("/"))
+    return os.path.splitext(name)[1].lower() in EXTENSIONS and not is_hidden
+
+
+def _by_class(names: Iterable[str]) -> dict[str, list[str]]:
+    """Returns the names in each subfolder."""
+    by_class: dict[str, list[str]] = {}
+    for name in sorted(names):
+        subfolder, _, rest = name.partition("/")
+        if rest:
+            by_class.setdefault(subfolder, []).append(name)
+    return by_class
 
 
 def _subfolders(folder: Path) -> list[str]:
+    if isinstance(folder, ObjectPath):
+        return [path.name for path in folder.iterdir()]  # a file among them has no name of a split
     try:
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:

@@ -12,11 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fqgan_jax.config.rules import Whole
 from fqgan_jax.data.images import UnreadableImageError
-from fqgan_jax.data.shards import check_size
+from fqgan_jax.data.shards import check_shards, open_shards
 from fqgan_jax.data.sources.source import Source, sources
 from fqgan_jax.data.sources.splits import EmptySplitError
-from fqgan_jax.errors import UserError
+from fqgan_jax.errors import UserError, check
+from fqgan_jax.files import read_json
+from fqgan_jax.storage import as_path
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -66,7 +69,7 @@ class Shard:
 
     @classmethod
     def from_json(cls, fields: dict) -> "Shard":
-        """Reads the fields of a shard from a manifest or a note."""
+        """Reads the fields of a shard from a manifest or a note, which `check_shards` has accepted."""
         return cls(**fields | {"labels": tuple((label, count) for label, count in fields["labels"])})
 
 
@@ -105,18 +108,31 @@ class Manifest:
         Raises:
           UserError: the manifest is missing or damaged, or has a later format.
         """
+        path = folder / MANIFEST
+        fields = read_json(path, remedy="prepare the folder again")
+        found = fields.get("format")
+        check(found == FORMAT, f"{folder} has format {found!r}; this version of fqgan_jax reads {FORMAT}.")
         try:
-            fields = json.loads((folder / MANIFEST).read_text())
-            if fields["format"] != FORMAT:
-                raise UserError(f"{folder} has format {fields['format']}; this version of fqgan_jax reads {FORMAT}.")
+            for shards in fields["splits"].values():
+                check_shards(shards, f"{path}: ")
             return cls(
                 class_names=tuple(fields["class_names"]),
                 splits={split: tuple(map(Shard.from_json, shards)) for split, shards in fields["splits"].items()},
                 settings=fields["settings"],
                 plan=fields["plan"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder / MANIFEST} cannot be read ({error}): prepare the folder again.") from error
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error!r}): prepare the folder again.") from error
+
+
+def _check_labels(shard: Shard, num_classes: int, path: Path) -> None:
+    """Raises `UserError` unless the shard's labels are as many as its records, and each is a class."""
+    label, repetitions = Whole(0, num_classes - 1), Whole(1)
+    for run in shard.labels:
+        label.check(f"{path}: a label of {shard.file}", run[0])
+        repetitions.check(f"{path}: a number of labels of {shard.file}", run[1])
+    count = sum(repetitions for _, repetitions in shard.labels)
+    check(count == shard.count, f"{path}: {shard.file} has {shard.count} records and {count} labels.")
 
 
 @sources("records")
@@ -128,23 +144,21 @@ class RecordFolder(Source):
     @staticmethod
     def recognizes(name: str) -> bool:
         """Whether a name is that of a folder with a manifest."""
-        return (Path(name) / MANIFEST).is_file()
+        return (as_path(name) / MANIFEST).is_file()
 
     def __init__(self, name: str, split: str, **_):
-        from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-        folder = Path(name)
+        self._folder = folder = as_path(name)
         manifest = Manifest.read(folder)
         shards = [shard for shard in manifest.splits.get(split, ()) if shard.count]
         if not shards:
             raise EmptySplitError(f"The prepared folder {folder} has no image for the {split} split.")
-        for shard in shards:
-            check_size(folder / shard.file, shard.bytes)
         self.class_names = manifest.class_names
         self._title = f"{folder} ({split})"
+        for shard in shards:
+            _check_labels(shard, len(self.class_names), folder / MANIFEST)
+        self._records = open_shards(folder, {shard.file: (shard.count, shard.bytes) for shard in shards})
         runs = np.array([run for shard in shards for run in shard.labels], np.int32)
         self._labels = np.repeat(runs[:, 0], runs[:, 1])
-        self._records = ArrayRecordDataSource([str(folder / shard.file) for shard in shards])
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -159,6 +173,10 @@ class RecordFolder(Source):
     def label(self, index: int) -> int:
         """Label, from the manifest."""
         return int(self._labels[index])
+
+    def files(self) -> list[Path]:
+        """The manifest, which holds a checksum of every shard."""
+        return [self._folder / MANIFEST]
 
     def encoded(self, index: int) -> bytes:
         """Content of the image file, from the record."""

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
 
 from fqgan_jax.config.registry import Registry
 from fqgan_jax.data.images import UnreadableImageError, read_image
-from fqgan_jax.errors import UserError
+from fqgan_jax.errors import UserError, check
+from fqgan_jax.files import sha256_of
 
 
 class Source(Protocol):
@@ -44,8 +46,8 @@ class Source(Protocol):
             def encoded(self, index):
                 return png_bytes(Image.new("RGB", (64, 64), (index % 256,) * 3))
 
-    Subclasses inherit `root` and `read`. Worker processes receive a source by pickling, so a source that holds open
-    files or other state that cannot be pickled defines `__reduce__`.
+    Subclasses inherit `root`, `files` and `read`. Worker processes receive a source by pickling, so a source that holds
+    open files or other state that cannot be pickled defines `__reduce__`.
 
     Attributes:
       usage: the form of such a source's name, as part of a sentence.
@@ -91,6 +93,10 @@ class Source(Protocol):
         """
         ...
 
+    def files(self) -> Iterable[Path]:
+        """Files that hold the images, which tell a resumed run whether they changed; none if that is not known."""
+        return ()
+
     def read(self, index: int, shortest_side: int | None = None) -> Image.Image:
         """Decodes an image to RGB; see `read_image` for `shortest_side`.
 
@@ -121,6 +127,7 @@ def open_source(name: str, split: str, *, validation_fraction: float = 0.05, dat
       UserError: the source is missing, damaged or holds no image.
       EmptySplitError: it holds no image for this split.
     """
+    check(name.strip(), "The image source has no name: give a folder of images, or photos.")
     try:
         recognized = (kind for row, kind in sources.items() if row != FALLBACK and kind.recognizes(name))
         kind = next(recognized, sources[FALLBACK])
@@ -134,6 +141,36 @@ def relative_name(source: Source, index: int) -> str:
     return source.name(index).removeprefix(source.root).lstrip("/")
 
 
+def described(source: Source, index: int) -> bytes:
+    """Returns name and label of an image, for hashes."""
+    return f"{relative_name(source, index)}\0{source.label(index)}\n".encode(errors="surrogateescape")
+
+
+def source_state(source: Source, verify: str) -> str:
+    """Returns a hash of all names and labels, and of what `verify` adds.
+
+    Args:
+      source: the images.
+      verify: "names" adds nothing, "files" the size and the time of each file, "content" what the files hold.
+    """
+    digest = hashlib.sha256(json.dumps([len(source), *source.class_names]).encode())
+    for index in range(len(source)):
+        digest.update(described(source, index))
+    for file in () if verify == "names" else source.files():
+        digest.update(_file_state(file, verify))
+    return digest.hexdigest()[:16]
+
+
+def _file_state(file: Path, verify: str) -> bytes:
+    try:
+        if verify == "content":
+            return bytes.fromhex(sha256_of(file))
+        found = file.stat()
+        return f"{found.st_size} {found.st_mtime_ns}\n".encode()
+    except OSError as error:  # a broken link: it is skipped in training too
+        return f"{error.errno}\n".encode()
+
+
 def fingerprint(source: Source, *, num_names: int = 1024) -> str:
     """Returns a hash of the image count, the classes, and evenly spread names and labels.
 
@@ -142,5 +179,5 @@ def fingerprint(source: Source, *, num_names: int = 1024) -> str:
     digest = hashlib.sha256(json.dumps([len(source), *source.class_names]).encode())
     step = max(1, len(source) // num_names)
     for index in range(0, len(source), step):
-        digest.update(f"{relative_name(source, index)}\0{source.label(index)}\n".encode(errors="surrogateescape"))
+        digest.update(described(source, index))
     return digest.hexdigest()[:16]

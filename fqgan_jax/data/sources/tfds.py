@@ -3,14 +3,15 @@
 They are named "tfds:NAME[/CONFIG][:VERSION]", as in "tfds:imagenet2012:5.1.0". Without a version, the newest is read.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 
 from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.sources.source import Source, sources
 from fqgan_jax.data.sources.splits import EmptySplitError, split_positions
-from fqgan_jax.errors import UserError
+from fqgan_jax.errors import UserError, check
+from fqgan_jax.files import read_json
+from fqgan_jax.storage import ObjectPath, as_path
 
 PREFIX = "tfds:"
 VALIDATION_NAMES = ("validation", "val", "test")
@@ -34,6 +35,11 @@ class TfdsSource(Source):
         import tensorflow_datasets as tfds
 
         self._reopen = partial(TfdsSource, name, split, validation_fraction=validation_fraction, data_dir=data_dir)
+        check(
+            not isinstance(as_path(data_dir or ""), ObjectPath),
+            f"{data_dir}: prepared tensorflow-datasets are read from a folder: mount the bucket, or copy them with "
+            "fqgan prepare.",
+        )
         folder = _version_folder(name, Path(data_dir or tfds.core.constants.DATA_DIR).expanduser())
         builder = tfds.builder_from_directory(str(folder))
         features, splits = builder.info.features, builder.info.splits
@@ -45,6 +51,7 @@ class TfdsSource(Source):
         if chosen not in splits:
             raise EmptySplitError(f"{folder} has no {split} split: it has {', '.join(splits)}.")
         self._prefix = f"{name}/{chosen}"
+        self._files = sorted(folder.glob("*.array_record*"))
         decoders = {self._image: tfds.decode.SkipDecoding()}
         self._examples = builder.as_data_source(chosen, decoders=decoders)
         self._positions = range(len(self._examples))
@@ -68,6 +75,10 @@ class TfdsSource(Source):
         """Label, from the example."""
         return int(self._examples[self._positions[index]][self._label])
 
+    def files(self) -> list[Path]:
+        """The record files."""
+        return self._files
+
     def encoded(self, index: int) -> bytes:
         """Content of the image file, from the example."""
         try:
@@ -88,7 +99,7 @@ def _version_folder(name: str, data_dir: Path) -> Path:
             f"it with tensorflow-datasets as ArrayRecord (tfds build {dataset or 'NAME'} --file_format=array_record)."
         )
     folder = versions[version or max(versions, key=_version_order)]
-    file_format = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat")
+    file_format = read_json(folder / "dataset_info.json", remedy="prepare the dataset again").get("fileFormat")
     if file_format != "array_record":
         raise UserError(
             f"{folder} is prepared as {file_format}, which needs TensorFlow: convert it with "

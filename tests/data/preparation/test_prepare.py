@@ -184,10 +184,10 @@ def test_files_and_folders_without_permission_are_named(image_folder, tmp_path):
     )
     project = str(Path(__file__).parents[2])
     run = [sys.executable, "-c", script, project, str(tmp_path / "photos"), "prepare", str(source)]
-    for folder, message in ((open_folder, "red/05.png"), (closed_folder / "records", "closed/records")):
+    denied = f"Permission denied ({source / 'red' / '05.png'})"
+    for folder, message in ((open_folder, denied), (closed_folder / "records", "closed is read-only")):
         failed = subprocess.run([*run, str(folder)], capture_output=True, text=True, cwd="/")
         assert failed.returncode == 2, failed.stderr
-        assert "Permission denied" in failed.stderr
         assert message in failed.stderr
         assert "Traceback" not in failed.stderr
 

@@ -86,3 +86,16 @@ def test_prepare_converts_tar_files(tmp_path):
         source = open_source(str(tmp_path / "records"), split)
         assert reds(source) == values
         assert [source.label(i) for i in range(len(source))] == [value % 2 for value in values]
+
+
+@pytest.mark.parametrize(("written", "label"), [(b"000000000001", 1), (b"0000", 0), (b"1048575", 2**20 - 1)])
+def test_numbers_of_classes_may_begin_with_zeros(written, label, tmp_path):
+    write_tar(tmp_path / "0.tar", {"a.png": png(0), "a.cls": written})
+    assert open_source(str(tmp_path), "train", validation_fraction=0).label(0) == label
+
+
+@pytest.mark.parametrize("written", [b"1048576", b"9999999999", b"1" * 4000])
+def test_numbers_that_are_no_classes_take_no_memory(written, tmp_path):
+    write_tar(tmp_path / "0.tar", {"a.png": png(0), "a.cls": written})
+    with pytest.raises(UserError, match="numbers of classes lie below 1048576"):
+        open_source(str(tmp_path), "train", validation_fraction=0)
