@@ -19,6 +19,7 @@ from fqgan_jax.interop.published import (
     export_params,
     import_params,
     import_published,
+    in_published_terms,
     infer_fields,
     published_entries,
     published_kind,
@@ -26,7 +27,6 @@ from fqgan_jax.interop.published import (
 )
 from fqgan_jax.interop.tokenizer_names import (
     PublishedHead,
-    in_published_terms,
     infer_tokenizer_fields,
     published_heads,
     published_quantizers,

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
@@ -182,21 +183,58 @@ def scatter(entries: Iterable[Entry], state: Mapping[str, np.ndarray]) -> dict:
 
 def check_tensors(entries: Iterable[Entry], state: Mapping[str, np.ndarray], model: str) -> None:
     """Raises `UserError` naming the tensors of a checkpoint of `model` that are missing, unexpected or misshapen."""
-    expected = {entry.name: entry.shape for entry in entries}
-    found = {name: tuple(np.shape(tensor)) for name, tensor in state.items()}
-    shared = [name for name in expected if name in found]
-    problems = (
-        ("missing", [name for name in expected if name not in found]),
-        ("unexpected", [name for name in found if name not in expected]),
-        (
-            "of another shape",
-            [f"{name} {found[name]}, not {expected[name]}" for name in shared if found[name] != expected[name]],
-        ),
-    )
-    lines = [f"  {len(names)} {kind}: {first_names(names)}" for kind, names in problems if names]
+    problems = misfits({entry.name: entry.shape for entry in entries}, state)
+    lines = [f"  {len(names)} {kind}: {first_names(names)}" for kind, names in problems.items() if names]
     if lines:
         lines.insert(0, f"The checkpoint's tensors do not fit {model}:")
         raise UserError("\n".join([*lines, "Check that the configuration is the one the checkpoint was trained with."]))
+
+
+def misfits(expected: Mapping[str, Shape], state: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """Returns what does not fit among tensors, by what is wrong with it.
+
+    Args:
+      expected: shape of each by its name.
+      state: the tensors by name.
+    """
+    found = {name: tuple(np.shape(tensor)) for name, tensor in state.items()}
+    shared = [name for name in expected if name in found]
+    return {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [name for name in found if name not in expected],
+        "of another shape": [
+            f"{name} {found[name]}, not {expected[name]}" for name in shared if found[name] != expected[name]
+        ],
+        "no parameters": [f"{name} ({reason})" for name in shared if (reason := unusable(state[name]))],
+    }
+
+
+def unusable(tensor: np.ndarray) -> str:
+    """Returns why a tensor cannot be a parameter: its type, or values that are no finite float32; "" if it can."""
+    tensor = np.asarray(tensor)
+    if not jnp.issubdtype(tensor.dtype, jnp.floating):
+        return f"of type {tensor.dtype}"
+    if not np.isfinite(tensor).all():
+        return "NaN or infinite"
+    is_large = tensor.dtype == np.float64 and tensor.size and np.abs(tensor).max() > np.finfo(np.float32).max
+    return "too large for float32" if is_large else ""
+
+
+def check_params(params: Mapping, expected: Mapping[str, Shape] | None, source: str) -> None:
+    """Raises `UserError` naming the parameters that a model cannot have.
+
+    Args:
+      params: nested parameters.
+      expected: shape of each by its path; None if they are not known.
+      source: where they were read, for the message.
+    """
+    leaves = traverse_util.flatten_dict(params, sep="/")
+    shapes = {path: np.shape(leaf) for path, leaf in leaves.items()} if expected is None else expected
+    found = misfits(shapes, leaves)
+    problems = [f"{path} ({kind})" for kind in ("missing", "unexpected") for path in found[kind]]
+    problems += [*found["no parameters"], *found["of another shape"]]
+    if problems:
+        raise UserError(f"{source} holds parameters that do not fit its model: {first_names(problems)}.")
 
 
 def first_names(names: Sequence[str], limit: int = 10) -> str:

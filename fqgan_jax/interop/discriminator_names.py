@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fqgan_jax.data.transforms import Size, height_and_width
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.correspondence import (
     Entry,
@@ -39,21 +40,21 @@ class PublishedDiscriminator:
     buffers: Callable[[Tensors], dict[str, np.ndarray]]
 
 
-def discriminator_entries(module: nn.Module, image_size: int) -> list[Entry]:
+def discriminator_entries(module: nn.Module, image_size: Size) -> list[Entry]:
     """Returns one entry per published tensor of a discriminator, without buffers.
 
     Args:
       module: the discriminator.
-      image_size: side of the images it is trained on.
+      image_size: of the images it is trained on.
 
     Raises:
       UserError: discriminators of this class have no published names.
     """
-    images = jax.ShapeDtypeStruct((2, image_size, image_size, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, *height_and_width(image_size), 3), jnp.float32)
     return correspondence(_row(module).rules, parameter_shapes(module, images), ())
 
 
-def import_discriminator(state: Tensors, module: nn.Module, image_size: int) -> dict:
+def import_discriminator(state: Tensors, module: nn.Module, image_size: Size) -> dict:
     """Returns the parameters of a discriminator (nested, float32) from published tensors.
 
     Buffers (running averages, the blur's filter) are ignored: training does not use them.
@@ -68,7 +69,7 @@ def import_discriminator(state: Tensors, module: nn.Module, image_size: int) -> 
     return scatter(entries, state)
 
 
-def export_discriminator(params: Mapping, module: nn.Module, image_size: int) -> dict[str, np.ndarray]:
+def export_discriminator(params: Mapping, module: nn.Module, image_size: Size) -> dict[str, np.ndarray]:
     """Returns published tensors of a discriminator, with fresh buffers; the inverse of `import_discriminator`."""
     tensors = gather(discriminator_entries(module, image_size), params)
     return tensors | _row(module).buffers(tensors)

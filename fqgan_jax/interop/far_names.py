@@ -4,9 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fqgan_jax.errors import UserError
+import numpy as np
+
+from fqgan_jax.errors import UserError, check
 from fqgan_jax.interop.correspondence import Layout, Rule, Shape, count_tensors, layer, shape_of, within
 from fqgan_jax.models.causal_layers import swiglu_width
+from fqgan_jax.models.far import FAR
 
 _MODEL = "a FAR generator"
 
@@ -28,6 +31,36 @@ FAR_RULES = (
     *layer("norm", "norm."),
     Rule("outputs", "output_{number}.weight", Layout.KERNEL, stack=("k",)),
 )
+
+
+def far_rules(module: FAR) -> tuple[Rule, ...]:
+    """Returns the names of a generator's parameters.
+
+    Raises:
+      UserError: it has parts that no published generator has.
+    """
+    unpublished = {
+        "prediction": module.prediction != "transformer",
+        "target_positions": module.target_positions,
+        "entry_dim": bool(module.entry_dim),
+    }
+    for name, differs in unpublished.items():
+        check(
+            not differs,
+            f"A generator with {name}={getattr(module, name)!r} has no published tensor names: such models are read "
+            "and written in native form alone (--format native).",
+        )
+    return FAR_RULES
+
+
+def far_in_published_terms(module: FAR, params: Mapping) -> tuple[FAR, Mapping]:
+    """Returns a generator whose embeddings are tables, which computes the same."""
+    if not module.entry_dim:
+        return module, params
+    rest = {name: value for name, value in params.items() if name not in ("code_entries", "code_projection")}
+    tables = np.einsum("knd,kde->kne", *(np.asarray(params[name]) for name in ("code_entries", "code_projection")))
+    return module.clone(entry_dim=0), {**rest, "code_tables": tables}
+
 
 # Attention heads of the published generators, by width.
 PUBLISHED_HEADS = {1024: 16, 1280: 20}

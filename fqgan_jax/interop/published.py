@@ -35,11 +35,21 @@ from fqgan_jax.interop.correspondence import (
     published_row,
     scatter,
 )
-from fqgan_jax.interop.far_names import FAR_RULES, infer_generator_fields, table_names
-from fqgan_jax.interop.tokenizer_names import codebook_names, infer_tokenizer_fields, tokenizer_rules, usage_buffers
+from fqgan_jax.interop.far_names import far_in_published_terms, far_rules, infer_generator_fields, table_names
+from fqgan_jax.interop.tokenizer_names import (
+    codebook_names,
+    infer_tokenizer_fields,
+    tokenizer_in_published_terms,
+    tokenizer_rules,
+    usage_buffers,
+)
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fields import build_module, downsampling, model_kind
 from fqgan_jax.models.fqgan import FQGAN
+
+
+def _unchanged(module: nn.Module, params: Mapping) -> tuple[nn.Module, Mapping]:
+    return module, params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +64,8 @@ class PublishedKind:
       codebook_names: returns, per sub-codebook of a module, the parts of names that depend on it.
       inputs: returns the shapes of the arguments with which a module is initialized.
       buffers: returns the published tensors that are no parameters; they are ignored when a file is read.
+      in_published_terms: returns module and parameters of a model that computes the same and has published names, if
+        there is one; else those given.
     """
 
     tensor: str
@@ -62,6 +74,7 @@ class PublishedKind:
     codebook_names: Callable[[nn.Module], Sequence[Mapping[str, str]]]
     inputs: Callable[[nn.Module], tuple[jax.ShapeDtypeStruct, ...]]
     buffers: Callable[[nn.Module], dict[str, np.ndarray]]
+    in_published_terms: Callable[[nn.Module, Mapping], tuple[nn.Module, Mapping]] = _unchanged
 
 
 published_kinds: Registry[PublishedKind] = Registry("kind of model")
@@ -95,6 +108,12 @@ def export_params(params: Mapping, module: nn.Module) -> dict[str, np.ndarray]:
     """Returns published tensors of a module's parameters, with fresh buffers; the inverse of `import_params`."""
     tensors = gather(published_entries(module), params)
     return tensors | published_kinds[model_kind(module)].buffers(module)
+
+
+def in_published_terms(module: nn.Module, params: Mapping) -> tuple[nn.Module, Mapping]:
+    """Returns a model that computes the same and has published names, if there is one; else the one given."""
+    row = published_kinds.get(model_kind(module))
+    return (module, params) if row is None else row.in_published_terms(module, params)
 
 
 def infer_fields(kind: str, shapes: Mapping[str, Shape], **known: Any) -> dict[str, Any]:
@@ -169,6 +188,7 @@ published_kinds.add(
         codebook_names=lambda module: codebook_names(module.num_codebooks),
         inputs=_tokenizer_inputs,
         buffers=usage_buffers,
+        in_published_terms=tokenizer_in_published_terms,
     ),
 )
 published_kinds.add(
@@ -176,9 +196,10 @@ published_kinds.add(
     PublishedKind(
         tensor="tok_embeddings_1.weight",
         infer_fields=infer_generator_fields,
-        rules=lambda _: FAR_RULES,
+        rules=far_rules,
         codebook_names=lambda module: table_names(module.num_codebooks),
         inputs=_generator_inputs,
         buffers=lambda _: {},
+        in_published_terms=far_in_published_terms,
     ),
 )

@@ -119,7 +119,7 @@ published_quantizers: Registry[tuple[Rule, ...]] = Registry("quantizer")
 published_quantizers.add("vq", (Rule("quantizer/codebooks", _CODEBOOK, stack=("k",)),))
 
 
-def in_published_terms(module: FQGAN, params: Mapping) -> tuple[FQGAN, Mapping]:
+def tokenizer_in_published_terms(module: FQGAN, params: Mapping) -> tuple[FQGAN, Mapping]:
     """Returns a tokenizer that computes the same codes and images and has published names, if there is one.
 
     The entries of SimVQ and IBQ become a plain table. Other tokenizers are returned as they are.

@@ -121,7 +121,11 @@ class EfficientNetLite0(nn.Module):
 
     def __call__(self, x: Float[Array, "B 224 224 3"]) -> Float[Array, "B 1000"]:
         """Returns the logits of ImageNet's classes."""
-        return self.classifier(self.features(x))
+        return self.classify(self.features(x))
+
+    def classify(self, features: Float[Array, "B 1280"]) -> Float[Array, "B 1000"]:
+        """Returns the logits of ImageNet's classes, given the last features."""
+        return self.classifier(features)
 
 
 # What the network sees of images in [-1, 1] of any size.

@@ -1,9 +1,16 @@
-"""Brings published weights into the cache: download with resumption, check, convert once, all or nothing."""
+"""Brings published weights into the cache: download with resumption, check, convert once, all or nothing.
 
+What lies on the Hugging Face hub comes through `fqgan_jax.hub`, the rest by a download of its own.
+"""
+
+import dataclasses
 import http.client
 import json
+import logging
+import re
 import shutil
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -12,6 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from fqgan_jax.errors import UserError, check
+from fqgan_jax.files import read_json, sha256_of
+from fqgan_jax.hub import HubAddress, discard
+from fqgan_jax.hub import download as download_from_hub
 from fqgan_jax.pretrained.tensors import CONFIG, TENSORS, check_reader, read_tensors
 from fqgan_jax.pretrained.weights import (
     HUB_FILES,
@@ -22,11 +32,29 @@ from fqgan_jax.pretrained.weights import (
     cache_folder,
     find_weights,
     networks,
-    sha256_of,
 )
 
 _CHUNK = 2**20
 _SECONDS = 30
+_SLOWEST = 1024  # bytes per second, over so many seconds; a slower server is given up
+_FEWEST_DIGITS = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PublishedFiles:
+    """Where a network's files are, and what is published about them.
+
+    Attributes:
+      tensors: SHA-256 by address of each file that holds the tensors, the best one first.
+      config: address of its config.json; "" if it needs none.
+      commit: of the hub's repository; "" for other places.
+    """
+
+    tensors: dict[str, str]
+    config: str = ""
+    commit: str = ""
 
 
 def fetch(name: str, file: Path | None = None, sha256: str | None = None) -> Path:
@@ -44,6 +72,9 @@ def fetch(name: str, file: Path | None = None, sha256: str | None = None) -> Pat
         return find_weights(name)
     if not (network.repository or network.sha256 or sha256):
         raise UserError(f"Nothing is known about the published file of {name}: give its SHA-256 with --sha256 HEX.")
+    enough = not sha256 or re.fullmatch(f"[0-9a-fA-F]{{{_FEWEST_DIGITS},64}}", sha256)
+    check(enough, f"--sha256 {sha256} is no SHA-256: give its 64 digits, at least the first {_FEWEST_DIGITS}.")
+    sha256 = sha256.lower() if sha256 else None
     if file is None:
         return network.folder if _is_whole(network) else _fetch_published(network, sha256)
     if not file.is_file():
@@ -52,6 +83,8 @@ def fetch(name: str, file: Path | None = None, sha256: str | None = None) -> Pat
     config = file.with_name(CONFIG) if network.repository else None
     if config and not config.is_file():
         raise UserError(f"There is no {config}: {name} needs the {CONFIG} that is published beside {file.name}.")
+    if config:
+        read_json(config, remedy="get it again")
     return _install(network, file, config, {"file": str(file.resolve()), "sha256": digest})
 
 
@@ -65,45 +98,71 @@ def _is_whole(network: FrozenNetwork) -> bool:
 
 def _fetch_published(network: FrozenNetwork, sha256: str | None) -> Path:
     folder = cache_folder() / "downloads" / network.name
-    url, known = next(iter(published_files(network).items()))
+    published = published_files(network)
+    url, known = next(iter(published.tensors.items()))
     check_reader(url)
-    path = download(network, url, folder)
+    path = _download(network, url, folder, commit=published.commit)
     try:
         digest = _check(network, path, [known], sha256)
     except UserError:
-        path.unlink()
+        discard(path)
         raise
-    config = download(network, f"{url.rsplit('/', 1)[0]}/{CONFIG}", folder) if network.repository else None
+    config = _fetch_config(network, published, folder) if published.config else None
     installed = _install(network, path, config, {"url": url, "sha256": digest})
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # there is none after a download from the hub
     return installed
 
 
-def published_files(network: FrozenNetwork) -> dict[str, str]:
-    """Address of each file that holds the network's tensors, the best one first, and the SHA-256 published for it.
+def _download(network: FrozenNetwork, url: str, folder: Path, *, commit: str) -> Path:
+    """Downloads from the hub's repository at a commit, or else into a folder."""
+    if not commit:
+        return download(network, url, folder)
+    file = url.rsplit("/", 1)[-1]
+    try:
+        return download_from_hub(HubAddress(repository=network.repository, revision=commit, file=file))
+    except UserError as error:
+        raise UserError(f"{error} {by_hand(network)}") from error
 
-    Asks the hub for those on it; the addresses then hold the commit.
+
+def _fetch_config(network: FrozenNetwork, published: PublishedFiles, folder: Path) -> Path:
+    """Downloads config.json; UserError if it is not the published one, or no JSON."""
+    path = _download(network, published.config, folder, commit=published.commit)
+    try:
+        read_json(path, remedy="run the command again")
+    except UserError:
+        discard(path)
+        raise
+    return path
+
+
+def published_files(network: FrozenNetwork) -> PublishedFiles:
+    """Returns where the network's files are; asks the hub for those on it, whose addresses then hold the commit.
+
+    Raises:
+      UserError: the hub cannot be asked, or publishes no SHA-256 of such a file.
     """
     if not network.repository:
-        return {network.url: network.sha256}
+        return PublishedFiles(tensors={network.url: network.sha256})
     from huggingface_hub import HfApi, errors
 
     hub = HfApi()
     try:
         info = hub.model_info(network.repository, revision=network.revision, files_metadata=True, timeout=_SECONDS)
+        published = {file.rfilename: str(file.lfs.sha256) for file in info.siblings if file.lfs}
     except (OSError, errors.HTTPError) as error:
         raise _unreachable(network, network.page, error) from error
-    published = {file.rfilename: file.lfs.sha256 for file in info.siblings if file.lfs}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # an answer that is no JSON, or another object
+        raise UserError(f"The answer of the hub about {network.repository} is damaged ({error}): try again.") from error
     commit = f"{hub.endpoint}/{network.repository}/resolve/{info.sha}"
-    files = {f"{commit}/{name}": published[name] for name in HUB_FILES if name in published}
-    if not files:
-        raise UserError(f"The repository {network.repository} on the hub has none of {', '.join(HUB_FILES)}.")
-    return files
+    known = {name: digest for name, digest in published.items() if re.fullmatch("[0-9a-f]{64}", digest)}
+    tensors = {f"{commit}/{name}": known[name] for name in HUB_FILES if name in known}
+    check(tensors, f"The hub publishes no SHA-256 of {' or '.join(HUB_FILES)} of {network.repository}.")
+    return PublishedFiles(tensors=tensors, config=f"{commit}/{CONFIG}", commit=info.sha)
 
 
 def _known_digests(network: FrozenNetwork) -> list[str]:
     try:
-        return list(published_files(network).values())
+        return list(published_files(network).tensors.values())
     except UserError as error:
         raise UserError(
             f"Nothing is known here about the published file of {network.name}, and the hub cannot be asked: give the "
@@ -147,8 +206,15 @@ def download(network: FrozenNetwork, url: str, folder: Path) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             bar = tqdm(total=total, initial=there, unit="B", unit_scale=True, desc=f"{network.name}: {path.name}")
             with bar, partial.open("ab" if there else "wb") as file:
-                while chunk := response.read(_CHUNK):
+                since, received = time.monotonic(), 0
+                while chunk := response.read1(_CHUNK):
                     bar.update(file.write(chunk))
+                    received += len(chunk)
+                    seconds = time.monotonic() - since
+                    if seconds > _SECONDS:
+                        if received < _SLOWEST * seconds:
+                            raise ConnectionError(f"only {received} bytes came in {seconds:.0f} seconds")
+                        since, received = time.monotonic(), 0
         if total and partial.stat().st_size < total:
             raise ConnectionError(f"it broke off after {partial.stat().st_size} of {total} bytes")
     except urllib.error.HTTPError as error:
@@ -168,10 +234,26 @@ def _unreachable(network: FrozenNetwork, url: str, error: Exception) -> UserErro
     )
 
 
+def _tell_what_is_known(network: FrozenNetwork, digest: str) -> None:
+    """Warns if only the first digits of a file's SHA-256 are published, or if it is another file than before."""
+    if network.sha256 and len(network.sha256) < len(digest):
+        log.warning(
+            "Only the first %d digits of the SHA-256 of %s are published; this file's is %s.",
+            *(len(network.sha256), network.name, digest),
+        )
+    try:
+        before = network.published_sha256 if network.is_present else digest
+    except UserError:
+        return  # the record is damaged, which is why the network is installed again
+    if before != digest:
+        log.warning("%s was another file when it was fetched before, with SHA-256 %s.", network.name, before)
+
+
 def _install(network: FrozenNetwork, path: Path, config: Path | None, source: dict[str, str]) -> Path:
     """Converts a checked file to the cache's form; the network's folder appears whole or not at all."""
     from safetensors.numpy import save_file
 
+    _tell_what_is_known(network, source["sha256"])
     cache_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f".{network.name}-") as temporary:
         folder = Path(temporary) / network.name

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from fqgan_jax.config.rules import Number, Whole
 from fqgan_jax.errors import UserError
 from fqgan_jax.interop.correspondence import Rule, layer, within
 from fqgan_jax.pretrained.tensors import CONFIG, TENSORS, import_tensors, read_tensors
@@ -79,6 +80,21 @@ class Family:
     antialias: bool
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+# What the sizes in config.json may be.
+_WIDTH, _COUNT = Whole(1, 2**16), Whole(1, 1024)
+_SIZES = {
+    "hidden_size": _WIDTH,
+    "intermediate_size": _WIDTH,
+    "mlp_ratio": Number(0, 64, above=True),
+    "num_hidden_layers": _COUNT,
+    "num_attention_heads": _COUNT,
+    "num_register_tokens": Whole(0, 1024),
+    "patch_size": _COUNT,
+    "image_size": Whole(1, 2**14),
+    "layer_norm_eps": Number(0, 1),
+}
 
 
 def _sizes(config) -> dict[str, Any]:
@@ -177,10 +193,16 @@ def read_config(folder: Path, family: Family) -> ViT:
     try:
         fields = json.loads(path.read_text())
         config_class = classes[fields["model_type"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} describes no network of type {', '.join(classes)}.") from error
-    config = config_class.from_dict(fields)
+    try:
+        config = config_class.from_dict(fields)
+    except Exception as error:  # transformers raises anything for fields of other types
+        raise UserError(f"{path} is damaged ({error}): get it again.") from error
     config = getattr(config, "vision_config", config)
+    for name, rule in _SIZES.items():
+        if hasattr(config, name):
+            rule.check(f"{path}: {name}", getattr(config, name))
     _check_supported(config, path)
     return family.build(config)
 

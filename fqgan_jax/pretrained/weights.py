@@ -5,8 +5,6 @@ source.json: where they came from and the SHA-256 of each file. Nothing is used 
 few networks come in packages instead, which pip installs.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fqgan_jax.config import Registry
-from fqgan_jax.errors import check
+from fqgan_jax.errors import UserError, check
+from fqgan_jax.files import read_json, sha256_of
 from fqgan_jax.pretrained.tensors import CONFIG, TENSORS
 
 SOURCE = "source.json"
@@ -60,7 +59,7 @@ class FrozenNetwork:
     def published_sha256(self) -> str:
         """Of the published file: what it had when it was fetched, else as far as known, in words for people."""
         if self.is_present:
-            return json.loads((self.folder / SOURCE).read_text())["published"]["sha256"]
+            return self._record("published")["sha256"]
         if not self.sha256:
             return "the hub's own, asked when it is fetched"
         return self.sha256 if len(self.sha256) == 64 else f"{self.sha256}…"
@@ -78,7 +77,16 @@ class FrozenNetwork:
     @property
     def digests(self) -> dict[str, str]:
         """SHA-256 that each file in its folder must have, by name."""
-        return json.loads((self.folder / SOURCE).read_text())["files"]
+        return self._record("files")
+
+    def _record(self, part: str) -> dict[str, str]:
+        """A part of what was recorded when it was fetched; UserError if that is damaged."""
+        path = self.folder / SOURCE
+        record = read_json(path, remedy=self.how_to_replace).get(part)
+        is_whole = isinstance(record, dict) and all(isinstance(value, str) for value in record.values())
+        needed = {"published": "sha256", "files": TENSORS}[part]
+        check(is_whole and needed in record, f"{path} is damaged: {self.how_to_replace}.")
+        return record
 
     @property
     def how_to_replace(self) -> str:
@@ -122,8 +130,8 @@ class PackagedNetwork(FrozenNetwork):
 
     @property
     def is_present(self) -> bool:
-        """Whether the package is installed."""
-        return find_spec(Path(self.file).parts[0]) is not None
+        """Whether the package is installed, with the file."""
+        return (self.folder / self.file_name).is_file()
 
     @property
     def digests(self) -> dict[str, str]:
@@ -187,8 +195,16 @@ networks.add(
 
 
 def cache_folder() -> Path:
-    """`$FQGAN_CACHE/weights`, or `~/.cache/fqgan_jax/weights`."""
-    return Path(os.environ.get("FQGAN_CACHE") or Path.home() / ".cache" / "fqgan_jax") / "weights"
+    """Returns `$FQGAN_CACHE/weights`, or `~/.cache/fqgan_jax/weights`.
+
+    Raises:
+      UserError: the variable is not set, and there is no home folder.
+    """
+    given = os.environ.get("FQGAN_CACHE")
+    try:
+        return (Path(given) if given else Path.home() / ".cache" / "fqgan_jax") / "weights"
+    except RuntimeError as error:
+        raise UserError("There is no home folder for weights: set FQGAN_CACHE to a folder.") from error
 
 
 def check_fetched(names: Sequence[str]) -> None:
@@ -228,9 +244,3 @@ def by_hand(network: FrozenNetwork) -> str:
     more, digest = (f" (and the {CONFIG} beside it)", " --sha256 HEX") if network.repository else ("", "")
     command = f"fqgan weights fetch {network.name} --from {network.file_name}{digest}"
     return f"Without a connection, download {network.page}{more} elsewhere, copy it here and run `{command}`."
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,25 +6,24 @@ import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jax import tree
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fqgan_jax import api
-from fqgan_jax.checkpoints import FOLDER
+from fqgan_jax.checkpoints import FOLDER, saved_steps
 from fqgan_jax.config import load_config
 from fqgan_jax.errors import check
 from fqgan_jax.files import write_atomically
+from fqgan_jax.pictures.figures import save_figure
+from fqgan_jax.training.ablation_columns import BITS, TITLES, columns, sizes, speed, titled
+from fqgan_jax.training.ablation_measures import measured
 from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.loop import train
 from fqgan_jax.training.workdir import check_workdir
 
-BITS = "bits per position"
-QUALITY = ("PSNR (dB)", "SSIM", "rFID")  # columns that the plot shows
+QUALITY = ("PSNR (dB)", "SSIM", "rFID", "fd_lite0")  # columns that the plot shows
 Columns = Mapping[str, Sequence[float]]  # by name, a value per seed
 
 
@@ -36,11 +35,13 @@ class AblationRun:
       variant: name of the variant; its runs differ in their seeds only.
       config: config of the run.
       workdir: `VARIANT/seed_S` in the ablation's folder.
+      probe: whether linear probes are trained on its codes.
     """
 
     variant: str
     config: ConfigDict
     workdir: Path
+    probe: bool = False
 
     @property
     def images(self) -> int:
@@ -52,8 +53,10 @@ def run_ablation(config: ConfigDict, workdir: Path, *, source: str | None = None
     """Trains every variant with every seed, unless it is finished, and compares them.
 
     Args:
-      config: `runs` (a variant's name to a config file and overrides) and `seeds`, as in `configs/ablation_*.py`.
-      workdir: folder for the runs' work folders, and for `table.csv`, `table.md` and `plot.png` of finished runs.
+      config: `runs` (a variant's name to a config file and overrides), `seeds` and maybe `probe`, as in
+        `configs/ablation_*.py`.
+      workdir: folder for the runs' work folders, and for `table.csv`, `table.md`, `plot.png` and `curves.png` of the
+        finished runs.
       source: images for all runs, instead of those in the configs.
       only_run: number of the only run to train, from 0: variants in their order, seed after seed.
 
@@ -86,6 +89,7 @@ def plan_runs(config: ConfigDict, workdir: Path, source: str | None = None) -> l
             variant=variant,
             config=load_config(file, [*overrides, *shared_overrides, f"--config.seed={seed}"]),
             workdir=workdir / variant.replace("/", "_") / f"seed_{seed}",
+            probe=config.get("probe", False),
         )
         for variant, (file, *overrides) in config.runs.items()
         for seed in config.seeds
@@ -104,7 +108,7 @@ def is_finished(run: AblationRun) -> bool:
     Raises:
       UserError: its work folder holds a run with another config.
     """
-    if not (run.workdir / FOLDER / str(run.config.train.steps)).is_dir():
+    if run.config.train.steps not in saved_steps(run.workdir / FOLDER):
         return False
     check_workdir(run.config, run.workdir)
     return True
@@ -115,7 +119,10 @@ def write_results(runs: Sequence[AblationRun], workdir: Path) -> str:
     variants: dict[str, list[AblationRun]] = {}
     for run in filter(is_finished, runs):
         variants.setdefault(run.variant, []).append(run)
-    rows = {variant: _columns(of_seeds) for variant, of_seeds in variants.items()}
+    rows: dict[str, Columns] = {}
+    for variant, of_seeds in variants.items():
+        rows[variant] = _columns(of_seeds)
+        rows |= {f"{variant}, first {k}": columns for k, columns in _prefix_columns(of_seeds).items()}
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     cells = [[variant, *(_cell(row.get(name, ())) for name in names)] for variant, row in rows.items()]
     header = ["run", *names]
@@ -125,48 +132,34 @@ def write_results(runs: Sequence[AblationRun], workdir: Path) -> str:
     write_atomically(workdir / "table.csv", text.getvalue())
     table = "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *cells])
     write_atomically(workdir / "table.md", table)
-    save_plot(rows, workdir / "plot.png")
+    if all(BITS in row and any(name in row for name in QUALITY) for row in rows.values()):
+        save_plot(rows, workdir / "plot.png")
+    save_curves(variants, workdir / "curves.png")
     return table
 
 
 def _columns(of_seeds: Sequence[AblationRun]) -> dict[str, list[float]]:
     """The columns of a variant, each with a value per seed."""
-    columns: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {}
     for run in of_seeds:
         log = read_log(run.workdir)
-        for name, value in (_sizes(run.workdir) | _last_validation(log) | _speed(run, log)).items():
-            columns.setdefault(name, []).append(value)
-    return columns
+        own = columns[run.config.task](log, measured(run.workdir, run.config, probe=run.probe))
+        for name, value in (sizes(run.workdir) | own | speed(run.config, log)).items():
+            found.setdefault(name, []).append(value)
+    return found
 
 
-@cache  # the sizes of a finished run stay
-def _sizes(workdir: Path) -> dict[str, float]:
-    tokenizer = api.load_tokenizer(workdir)
-    K, N = tokenizer.module.num_codebooks, tokenizer.module.codebook_size
-    num_params = sum(leaf.size for leaf in tree.leaves(tokenizer.params))
-    return {"K": K, "N": N, BITS: K * math.log2(N), "parameters (millions)": num_params / 1e6}
-
-
-def _last_validation(log: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The last evaluation: usage of the worst sub-codebook, mutual information as the mean over pairs."""
-    last = next(line for line in reversed(log) if "validation/psnr" in line)
-
-    def values(name: str) -> list[float]:
-        return [value for key, value in last.items() if key.startswith(f"validation/{name}/")]
-
-    measured = {"PSNR (dB)": last["validation/psnr"], "SSIM": last["validation/ssim"]}
-    if "validation/rfid" in last:
-        measured["rFID"] = last["validation/rfid"]
-    measured |= {"usage": min(values("usage")), "perplexity": min(values("perplexity"))}
-    if values("mutual_information"):
-        measured["mutual information (nats)"] = statistics.mean(values("mutual_information"))
-    return measured
-
-
-def _speed(run: AblationRun, log: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The median speed, and the chip-hours of the training steps alone at that speed."""
-    rate = statistics.median(line["images_per_second_per_chip"] for line in log if "images_per_second_per_chip" in line)
-    return {"images/s per chip": rate, "chip-hours": run.images / rate / 3600}
+def _prefix_columns(of_seeds: Sequence[AblationRun]) -> dict[str, dict[str, list[float]]]:
+    """The columns of the first k sub-codebooks of a nested variant, by k; none of the others."""
+    rows: dict[str, dict[str, list[float]]] = {}
+    for run in of_seeds:
+        for k, numbers in measured(run.workdir, run.config, probe=run.probe).get("first", {}).items():
+            if int(k) < run.config.model.num_codebooks:
+                N = run.config.model.codebook_size
+                prefix = {"K": int(k), "N": N, BITS: int(k) * math.log2(N)} | titled(numbers)
+                for name, value in prefix.items():
+                    rows.setdefault(k, {}).setdefault(name, []).append(value)
+    return rows
 
 
 def _cell(values: Sequence[float]) -> str:
@@ -201,7 +194,31 @@ def save_plot(rows: Mapping[str, Columns], path: Path) -> None:
         axes.grid(alpha=0.3)
         if any(groups):
             axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
+
+
+def save_curves(variants: Mapping[str, Sequence[AblationRun]], path: Path) -> None:
+    """Plots the headline of every evaluation against steps, the mean over seeds with its deviation.
+
+    That is the held-out loss of generators and the PSNR of tokenizers.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for variant, runs in variants.items():
+        headline = {"generator": "next_code", "tokenizer": "psnr"}[runs[0].config.task]
+        values: dict[int, list[float]] = {}
+        for line in (line for run in runs for line in read_log(run.workdir) if f"validation/{headline}" in line):
+            values.setdefault(line["step"], []).append(line[f"validation/{headline}"])
+        deviations = [np.std(each, ddof=1) if len(each) > 1 else 0 for each in values.values()]
+        means = [np.mean(each) for each in values.values()]
+        axes.errorbar(list(values), means, deviations, fmt="o-", markersize=3, capsize=3, label=variant)
+        axes.set_ylabel(TITLES[headline])
+    axes.set_xlabel("steps")
+    axes.legend(fontsize=7)
+    axes.grid(alpha=0.3)
+    save_figure(figure, path)
 
 
 def _plot_group(axes, members: Mapping[str, Columns], *, name: str, color: str, group: str) -> None:

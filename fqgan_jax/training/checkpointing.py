@@ -17,14 +17,16 @@ from orbax.checkpoint import checkpoint_managers
 from fqgan_jax.checkpoints import (
     FOLDER,
     Item,
+    Mirror,
     damaged_folders,
     find_damage,
     saved_steps,
     score_function,
     write_checksums,
 )
-from fqgan_jax.errors import UserError
+from fqgan_jax.errors import UserError, check
 from fqgan_jax.files import is_full_disk
+from fqgan_jax.storage import ObjectPath
 from fqgan_jax.training.state import Adversary, TrainState
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ class Checkpoints:
       keep_best: the metric whose best checkpoint is kept, with "-" before it if lower is better; empty: none.
 
     Raises:
-      UserError: there are checkpoints, but every one is damaged.
+      UserError: there are checkpoints, but every one is damaged; or many processes would write to object storage.
     """
 
     def __init__(self, workdir: Path, *, keep: int, keep_every: int = 0, keep_best: str = ""):
@@ -50,11 +52,16 @@ class Checkpoints:
             raise UserError(
                 f"train.keep_checkpoints must be 1 or more and train.keep_every 0 or more, not {keep} and {keep_every}."
             )
-        self._folder = (workdir / FOLDER).absolute()
+        check(
+            jax.process_count() == 1 or not isinstance(workdir, ObjectPath),
+            f"Many processes cannot train in {workdir}: mount the bucket as a folder that all of them share.",
+        )
+        self._mirror = Mirror((workdir / FOLDER).absolute())
+        self._folder = self._mirror.local
         self._keep_best = keep_best
         self._saving: int | None = None
         if jax.process_index() == 0:
-            _set_damaged_aside(self._folder)
+            _set_damaged_aside(self._mirror)
         multihost_utils.sync_global_devices("damaged checkpoints are set aside")
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_preservation_policy(keep, keep_every, keep_best),
@@ -86,6 +93,7 @@ class Checkpoints:
         saves = {name: ocp.args.PyTreeSave(item) for name, item in _items(state).items()}
         with self._full_disk():
             self._manager.wait_until_finished()
+            self._mirror.prune()
             self._saving = step
             self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             self._manager.save(step, args=ocp.args.Composite(**saves), metrics=validation or {})
@@ -120,6 +128,7 @@ class Checkpoints:
         """
         with self._full_disk():
             self._manager.close()
+            self._mirror.prune()
 
     def _check_metric(self, step: int, validation: dict[str, float]) -> None:
         """Warns if the metric that decides which checkpoint is the best was not measured."""
@@ -130,7 +139,9 @@ class Checkpoints:
 
     def _write_checksums(self) -> None:
         # Called when all items are written and before the folder takes its name, so they belong to the whole.
-        write_checksums(next(self._folder.glob(f"{self._saving}{ocp.path.atomicity_types.TMP_DIR_SUFFIX}*")))
+        partial = next(self._folder.glob(f"{self._saving}{ocp.path.atomicity_types.TMP_DIR_SUFFIX}*"))
+        write_checksums(partial)
+        self._mirror.upload(partial, self._saving)
 
     def _check_space(self, needed: int) -> None:
         """Raises `UserError` if a checkpoint does not fit: a partial checkpoint would fill the disk."""
@@ -150,7 +161,7 @@ class Checkpoints:
 
     def _unwritten(self, reason: str) -> UserError:
         return UserError(
-            f"The checkpoint of step {self._saving} could not be written to {self._folder}: {reason}. "
+            f"The checkpoint of step {self._saving} could not be written to {self._mirror}: {reason}. "
             "Older checkpoints are intact: free some space, then start the same command again."
         )
 
@@ -209,20 +220,22 @@ def _loaded_fields(saved: dict[str, PyTree]) -> dict[str, PyTree]:
     return {names.get(name, name): item for name, item in saved.items()}
 
 
-def _set_damaged_aside(folder: Path) -> None:
+def _set_damaged_aside(mirror: Mirror) -> None:
     """Renames damaged checkpoints until the newest is intact, and older ones whose metrics cannot be read."""
-    intact = False
+    intact, folder = False, mirror.local
     for step in saved_steps(folder):
+        if not intact:
+            mirror.fetch(step)
         reason = find_damage(folder / str(step), items=(Item.METRICS,) if intact else tuple(Item))
         if reason:
             aside = next(path for path in _names_aside(folder, step) if not path.exists())
             log.warning("The checkpoint of step %d is damaged (%s): it is set aside as %s.", step, reason, aside)
-            (folder / str(step)).rename(aside)
+            mirror.rename(step, aside.name)
         intact = intact or not reason
     damaged = damaged_folders(folder)
     if damaged and not intact:
         raise UserError(
-            f"Every checkpoint in {folder} is damaged ({', '.join(path.name for path in damaged)}): put an intact copy "
+            f"Every checkpoint in {mirror} is damaged ({', '.join(path.name for path in damaged)}): put an intact copy "
             "there, named by its step, or start anew in another --workdir."
         )
 

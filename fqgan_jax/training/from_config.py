@@ -9,18 +9,19 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, PyTree
 
 from fqgan_jax import losses
 from fqgan_jax.config.registry import nearest
-from fqgan_jax.errors import check, check_choice
+from fqgan_jax.data.transforms import Size, height_and_width
+from fqgan_jax.errors import check
 from fqgan_jax.losses.adversarial import adversarial_losses
 from fqgan_jax.losses.rows import Loss
 from fqgan_jax.models.discriminators import discriminators
 from fqgan_jax.models.fields import build_module, downsampling
 from fqgan_jax.models.heads import heads
+from fqgan_jax.models.predictions import predictions
 from fqgan_jax.models.quantizers import CodebookQuantizer, quantizers
-from fqgan_jax.pretrained.lpips import LPIPS
+from fqgan_jax.pretrained.perceptual import PerceptualNetwork, perceptual_networks
 from fqgan_jax.pretrained.teachers import teachers
 from fqgan_jax.training.adversarial import AdversarialTraining
 from fqgan_jax.training.generator_step import GeneratorTraining
@@ -29,8 +30,6 @@ from fqgan_jax.training.optimizers import OptimizerSettings, learning_rate_sched
 from fqgan_jax.training.perturbation import Perturbation
 from fqgan_jax.training.tokenizer_step import TokenizerTraining
 
-DTYPES = ("float32", "bfloat16")
-
 
 def tokenizer_fields(config) -> dict:
     """Returns the fields of the `FQGAN` module that a config describes.
@@ -38,12 +37,11 @@ def tokenizer_fields(config) -> dict:
     Raises:
       UserError: sizes that cannot work together.
     """
-    model, names, size = config.model, config.teachers, config.data.image_size
+    model, names, size = config.model, config.teachers, image_size(config.data)
     f = downsampling(model.multipliers)
     K = model.num_codebooks
-    check(1 <= K <= 64, f"model.num_codebooks is {K}: choose 1 to 64 sub-codebooks.")
     check(
-        size % f == 0,
+        all(side % f == 0 for side in height_and_width(size)),
         f"data.image_size={size} is not divisible by the tokenizer's downsampling f={f} "
         f"(model.multipliers has {len(model.multipliers)} levels): choose a multiple of {f}.",
     )
@@ -54,10 +52,6 @@ def tokenizer_fields(config) -> dict:
     )
     for name in filter(None, names):
         teachers.check(name, "teachers")
-    check_reading(config.data)
-    check_choice("model.dtype", model.dtype, DTYPES)
-    check_choice("frozen_dtype", config.frozen_dtype, DTYPES)
-    check_choice("model.remat", model.remat, ("none", "blocks", "full"))
     widths = tuple(None if name is None else teachers[name].width for name in names)
     for teacher, feature_width in zip(names, widths, strict=True):
         check(
@@ -66,11 +60,21 @@ def tokenizer_fields(config) -> dict:
             f"model.feature_heads={model.feature_heads}.",
         )
     nested = nested_probabilities(model.nested, K)
-    fields = dict(model) | {"grid": (size // f, size // f), "feature_widths": widths, "nested": nested}
+    fields = dict(model) | {
+        "grid": tuple(side // f for side in height_and_width(size)),
+        "feature_widths": widths,
+        "nested": nested,
+    }
     module = build_module("tokenizer", fields)
     heads[module.factorization].check_sizes(module.head_sizes())
     quantizers[module.quantizer].check_sizes(module.quantizer_sizes())
     return fields
+
+
+def image_size(data) -> Size:
+    """Returns the size of the crops that a config's section `data` describes."""
+    size = data.image_size
+    return size if isinstance(size, int) else (size[0], size[1])
 
 
 def build_discriminator(config) -> nn.Module | None:
@@ -79,7 +83,7 @@ def build_discriminator(config) -> nn.Module | None:
     Raises:
       UserError: a choice that does not exist, or one that the images' size does not allow.
     """
-    adversarial, size = config.adversarial, config.data.image_size
+    adversarial, size = config.adversarial, height_and_width(image_size(config.data))
     adversarial_losses.check(adversarial.loss, "adversarial.loss")
     if adversarial.discriminator == "none":
         return None
@@ -90,9 +94,17 @@ def build_discriminator(config) -> nn.Module | None:
 
 
 def generator_fields(
-    config, *, num_codebooks: int, codebook_size: int, num_classes: int, grid: tuple[int, int]
+    config, *, num_codebooks: int, codebook_size: int, num_classes: int, grid: tuple[int, int], entry_dim: int = 0
 ) -> dict:
     """Returns the fields of the `FAR` module for a config and the sizes of its codes.
+
+    Args:
+      config: of a generator.
+      num_codebooks: K.
+      codebook_size: N.
+      num_classes: classes of the code cache.
+      grid: (h, w).
+      entry_dim: d of the tokenizer, if `model.embeddings` begins with its entries.
 
     Raises:
       UserError: sizes that cannot work together.
@@ -104,15 +116,35 @@ def generator_fields(
         f"model.width={model.width} must split into model.num_heads={model.num_heads} heads of a multiple of 4 "
         "channels (the rotary embedding turns pairs by row and by column).",
     )
-    check_choice("model.dtype", model.dtype, DTYPES)
-    check_choice("model.remat", model.remat, ("none", "blocks", "full"))
     check(
         positions + 1 >= num_codebooks,
         f"{num_codebooks} sub-codebooks need a grid of at least {num_codebooks - 1} positions; this one has "
         f"{positions}.",
     )
+    predictions.check(model.prediction, "model.prediction")
+    annealed = bool(order_annealing(config))
+    check(
+        not annealed or predictions[model.prediction].any_order,
+        f"order_annealing={config.order_annealing} permutes positions, but model.prediction={model.prediction!r} needs "
+        "them row by row: choose another prediction, or order_annealing=().",
+    )
     codes = {"num_codebooks": num_codebooks, "codebook_size": codebook_size, "num_classes": num_classes, "grid": grid}
-    return dict(model) | codes
+    fields = {name: value for name, value in model.items() if name != "embeddings"}
+    return fields | codes | {"target_positions": annealed, "entry_dim": entry_dim}
+
+
+def order_annealing(config) -> tuple[int, int] | None:
+    """Returns the steps between which the share of permuted examples falls; None if none are permuted.
+
+    Raises:
+      UserError: anything but two steps in order.
+    """
+    steps = tuple(config.order_annealing)
+    check(
+        not steps or steps[0] <= steps[1],
+        f"order_annealing={steps}: give two steps in order, (200_000, 300_000), or () for none.",
+    )
+    return steps or None
 
 
 def check_batch_size(batch_size: int, shards: int) -> None:
@@ -121,23 +153,6 @@ def check_batch_size(batch_size: int, shards: int) -> None:
         batch_size % shards == 0,
         f"data.batch_size={batch_size} does not divide over {shards} device(s): choose a multiple of {shards}.",
     )
-
-
-def check_periods(train) -> None:
-    """Raises `UserError` if a field of `config.train` that counts the steps between two events is below 1."""
-    for name in ("steps", "log_every", "evaluate_every", "checkpoint_every"):
-        check(
-            train[name] >= 1,
-            f"train.{name}={train[name]}: choose 1 or more; a number above train.steps acts after the last step only.",
-        )
-
-
-def check_reading(data) -> None:
-    """Raises `UserError` if a field of `config.data` that says how images are read is out of range."""
-    for name in ("validation_fraction", "largest_skipped_fraction"):
-        check(0 <= data[name] < 1, f"data.{name}={data[name]} is not a fraction: choose 0 or more, below 1.")
-    check(data.num_threads >= 1, f"data.num_threads={data.num_threads}: choose 1 or more.")
-    check(data.num_workers >= 0, f"data.num_workers={data.num_workers}: choose 0 (threads alone) or more processes.")
 
 
 def check_batch_parts(config, num_devices: int) -> None:
@@ -154,14 +169,16 @@ def check_batch_parts(config, num_devices: int) -> None:
     )
 
 
-def tokenizer_training(config, fields: dict, *, num_devices: int, lpips: LPIPS | None) -> TokenizerTraining:
+def tokenizer_training(
+    config, fields: dict, *, num_devices: int, perceptual: PerceptualNetwork | None
+) -> TokenizerTraining:
     """Returns everything constant that the tokenizer's step depends on.
 
     Args:
       config: of a tokenizer.
       fields: of its module.
       num_devices: devices that share a batch.
-      lpips: the perceptual network, if the perceptual loss has a weight.
+      perceptual: the network of the perceptual loss, if it has a weight.
 
     Raises:
       UserError: a weight of a loss that does not exist, or an unknown choice.
@@ -171,15 +188,12 @@ def tokenizer_training(config, fields: dict, *, num_devices: int, lpips: LPIPS |
     # `chunk_tokens` is a device's share; distances exist on all devices at the same time.
     module = build_module("tokenizer", fields | {"chunk_tokens": config.model.chunk_tokens * num_devices})
 
-    def perceptual_distance(params: PyTree, reconstruction: Array, images: Array) -> Array:
-        return lpips.apply({"params": params}, reconstruction, images)
-
     return TokenizerTraining(
         module=module,
         tx=make_tx(optimizer_settings(config.optimizer, config.train.steps), fixed),
         loss_weights=weights,
         loss_options=options,
-        perceptual_distance=None if lpips is None else perceptual_distance,
+        perceptual_distance=None if perceptual is None else perceptual.distance,
         adversarial=adversarial_training(config),
         ema_decay=config.optimizer.ema_decay,
         accumulate=config.train.accumulate,
@@ -222,6 +236,17 @@ def latent_perturbation(config) -> Perturbation | None:
     return Perturbation(tokens=section.tokens, images=section.images, nearest=section.nearest)
 
 
+def perceptual_network(config) -> PerceptualNetwork | None:
+    """Returns the network of a tokenizer's perceptual loss; None if the loss has no weight.
+
+    Raises:
+      UserError: an unknown network.
+    """
+    name = config.loss.perceptual_network
+    perceptual_networks.check(name, "loss.perceptual_network")
+    return perceptual_networks[name].with_dtype(config.frozen_dtype) if config.loss.perceptual else None
+
+
 def adversarial_training(config) -> AdversarialTraining | None:
     """Returns the discriminator's side of a tokenizer's config; None if it has no discriminator."""
     module, adversarial = build_discriminator(config), config.adversarial
@@ -261,6 +286,7 @@ def generator_training(config, fields: dict) -> GeneratorTraining:
         loss_weights=weights,
         fixed=config.train.freeze,
         class_dropout=config.class_dropout,
+        order_annealing=order_annealing(config),
         ema_decay=config.optimizer.ema_decay,
         seed=config.seed,
     )

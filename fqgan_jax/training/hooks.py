@@ -1,18 +1,26 @@
 """Periodic actions of a run: log, check, evaluate, save."""
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
+from jaxtyping import Array, Bool, PyTree
 from tqdm import tqdm
 
-from fqgan_jax.errors import UserError
+from fqgan_jax.errors import DivergedError
 from fqgan_jax.training.checkpointing import Checkpoints
 from fqgan_jax.training.logging import VALIDATION, RunLog
 from fqgan_jax.training.metrics import Meter
 from fqgan_jax.training.state import TrainState
 from fqgan_jax.training.tasks import Evaluator, Task
+
+SKIPPED_SHARE = "skipped_share"  # of the updates since the last log line
+WINDOW = 10  # log lines
+FIRST_STEPS = 10
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -72,7 +80,11 @@ def training_hooks(settings, last_step: int) -> tuple[Hook, ...]:
     """
     return (
         Hook(run=log_metrics, every=settings.log_every, also_at=last_step),
-        Hook(run=SkippedSteps(settings.max_skipped), every=settings.log_every, also_at=last_step),
+        Hook(
+            run=SkippedSteps(settings.max_skipped, settings.largest_skipped_share),
+            every=settings.log_every,
+            also_at=last_step,
+        ),
         Hook(run=check_last_save, every=settings.log_every, also_at=last_step),
         Hook(run=evaluate, every=1, also_at=last_step),  # each evaluator has a period of its own
         Hook(run=save_checkpoint, every=settings.checkpoint_every, also_at=last_step),
@@ -91,19 +103,33 @@ def log_metrics(run: Run) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class SkippedSteps:
-    """Ends a run whose last `limit` updates were all skipped because something was not finite."""
+    """Ends a run of which too many updates were skipped because something was not finite.
+
+    Attributes:
+      limit: so many in a row, or every one from the first step on once there are `FIRST_STEPS`.
+      largest_share: of the updates of the last `WINDOW` log lines.
+      shares: what the last log lines say.
+    """
 
     limit: int
+    largest_share: float
+    shares: deque[float] = dataclasses.field(default_factory=lambda: deque(maxlen=WINDOW))
 
     def __call__(self, run: Run) -> None:
-        """Raises `UserError` if that is so."""
+        """Raises `DivergedError` if that is so."""
         skipped = int(run.state.skipped)
-        if skipped >= self.limit:
-            raise UserError(
-                f"The last {skipped} updates before step {run.step} were skipped because a loss or gradient was not "
-                f"finite. The checkpoints in {run.workdir} are intact: lower the learning rate, or compute in float32, "
-                "in a new folder."
-            )
+        self.shares.append(run.log.newest(SKIPPED_SHARE, 0.0))
+        share = sum(self.shares) / WINDOW
+        if skipped >= self.limit or (skipped == run.step and skipped >= FIRST_STEPS):
+            found = f"The last {skipped} updates before step {run.step} were skipped"
+        elif share > self.largest_share:
+            found = f"{share:.0%} of the updates of the last {WINDOW} log lines before step {run.step} were skipped"
+        else:
+            return
+        raise DivergedError(
+            f"{found} because a loss or gradient was not finite. The checkpoints in {run.workdir} are intact: lower "
+            "the learning rate, or compute in float32, in a new folder."
+        )
 
 
 def check_last_save(run: Run) -> None:
@@ -126,6 +152,20 @@ def evaluate(run: Run) -> None:
     run.meter.restart_clock(run.step)
 
 
+@jax.jit
+def _all_finite(params: PyTree) -> Bool[Array, ""]:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+
+
 def save_checkpoint(run: Run) -> None:
-    """Starts saving the state, with the last evaluation's numbers, which decide which checkpoint is the best."""
+    """Starts saving the state, with the last evaluation's numbers, which decide which checkpoint is the best.
+
+    Raises:
+      DivergedError: parameters are not finite; the state is not saved.
+    """
+    if not _all_finite((run.state.networks, run.state.ema)):
+        raise DivergedError(
+            f"The parameters of step {run.step} are not finite, so they are not saved. The checkpoints in "
+            f"{run.workdir} are intact: lower the learning rate or the weight decay, in a new folder."
+        )
     run.checkpoints.save(run.state, run.log.validation)

@@ -1,27 +1,36 @@
 """The training loop of all tasks."""
 
-from collections.abc import Callable
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from clu import parameter_overview
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from fqgan_jax.config import to_json
 from fqgan_jax.data.loader import to_devices
 from fqgan_jax.files import write_atomically
 from fqgan_jax.sharding import processes
 from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, batch_slice, make_mesh, put_global, replicated
 from fqgan_jax.sharding.rules import state_sharding
+from fqgan_jax.storage import set_cache
 from fqgan_jax.training.checkpointing import Checkpoints, has_checkpoints
-from fqgan_jax.training.from_config import check_batch_size, check_periods
-from fqgan_jax.training.hooks import Run, save_checkpoint, training_hooks
+from fqgan_jax.training.data_record import check_data, record_data
+from fqgan_jax.training.from_config import check_batch_size
+from fqgan_jax.training.hooks import SKIPPED_SHARE, Run, save_checkpoint, training_hooks
 from fqgan_jax.training.interruption import interruption
+from fqgan_jax.training.loggers import check_loggers
 from fqgan_jax.training.logging import RunLog
-from fqgan_jax.training.metrics import Meter
+from fqgan_jax.training.metrics import Meter, average
 from fqgan_jax.training.state import TrainState
-from fqgan_jax.training.tasks import Task, tasks
+from fqgan_jax.training.tasks import Evaluator, Task, tasks
 from fqgan_jax.training.warm_start import Started, warm_start
 from fqgan_jax.training.workdir import (
     check_description,
@@ -29,6 +38,7 @@ from fqgan_jax.training.workdir import (
     check_workdir,
     claim_workdir,
     complete_config,
+    exclusive,
 )
 
 
@@ -47,17 +57,75 @@ def train(config: ConfigDict, workdir: Path, stop_after: int | None = None) -> T
       UserError: bad sizes or data, or a work folder of another run. The folder is then unchanged.
     """
     config = complete_config(config)
-    settings = config.train
+    set_cache(config.data.cache_dir, config.data.cache_gb)
+    with exclusive(workdir):
+        return _train(config, workdir, stop_after)
+
+
+def _train(config: ConfigDict, workdir: Path, stop_after: int | None) -> TrainState:
+    """Trains in a work folder that no other process uses."""
     mesh = make_mesh(dict(config.mesh))
-    check_periods(config.train)
     check_batch_size(config.data.batch_size, batch_shards(mesh))
     task = tasks[config.task](config, batch_shards(mesh))
+    last_step = min(config.train.steps, stop_after or config.train.steps)
+    beginning = _begin(task, mesh, workdir)
+    train_step = processes.compiled_together(compiled_step(task, beginning.sharding, mesh))
+    hooks = training_hooks(config.train, last_step)
+    with interruption() as interrupted, _run_from(beginning, task, mesh, workdir=workdir) as run:
+        batches = to_devices(task.batches(run.step, batch_slice(mesh)), batch_sharding(mesh))
+        while run.step < last_step and not interrupted.before(run.step):
+            run.state, metrics = train_step(run.state, beginning.frozen, next(batches))
+            run.meter.add(metrics)
+            run.step += 1
+            run.progress.update()
+            for hook in hooks:
+                if hook.is_due(run.step):
+                    hook.run(run)
+        if interrupted:
+            save_checkpoint(run)
+        run.checkpoints.close()  # within the block, so that a signal cannot interrupt the last save
+    if report := task.skipped.report():
+        tqdm.write(report)
+    if interrupted:
+        tqdm.write(f"Stopped by signal at step {run.step}; the same command continues from there.")
+        raise SystemExit(128 + interrupted.signal)
+    return run.state
 
-    # All errors in the input are raised before the work folder changes.
+
+@dataclasses.dataclass(kw_only=True)
+class _Beginning:
+    """What a run begins with, or goes on with.
+
+    Attributes:
+      state: after `step` steps; None once the run has it, whose first step donates it.
+      sharding: of the state.
+      frozen: parameters of frozen networks.
+      evaluators: by name.
+      checkpoints: in the work folder.
+      step: steps made so far.
+    """
+
+    state: TrainState | None
+    sharding: TrainState
+    frozen: PyTree
+    evaluators: Mapping[str, Evaluator]
+    checkpoints: Checkpoints
+    step: int
+
+
+def _begin(task: Task, mesh: Mesh, workdir: Path) -> _Beginning:
+    """Returns what a run begins with, and claims the work folder for it.
+
+    Raises:
+      UserError: bad sizes or data, or a work folder of another run. The folder is then unchanged.
+    """
+    config, settings = task.config, task.config.train
+    check_loggers(settings.logger)
     description, evaluators = task.description(), task.evaluators()
     frozen = put_global(task.frozen(), replicated(mesh))
     check_workdir(config, workdir)
     check_description(description, workdir)
+    data = check_data(task, workdir)
     abstract, state, started = abstract_state(task, config.seed, mesh), None, None
     if not has_checkpoints(workdir):
         state, started = first_state(task, abstract, mesh, workdir=workdir)
@@ -67,50 +135,45 @@ def train(config: ConfigDict, workdir: Path, stop_after: int | None = None) -> T
     step = checkpoints.latest_step() or 0
     check_learning_rates(task, workdir, step)
     state = checkpoints.restore(abstract) if state is None else state
+    # Everything that can be wrong has been found by now.
     claim_workdir(config, workdir, description)
+    record_data(data, workdir)
     if step == 0 and processes.is_first():
         _write_overview(state, workdir)
         if started is not None:
             started.record(workdir)
+    return _Beginning(
+        state=state,
+        sharding=jax.tree.map(lambda leaf: leaf.sharding, abstract),
+        frozen=frozen,
+        evaluators=evaluators,
+        checkpoints=checkpoints,
+        step=step,
+    )
 
-    sharding = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    train_step = processes.compiled_together(compiled_step(task, sharding, mesh))
-    log = RunLog(workdir, step, writes=processes.is_first())
-    batches = to_devices(task.batches(step, batch_slice(mesh)), batch_sharding(mesh))
-    last_step = min(settings.steps, stop_after or settings.steps)
-    hooks = training_hooks(settings, last_step)
-    with interruption() as interrupted, tqdm(total=settings.steps, initial=step, desc=task.kind) as progress:
-        run = Run(
+
+@contextmanager
+def _run_from(beginning: _Beginning, task: Task, mesh: Mesh, *, workdir: Path) -> Iterator[Run]:
+    """Opens the log and the progress bar of a run, and closes them."""
+    config, step = task.config, beginning.step
+    log = RunLog(
+        workdir, step, writes=processes.is_first(), loggers=config.train.logger, config=json.loads(to_json(config))
+    )
+    state, beginning.state = beginning.state, None
+    with closing(log), tqdm(total=config.train.steps, initial=step, desc=task.kind) as progress:
+        yield Run(
             step=step,
             state=state,
-            num_steps=settings.steps,
+            num_steps=config.train.steps,
             task=task,
             mesh=mesh,
             workdir=workdir,
-            evaluators=evaluators,
+            evaluators=beginning.evaluators,
             meter=Meter(config.data.batch_size, step),
             log=log,
-            checkpoints=checkpoints,
+            checkpoints=beginning.checkpoints,
             progress=progress,
         )
-        while run.step < last_step and not interrupted.before(run.step):
-            run.state, metrics = train_step(run.state, frozen, next(batches))
-            run.meter.add(metrics)
-            run.step += 1
-            progress.update()
-            for hook in hooks:
-                if hook.is_due(run.step):
-                    hook.run(run)
-        if interrupted:
-            save_checkpoint(run)
-        checkpoints.close()  # within the block, so that a signal cannot interrupt the last save
-    log.close()
-    if report := task.skipped.report():
-        tqdm.write(report)
-    if interrupted:
-        tqdm.write(f"Stopped by signal at step {run.step}; the same command continues from there.")
-        raise SystemExit(128 + interrupted.signal)
-    return run.state
 
 
 def compiled_step(task: Task, sharding: TrainState, mesh: Mesh) -> Callable:
@@ -123,7 +186,8 @@ def compiled_step(task: Task, sharding: TrainState, mesh: Mesh) -> Callable:
 
     def step(state, frozen, batch):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return task.step(state, frozen, batch)
+            state, metrics = task.step(state, frozen, batch)
+        return state, metrics | {SKIPPED_SHARE: average((state.skipped > 0).astype(jnp.float32))}
 
     return jax.jit(
         step,
@@ -166,9 +230,7 @@ def first_state(task: Task, abstract: TrainState, mesh: Mesh, *, workdir: Path) 
 
 def _write_overview(state: TrainState, workdir: Path) -> None:
     """Writes each parameter's name, shape and size to `parameters.txt`, and prints the sums in one line."""
-    networks = {"model": state.params}
-    if state.adversary is not None:
-        networks["discriminator"] = state.adversary.params
+    networks = state.networks
     table = parameter_overview.get_parameter_overview(networks, include_stats=False)
     write_atomically(workdir / "parameters.txt", table + "\n")
     sums = {name: sum(leaf.size for leaf in jax.tree.leaves(params)) for name, params in networks.items()}

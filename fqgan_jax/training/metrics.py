@@ -30,13 +30,20 @@ def merge(first: Metrics, second: Metrics) -> Metrics:
 
 
 def compute(collected: Metrics) -> dict[str, float]:
-    """Returns plain numbers by name; a value per sub-codebook becomes NAME/0, NAME/1, ..."""
+    """Returns plain numbers by name; a value per sub-codebook becomes NAME/0, NAME/1, ...
+
+    What never counted, such as the losses of a sub-codebook that every step left out, has no number.
+    """
     values: dict[str, float] = {}
     for name, metric in jax.device_get(collected).items():
-        computed = metric.compute()
+        with np.errstate(invalid="ignore"):
+            computed = metric.compute()
         for part, value in computed.items() if isinstance(computed, dict) else [(name, computed)]:
             value = np.asarray(value)
-            values |= {part: float(value)} if not value.ndim else {f"{part}/{k}": float(v) for k, v in enumerate(value)}
+            counted = np.broadcast_to(np.asarray(getattr(metric, "count", 1)) > 0, value.shape)
+            names = [part] if not value.ndim else [f"{part}/{k}" for k in range(len(value))]
+            parts = zip(names, np.atleast_1d(value), np.atleast_1d(counted), strict=True)
+            values |= {name: float(number) for name, number, counts in parts if counts}
     return values
 
 

@@ -45,6 +45,12 @@ class TrainState:
     idle: Int[Array, "K N"] | None = None
 
     @property
+    def networks(self) -> dict[str, PyTree]:
+        """The parameters of the model and, if there is one, of the discriminator."""
+        adversary = self.adversary
+        return {"model": self.params} | ({} if adversary is None else {"discriminator": adversary.params})
+
+    @property
     def inference_params(self) -> PyTree:
         """The moving average if there is one, else the parameters."""
         return self.params if self.ema is None else self.ema

@@ -29,6 +29,7 @@ from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.config import Registry, task_defaults
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.stream import Batch
+from fqgan_jax.data.transforms import Size
 from fqgan_jax.errors import UserError
 from fqgan_jax.sharding.mesh import BatchSlice
 from fqgan_jax.training.metrics import Metrics
@@ -105,8 +106,8 @@ class Task:
         del mesh
         return state
 
-    def warm_parts(self) -> tuple[nn.Module, tuple[nn.Module, int] | None]:
-        """Returns what can take another model's weights: the module, and a discriminator with its images' side.
+    def warm_parts(self) -> tuple[nn.Module, tuple[nn.Module, Size] | None]:
+        """Returns what can take another model's weights: the module, and a discriminator with its images' size.
 
         Raises:
           UserError: models of this task begin from random weights alone.
@@ -130,6 +131,15 @@ class Task:
     def description(self) -> ModelDescription:
         """Returns the description of the model for `model.json`: its kind, the fields of its module, class names."""
         return ModelDescription(kind=self.kind, fields={})
+
+    def data_state(self, verify: str) -> str:
+        """Returns what changes if the training data does; "" if that is not known.
+
+        Args:
+          verify: how closely to look, as `data.verify` says: "names", "files" or "content".
+        """
+        del verify
+        return ""
 
     def frozen(self) -> PyTree:
         """Returns the parameters of frozen networks, which `step` takes as an argument.

@@ -47,10 +47,10 @@ class TokenizerContext:
         return evaluators.announce_missing(load_networks(reconstruction_metrics=True))
 
     def reference(self, mesh: Mesh) -> Reference | None:
-        """Returns the features of the validation images, computed once; None without an Inception network."""
-        if self._reference is None and self.networks.inception is not None:
+        """Returns the features of the validation images, computed once; None without a network for them."""
+        if self._reference is None and self.networks.features:
             features = features_of(
-                self.images, self.networks.inception, batch_size=self.batch_size, title="originals", mesh=mesh
+                self.images, self.networks.features, batch_size=self.batch_size, title="originals", mesh=mesh
             )
             self._reference = reference_of(features, {"name": "the same images"})
         return self._reference

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator
 from functools import cached_property, partial
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -19,18 +18,26 @@ from fqgan_jax.config import tokenizer_defaults
 from fqgan_jax.data.loader import image_batches, to_devices
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.skipping import largest_skipped
-from fqgan_jax.data.sources import Source, open_source
+from fqgan_jax.data.sources import Source, open_source, source_state
 from fqgan_jax.data.stream import Batch, Stream
+from fqgan_jax.data.transforms import Size, height_and_width
 from fqgan_jax.errors import check
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.metrics.codebooks import CodeUsage
-from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
 from fqgan_jax.pretrained.teachers import device_teachers, host_teachers, known_weights, needed_weights
 from fqgan_jax.pretrained.weights import check_fetched
 from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice, batch_sharding, batch_slice
+from fqgan_jax.storage import as_path
 from fqgan_jax.training import evaluators
 from fqgan_jax.training.evaluators import with_periods
-from fqgan_jax.training.from_config import check_batch_parts, learning_rates, tokenizer_fields, tokenizer_training
+from fqgan_jax.training.from_config import (
+    check_batch_parts,
+    image_size,
+    learning_rates,
+    perceptual_network,
+    tokenizer_fields,
+    tokenizer_training,
+)
 from fqgan_jax.training.kmeans import codebooks_from_latents
 from fqgan_jax.training.metrics import Metrics, average
 from fqgan_jax.training.optimizers import check_fixed
@@ -56,8 +63,8 @@ class TokenizerTask(Task):
         self.features = self._open_features() if config.data.features else None
         # Cached features take the place of the networks.
         self.teachers = device_teachers(config.teachers, config.frozen_dtype) if self.features is None else {}
-        self.lpips = LPIPS(jnp.dtype(config.frozen_dtype)) if config.loss.perceptual else None
-        self.training = tokenizer_training(config, self.fields, num_devices=num_devices, lpips=self.lpips)
+        self.perceptual = perceptual_network(config)
+        self.training = tokenizer_training(config, self.fields, num_devices=num_devices, perceptual=self.perceptual)
         self.module = self.training.module
 
     def _open_features(self) -> FeatureCache:
@@ -66,7 +73,7 @@ class TokenizerTask(Task):
         Raises:
           UserError: they do not belong to this config.
         """
-        config, cache = self.config, FeatureCache(Path(self.config.data.features))
+        config, cache = self.config, FeatureCache(as_path(self.config.data.features))
         teachers = list(filter(None, dict.fromkeys(config.teachers)))
         cache.check(
             teachers,
@@ -120,7 +127,7 @@ class TokenizerTask(Task):
             name=data.source,
             split="validation",
             source=self._open("validation"),
-            size=data.image_size,
+            size=image_size(data),
             limit=self.config.train.evaluate_count or None,
             skipped=self.skipped,
             num_threads=data.num_threads,
@@ -130,28 +137,30 @@ class TokenizerTask(Task):
         """Returns what `model.json` says of the tokenizer."""
         return ModelDescription(kind=self.kind, fields=self.fields, class_names=tuple(self.train_source.class_names))
 
+    def data_state(self, verify: str) -> str:
+        """Returns the state of the training images, and of the cached features."""
+        cached = "" if self.features is None else self.features.state
+        return source_state(self.train_source, verify) + cached
+
     def frozen(self) -> PyTree:
         """Returns the parameters of the teachers and of the perceptual network.
 
         Raises:
           UserError: weights are missing from the cache, or damaged.
         """
-        check_fetched([*needed_weights(self.teachers), *(LPIPS_WEIGHTS if self.lpips else ())])
+        check_fetched([*needed_weights(self.teachers), *(self.perceptual.weights if self.perceptual else ())])
         teachers = {name: teacher.load() for name, teacher in self.teachers.items()}
-        return {"teachers": teachers} | ({"perceptual": load_lpips()} if self.lpips else {})
+        return {"teachers": teachers} | ({"perceptual": self.perceptual.load()} if self.perceptual else {})
 
     def random_frozen(self, key: jax.Array) -> PyTree:
         """Returns random numbers of the shapes of `frozen`."""
-        images = jnp.zeros((1, 32, 32, 3))
         teachers = {name: teacher.init(key) for name, teacher in self.teachers.items()}
-        return {"teachers": teachers} | (
-            {"perceptual": self.lpips.init(key, images, images)["params"]} if self.lpips else {}
-        )
+        return {"teachers": teachers} | ({"perceptual": self.perceptual.init(key)} if self.perceptual else {})
 
     def init(self, key: jax.Array) -> TrainState:
         """Returns the state before the first step."""
-        training, side = self.training, self.config.data.image_size
-        images = jnp.zeros((1, side, side, 3))
+        training = self.training
+        images = jnp.zeros((1, *height_and_width(image_size(self.config.data)), 3))
         adversary = None
         if training.adversarial is not None:
             params = training.adversarial.module.init(jax.random.fold_in(key, 1), images)["params"]
@@ -185,10 +194,10 @@ class TokenizerTask(Task):
         )
         return state.replace(params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
 
-    def warm_parts(self) -> tuple[nn.Module, tuple[nn.Module, int] | None]:
+    def warm_parts(self) -> tuple[nn.Module, tuple[nn.Module, Size] | None]:
         """Returns the tokenizer, and its discriminator if it has one."""
-        adversarial, side = self.training.adversarial, self.config.data.image_size
-        return self.module, None if adversarial is None else (adversarial.module, side)
+        adversarial = self.training.adversarial
+        return self.module, None if adversarial is None else (adversarial.module, image_size(self.config.data))
 
     def _idle_counters(self, params: PyTree) -> jax.Array:
         """Per codebook entry, the steps since it was last used; before the first step, zeros."""
@@ -202,8 +211,8 @@ class TokenizerTask(Task):
 
     def random_batch(self, key: jax.Array) -> dict[str, jax.Array]:
         """Returns a global batch of noise with the shapes of `batches`."""
-        size, count = self.config.data.image_size, self.config.data.batch_size
-        batch = {"image": jax.random.bits(key, (count, size, size, 3), jnp.uint8), "label": jnp.zeros(count, jnp.int32)}
+        count, shape = self.config.data.batch_size, (*height_and_width(image_size(self.config.data)), 3)
+        batch = {"image": jax.random.bits(key, (count, *shape), jnp.uint8), "label": jnp.zeros(count, jnp.int32)}
         widths = zip(self.config.teachers, self.fields["feature_widths"], strict=True)
         given = {name: width for name, width in widths if name and name not in self.teachers}
         return batch | {f"feature/{name}": jnp.ones((count, width)) for name, width in sorted(given.items())}
@@ -226,7 +235,7 @@ class TokenizerTask(Task):
         return image_batches(
             self.train_source,
             stream,
-            image_size=data.image_size,
+            image_size=image_size(data),
             skipped=self.skipped,
             feature_functions={
                 name: teacher.features for name, teacher in sorted(host_teachers(self.config.teachers).items())

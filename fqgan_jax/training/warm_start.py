@@ -27,8 +27,10 @@ from fqgan_jax.checkpoints import (
     load_discriminator_params,
     load_params_and_average,
 )
+from fqgan_jax.data.transforms import Size
 from fqgan_jax.errors import UserError, check
-from fqgan_jax.files import write_atomically
+from fqgan_jax.files import read_json, write_atomically
+from fqgan_jax.hub import local_checkpoint
 from fqgan_jax.interop import import_discriminator, import_params, is_checkpoint_file, read_further_sets
 from fqgan_jax.models.blocks import resize_positions
 from fqgan_jax.models.fields import identifying_fields, model_kind
@@ -65,14 +67,15 @@ def load_start(path: str, kind: str) -> Start:
     Raises:
       UserError: there is no model of this kind.
     """
-    model = load_model(path)
+    checkpoint = local_checkpoint(path)
+    model = load_model(checkpoint)
     known = fingerprint(identifying_fields(model.module), model.params)
     check(model.kind == kind, f"train.init_from={path} holds a {model.kind}: a {kind} can start from a {kind} alone.")
-    if is_checkpoint_file(Path(path)):
-        sets = read_further_sets(Path(path))
+    if is_checkpoint_file(checkpoint):
+        sets = read_further_sets(checkpoint)
         trained = import_params(sets["trained"], model.module) if "trained" in sets else None
 
-        def discriminator(module: nn.Module, image_size: int) -> PyTree | None:
+        def discriminator(module: nn.Module, image_size: Size) -> PyTree | None:
             tensors = sets.get("discriminator")
             return tensors and import_discriminator(tensors, module, image_size)
 
@@ -84,7 +87,7 @@ def load_start(path: str, kind: str) -> Start:
             discriminator=discriminator,
         )
 
-    is_run, checkpoint = CheckpointName.parse(path).is_of_a_run, Path(path)
+    is_run = CheckpointName.parse(checkpoint).is_of_a_run
 
     def discriminator_of_run(*_: Any) -> PyTree | None:
         has_one = is_run and has_item(checkpoint, Item.DISCRIMINATOR)
@@ -265,7 +268,7 @@ def warm_start(
 def _check_same(workdir: Path, path: str, start: Start) -> None:
     """Raises `UserError` if the run was begun before, from other weights under the same name."""
     file = workdir / RECORD
-    if file.exists() and json.loads(file.read_text()).get("fingerprint") != start.fingerprint:
+    if file.exists() and read_json(file, remedy="restore it").get("fingerprint") != start.fingerprint:
         raise UserError(
             f"{path} holds other weights than when the run in {workdir} began: name those, or begin anew in another "
             "--workdir."

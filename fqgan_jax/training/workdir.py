@@ -1,6 +1,8 @@
 """The work folder of a run: its config, and whether a run may start or continue in it."""
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,36 +10,76 @@ from ml_collections import ConfigDict
 
 from fqgan_jax.checkpoints import ModelDescription, read_description, write_description
 from fqgan_jax.checkpoints.description import DESCRIPTION
-from fqgan_jax.config import from_json, to_json, with_defaults
-from fqgan_jax.errors import UserError
-from fqgan_jax.files import write_atomically
+from fqgan_jax.config import check_config, from_json, to_json, with_defaults
+from fqgan_jax.config.rules import flat
+from fqgan_jax.errors import UserError, check
+from fqgan_jax.files import check_writable, lock_file, write_atomically
 from fqgan_jax.sharding import processes
 from fqgan_jax.training.tasks import Task, tasks
 
 CONFIG = "config.json"
+LOCK = ".lock"
 # Fields that may change between runs in one work folder, because they do not change what is computed; for train.steps
 # see `check_learning_rates`.
-FREE_FIELDS = ("train.", "mesh.", "data.num_threads", "data.num_workers", "sample.", "evaluation.")
+FREE_FIELDS = (
+    *("train.", "mesh.", "sample.", "evaluation."),
+    *("data.num_threads", "data.num_workers", "data.verify", "data.allow_changes", "data.cache_dir"),
+    "data.cache_gb",
+)
 BOUND_FIELDS = ("train.freeze", "train.init_from")  # which do
 
 
-def complete_config(config: ConfigDict) -> ConfigDict:
+@contextmanager
+def exclusive(workdir: Path) -> Iterator[None]:
+    """Keeps other trainings out of a work folder while the block runs.
+
+    Raises:
+      UserError: another process trains there, or the folder cannot be made or written.
+    """
+    if not processes.is_first():
+        yield
+        return
+    check_writable(workdir)
+    check(not workdir.exists() or workdir.is_dir(), f"{workdir} is a file: choose another --workdir.")
+    new = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+    refusal = f"Another training runs in {workdir}: wait for it, stop it, or choose another --workdir."
+    try:
+        with ExitStack() as stack:
+            try:
+                workdir.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lock_file(workdir / LOCK, refusal=refusal))
+            except OSError as error:
+                raise UserError(f"{workdir} cannot be used ({error.strerror}): choose another --workdir.") from error
+            yield
+    finally:
+        for folder in new:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()  # the run was refused
+
+
+def complete_config(config: ConfigDict, *, where: str = "") -> ConfigDict:
     """Returns the config with its task's default for every field that it lacks.
 
     Configs saved by an earlier version lack the fields that were added since.
 
+    Args:
+      config: the config.
+      where: where it was read, for messages: "runs/x/config.json: ".
+
     Raises:
-      UserError: there is no such task.
+      UserError: there is no such task, or a field is not what it may be.
     """
-    tasks.check(config.task, "task")
-    return with_defaults(config, tasks[config.task].defaults())
+    tasks.check(config.task, f"{where}task")
+    complete = with_defaults(config, tasks[config.task].defaults())
+    check_config(complete, where=where)
+    return complete
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """Raises `UserError` if the work folder belongs to a run with another config; names the fields that differ."""
     if not (workdir / CONFIG).exists():
         return
-    saved, given = _flat(saved_config(workdir)), _flat(complete_config(config))
+    saved, given = flat(saved_config(workdir)), flat(complete_config(config))
     differing = [
         name
         for name in sorted(saved.keys() | given.keys())
@@ -110,18 +152,22 @@ def claim_workdir(config: ConfigDict, workdir: Path, description: ModelDescripti
 
 
 def saved_config(workdir: Path) -> ConfigDict:
-    """Returns the config of the run in a work folder, complete."""
-    return complete_config(from_json((workdir / CONFIG).read_text()))
+    """Returns the config of the run in a work folder, complete.
+
+    Raises:
+      UserError: it cannot be read, or a field is not what it may be.
+    """
+    path = workdir / CONFIG
+    try:
+        config = from_json(path.read_text())
+        if not isinstance(config.get("task"), str):
+            raise ValueError("it names no task")
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it, or choose another --workdir.") from error
+    return complete_config(config, where=f"{path}: ")
 
 
 def _compared(description: ModelDescription) -> dict:
     """The parts of a description that stay while a run is continued, with tuples as the lists of JSON."""
     compared = {"kind": description.kind, "tokenizer": description.tokenizer, **description.fields}
     return json.loads(json.dumps(compared))
-
-
-def _flat(config: ConfigDict, prefix: str = "") -> dict:
-    flat = {}
-    for name, value in config.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else {prefix + name: value}
-    return flat

@@ -7,8 +7,9 @@ import statistics
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
-from support.tiny_configs import TINY_TOKENIZER
+from support.tiny_configs import TINY_GENERATOR, TINY_TOKENIZER
 
 from fqgan_jax.cli.main import main
 from fqgan_jax.config import load_config
@@ -16,6 +17,8 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.training.ablation import plan_runs, run_ablation
 from fqgan_jax.training.from_config import tokenizer_fields
 from fqgan_jax.training.logging import read_log
+
+PREDICTIONS = ("transformer", "parallel")
 
 
 @pytest.fixture
@@ -53,6 +56,22 @@ def test_table(config_file, tmp_path, capsys):
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/*/checkpoints/*")}
     assert main(command) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/*/checkpoints/*")} == written
+
+
+@pytest.mark.slow
+def test_table_of_generators(code_cache, tmp_path):
+    fields = [f"--config.{field}" for field in (*TINY_GENERATOR, f"data.codes={code_cache}")]
+    runs = {name: ("configs/demo_generator.py", *fields, f"--config.model.prediction={name}") for name in PREDICTIONS}
+    run_ablation(ConfigDict({"runs": runs, "seeds": (0,)}), tmp_path)
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [row["run"] for row in rows] == sorted(PREDICTIONS)
+    for row in rows:
+        last = read_log(tmp_path / row["run"] / "seed_0")[-1]
+        assert float(row["held-out loss (nats)"]) == pytest.approx(last["validation/next_code"], rel=1e-3)
+        assert float(row["loss of sub-codebook 1"]) == pytest.approx(last["validation/next_code/1"], rel=1e-3)
+        assert 0 < float(row["seconds a sample"]) < 60
+    assert Image.open(tmp_path / "curves.png").size[0] > 500
+    assert not (tmp_path / "plot.png").exists()
 
 
 def test_grid():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fqgan_jax.config import task_defaults
-from fqgan_jax.errors import UserError
+from fqgan_jax.errors import DivergedError
 from fqgan_jax.training import Evaluator
 from fqgan_jax.training.hooks import Hook, SkippedSteps, evaluate, training_hooks
 from fqgan_jax.training.logging import RunLog, read_log
@@ -51,7 +51,33 @@ def test_evaluators_that_are_due_together_share_a_line(tmp_path):
 
 
 def test_a_run_whose_updates_were_all_skipped_ends(tmp_path):
-    check = SkippedSteps(3)
-    check(SimpleNamespace(state=SimpleNamespace(skipped=np.int32(2)), step=7, workdir=tmp_path))
-    with pytest.raises(UserError, match="last 3 updates before step 8 were skipped"):
-        check(SimpleNamespace(state=SimpleNamespace(skipped=np.int32(3)), step=8, workdir=tmp_path))
+    check = SkippedSteps(3, 0.5)
+    check(after(7, 2, tmp_path))
+    with pytest.raises(DivergedError, match="last 3 updates before step 8 were skipped"):
+        check(after(8, 3, tmp_path))
+
+
+def test_a_run_that_was_never_finite_ends_early(tmp_path):
+    check = SkippedSteps(100, 1.0)
+    check(after(9, 9, tmp_path))
+    check(after(20, 19, tmp_path))  # the first step was finite
+    with pytest.raises(DivergedError, match="last 10 updates before step 10"):
+        check(after(10, 10, tmp_path))
+
+
+def test_a_run_of_which_many_updates_were_skipped_ends(tmp_path):
+    """Though never many in a row: 40 % are borne, 60 % are not."""
+    borne, check = SkippedSteps(100, 0.5), SkippedSteps(100, 0.5)
+    for line in range(1, 30):
+        borne(after(5 * line, 1, tmp_path, share=0.4))
+    for line in range(1, 9):
+        check(after(5 * line, 1, tmp_path, share=0.6))
+    with pytest.raises(DivergedError, match="54% of the updates of the last 10 log lines before step 45") as raised:
+        check(after(45, 1, tmp_path, share=0.6))
+    assert raised.value.code == 3
+
+
+def after(step, skipped, workdir, *, share=0.0):
+    """A run after a step, with what its log says."""
+    log = SimpleNamespace(newest=lambda name, default: {"skipped_share": share}.get(name, default))
+    return SimpleNamespace(state=SimpleNamespace(skipped=np.int32(skipped)), step=step, workdir=workdir, log=log)

@@ -41,6 +41,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, trained_tokenizer):
     assert resumed["validation/psnr"] == whole["validation/psnr"]
 
 
+@pytest.mark.slow
 def test_generator_with_moving_average_resumes_exactly(tmp_path, code_cache):
     config = tiny_generator_config(f"data.codes={code_cache}", "optimizer.ema_decay=0.9")
     whole = train(config, tmp_path / "whole")
@@ -108,6 +109,7 @@ def test_eight_devices_give_the_numbers_of_one(task_and_numbers, axes):
     np.testing.assert_allclose(losses(task, axes, jax.devices()), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nothing_goes_to_or_from_the_host_between_log_lines(tmp_path, monkeypatch):
     guard, read, compute, compiled = ExitStack(), ArrayImpl._value, metrics.compute, loop.compiled_step
     guarded, steps = [], []

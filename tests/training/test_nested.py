@@ -34,6 +34,7 @@ def tokenizer(request):
     return Tokenizer(module, params), images
 
 
+@pytest.mark.slow
 def test_a_prefix_is_what_a_model_computes_that_never_had_the_rest(tokenizer):
     tokenizer, images = tokenizer
     codes = tokenizer.encode(images)

@@ -1,12 +1,16 @@
 """Evaluations during training give what `fqgan evaluate` gives for the same parameters."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 from support import stand_in_features
 from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
 
 from fqgan_jax.api import load_generator, load_tokenizer
+from fqgan_jax.caches.codes import VALIDATION, CodeCache
 from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation.generator import evaluate_generator
 from fqgan_jax.evaluation.image_set import open_images
@@ -48,6 +52,7 @@ def stand_in(monkeypatch):
         monkeypatch.setattr(module, "load_networks", load)
 
 
+@pytest.mark.slow
 def test_tokenizer(trained_tokenizer):
     tokenizer = load_tokenizer(trained_tokenizer)
     task = TokenizerTask(tiny_tokenizer_config("train.evaluate_count=30"), 8)
@@ -63,6 +68,7 @@ def test_tokenizer(trained_tokenizer):
     assert "validation/rfid" not in logged
 
 
+@pytest.mark.slow
 def test_generator(trained_generator, trained_tokenizer, code_cache, image_folder):
     generator, tokenizer = load_generator(trained_generator), load_tokenizer(trained_tokenizer)
     fields = (f"data.codes={code_cache}", f"sample.tokenizer={trained_tokenizer}")
@@ -72,7 +78,7 @@ def test_generator(trained_generator, trained_tokenizer, code_cache, image_folde
     task = GeneratorTask(tiny_generator_config(*fields), 8)
     values, pictures = run_all(task, generator.params, make_mesh({"data": 8, "fsdp": 1}))
     sampling = {"guidance": [3.0], "temperature": [0.7], "top_k": [20], "top_p": [0.9]}
-    reference = open_reference(str(image_folder), NETWORKS.inception, size=16, batch_size=8)
+    reference = open_reference(str(image_folder), NETWORKS.features, size=16, batch_size=8)
     measured = evaluate_generator(
         generator,
         tokenizer,
@@ -83,6 +89,8 @@ def test_generator(trained_generator, trained_tokenizer, code_cache, image_folde
         networks=NETWORKS,
         batch_size=8,
     )
+    held_out = {name: values.pop(name) for name in list(values) if name.startswith("next_code")}
+    assert held_out.keys() == {"next_code", *(f"next_code{kind}/{k}" for kind in ("", "_perplexity") for k in (0, 1))}
     assert_same(values, measured.evaluation.results)
     assert values["gfid"] > 0
     per_class = task.config.sample.per_class
@@ -92,9 +100,26 @@ def test_generator(trained_generator, trained_tokenizer, code_cache, image_folde
     np.testing.assert_allclose(pictures["samples"].astype(int), expected, atol=1)
 
 
-def test_generator_without_a_tokenizer_is_not_evaluated(code_cache):
+def test_generator_without_a_tokenizer_is_measured_on_held_out_codes_alone(code_cache, trained_generator):
     task = GeneratorTask(tiny_generator_config(f"data.codes={code_cache}"), 8)
-    assert task.evaluators() == {}
+    generator = load_generator(trained_generator)
+    values, pictures = run_all(task, generator.params, make_mesh({"data": 4, "fsdp": 2}))
+    assert pictures.keys() == {"held_out"}
+    cache = CodeCache(code_cache / VALIDATION)
+    labels, codes = zip(*(cache[i] for i in range(len(cache))), strict=True)
+    codes = np.concatenate(codes)
+    logits = np.asarray(generator.logits(codes, np.array(labels)), np.float64)
+    losses = -np.take_along_axis(log_softmax(logits, axis=-1), codes.reshape(len(codes), -1, 2, 1), axis=-1)
+    assert values["next_code"] == pytest.approx(losses.mean(), rel=1e-4)
+    assert values["next_code/1"] == pytest.approx(losses[:, :, 1].mean(), rel=1e-4)
+
+
+def test_codes_without_held_out_ones_are_trained_on_all_the_same(code_cache, tmp_path):
+    shutil.copytree(code_cache, tmp_path / "codes", ignore=shutil.ignore_patterns(VALIDATION))
+    task = GeneratorTask(tiny_generator_config(f"data.codes={tmp_path / 'codes'}"), 8)
+    assert run_all(task, None, None) == ({}, {})
+    with pytest.raises(UserError, match="holds no code cache"):
+        GeneratorTask(tiny_generator_config(f"data.codes={tmp_path / 'codes'}", f"data.validation_codes={tmp_path}"), 8)
 
 
 def test_each_evaluator_has_its_own_period():

@@ -7,9 +7,11 @@ import numpy as np
 import optax
 import pytest
 from support import golden_vgg
+from support.rows import replace_row
 from support.tiny_configs import tiny_tokenizer_config
 
 from fqgan_jax.pretrained.lpips import import_lpips
+from fqgan_jax.pretrained.perceptual import perceptual_networks
 from fqgan_jax.sharding.mesh import batch_sharding, make_mesh, replicated
 from fqgan_jax.sharding.rules import state_sharding
 from fqgan_jax.training import tokenizer_task
@@ -28,7 +30,8 @@ def perceptual_weights():
     """The golden recipe's weights take the place of the published ones."""
     with pytest.MonkeyPatch.context() as patch:
         params = import_lpips(golden_vgg.features(), golden_vgg.heads())
-        patch.setattr(tokenizer_task, "load_lpips", lambda: params)
+        row = dataclasses.replace(perceptual_networks["lpips"], load=lambda: params)
+        replace_row(patch, perceptual_networks, "lpips", row)
         patch.setattr(tokenizer_task, "check_fetched", lambda names: None)
         yield
 

@@ -30,11 +30,11 @@ def copied_generator(trained_generator, tmp_path):
     return shutil.copytree(trained_generator, tmp_path / "generator")
 
 
-def test_work_folder_of_another_config_is_left_alone(trained_tokenizer):
-    before = contents(trained_tokenizer)
+def test_work_folder_of_another_config_is_left_alone(copied_tokenizer):
+    before = contents(copied_tokenizer)
     with pytest.raises(UserError, match=r"seed 0 -> 1"):
-        train(tiny_tokenizer_config("seed=1"), trained_tokenizer)
-    assert contents(trained_tokenizer) == before
+        train(tiny_tokenizer_config("seed=1"), copied_tokenizer)
+    assert contents(copied_tokenizer) == before
 
 
 def test_work_folder_of_a_model_for_other_codes_is_left_alone(copied_generator):
