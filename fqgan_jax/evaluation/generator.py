@@ -13,14 +13,15 @@ from fqgan_jax.api import Generator, Tokenizer
 from fqgan_jax.checkpoints import fingerprint
 from fqgan_jax.data.pixels import to_uint8
 from fqgan_jax.data.stream import Batch
-from fqgan_jax.evaluation.features import FeatureNetwork
+from fqgan_jax.evaluation.features import FeatureNetworks, describe
 from fqgan_jax.evaluation.metrics import FeatureSet, Reference
 from fqgan_jax.evaluation.networks import EvaluationNetworks
 from fqgan_jax.evaluation.protocol import Evaluation, Measurement
 from fqgan_jax.evaluation.results import code_results, feature_results
+from fqgan_jax.models.drawing import SamplingOptions, sampling_options
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fqgan import FQGAN
-from fqgan_jax.models.sampling import SamplingOptions, sample_codes, sampling_options
+from fqgan_jax.models.sampling import sample_codes
 from fqgan_jax.sharding.passes import Step, rows_of_examples
 
 
@@ -103,8 +104,7 @@ def measure_generator(
       mesh: the devices that hold the parameters; by default all devices.
     """
     labels = np.arange(count, dtype=np.int32) % module.num_classes
-    network = networks.inception
-    features = None if network is None else FeatureSet()
+    features = FeatureSet() if networks.features else None
     codes = []
     for rows in draw_samples(
         module,
@@ -113,8 +113,8 @@ def measure_generator(
         seed=seed,
         options=options,
         batch_size=batch_size,
-        tokenizer=None if network is None else tokenizer,
-        network=network,
+        tokenizer=tokenizer if networks.features else None,
+        networks=networks.features,
         mesh=mesh,
     ):
         codes.append(rows["codes"])
@@ -122,9 +122,7 @@ def measure_generator(
             features.add(rows["features"])
 
     codes = np.concatenate(codes)
-    results, missing = feature_results(
-        features, reference, task="generator", no_features=networks.missing.get("inception", "")
-    )
+    results, missing = feature_results(features, reference, task="generator", networks=networks)
     dtypes = {"generator": jnp.dtype(module.dtype).name, "tokenizer": "float32"}
     evaluation = Evaluation(
         results=results | code_results(codes, module.codebook_size),
@@ -143,7 +141,7 @@ def draw_samples(
     options: SamplingOptions,
     batch_size: int,
     tokenizer: Tokenizer | None = None,
-    network: FeatureNetwork | None = None,
+    networks: FeatureNetworks | None = None,
     mesh: Mesh | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Draws a sample of every label in order; sample i has a key of the seed and i.
@@ -156,7 +154,7 @@ def draw_samples(
       options: how the codes are drawn.
       batch_size: size of the global batch.
       tokenizer: decodes the codes, if images or features are wanted.
-      network: describes the images, if features are wanted instead of images; needs a tokenizer.
+      networks: describe the images, if features are wanted instead of images; they need a tokenizer.
       mesh: the devices that hold the parameters; by default all devices.
 
     Yields:
@@ -174,15 +172,15 @@ def draw_samples(
         frozen["tokenizer"] = tokenizer.params
         # Pixels in float32: bfloat16 rounding depends on how a batch is split over devices.
         decoder = tokenizer.module.clone(dtype=jnp.float32)
-    if network is not None:
-        frozen["inception"] = network.params
-    step = _sampling_step(module, decoder, None if network is None else network.apply)
+    if networks:
+        frozen["features"] = networks.params
+    step = _sampling_step(module, decoder, networks.functions if networks else ())
     return rows_of_examples(step, frozen, batches, batch_size=batch_size, count=len(labels), title="samples", mesh=mesh)
 
 
 # The same arguments give the same function, which JAX then compiles once in a training run.
 @functools.lru_cache(maxsize=2)
-def _sampling_step(module: FAR, decoder: FQGAN | None, features: Callable | None) -> Step:
+def _sampling_step(module: FAR, decoder: FQGAN | None, features: tuple[tuple[str, Callable], ...]) -> Step:
     """Returns a step that draws codes for each "label" and "index", with images or features if networks are given."""
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:
@@ -191,8 +189,8 @@ def _sampling_step(module: FAR, decoder: FQGAN | None, features: Callable | None
         if decoder is None:
             return {"codes": codes}
         images = to_uint8(decoder.apply({"params": params["tokenizer"]}, codes, method="decode"))
-        if features is None:
+        if not features:
             return {"codes": codes, "image": images}
-        return {"codes": codes, "features": features(params["inception"], images)}
+        return {"codes": codes, "features": describe(features, params["features"], images)}
 
     return step

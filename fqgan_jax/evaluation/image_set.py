@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source, open_source
 from fqgan_jax.data.sources.splits import EmptySplitError
 from fqgan_jax.data.stream import Batch
+from fqgan_jax.data.transforms import Size
 from fqgan_jax.errors import UserError
+from fqgan_jax.storage import as_path, local_copy
 
 
 class ArrayImages:
@@ -54,13 +57,13 @@ class ArrayImages:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """Square images that are evaluated, each once.
+    """Images that are evaluated, each once.
 
     Attributes:
       name: as the user gave it.
       split: the one that the user chose, or that was found.
       source: source of the images.
-      size: side of the centre crops.
+      size: of the centre crops, a side or (height, width).
       limit: number of images, from the first on; None: all.
       skipped: images that could not be read.
       num_threads: threads that read images.
@@ -69,7 +72,7 @@ class ImageSet:
     name: str
     split: str
     source: Source
-    size: int
+    size: Size
     limit: int | None
     skipped: Skipped
     num_threads: int = 8
@@ -90,7 +93,9 @@ class ImageSet:
 
     def protocol(self, counted: int) -> dict:
         """Returns the origin of the images and how they were cropped."""
-        crop = "shorter side to size (box halvings, then bicubic), centre square"
+        part = "square" if isinstance(self.size, int) else "rectangle"
+        side = "shorter side to size" if isinstance(self.size, int) else "resized to cover size"
+        crop = f"{side} (box halvings, then bicubic), centre {part}"
         return {
             "name": self.name,
             "split": self.split,
@@ -105,7 +110,7 @@ def open_images(
     name: str,
     *,
     split: str | None = None,
-    size: int | None = None,
+    size: Size | None = None,
     limit: int | None = None,
     data_dir: str | None = None,
     num_threads: int = 8,
@@ -113,10 +118,11 @@ def open_images(
     """Opens an `.npz` of images, a folder of images or any other source.
 
     Args:
-      name: an `.npz` (`arr_0`, uint8, square images, which are not cropped), or the name of a source.
+      name: an `.npz` (`arr_0`, uint8, images that are not cropped), or the name of a source.
       split: "train", "validation" or "all"; by default the validation split if the source has its own (photos, a folder
         with train and val folders), else all images.
-      size: side of the centre crops; by default that of the first image, which then must be a square.
+      size: of the centre crops, a side or (height, width); by default the side of the first image, which then must be
+        a square.
       limit: number of images, from the first on; by default all.
       data_dir: folder of prepared tensorflow-datasets; None uses their own default.
       num_threads: threads that read images.
@@ -125,8 +131,9 @@ def open_images(
       UserError: there are no images, no such split, or no size to crop to.
     """
     if name.endswith(".npz"):
-        source, split = _open_array(Path(name)), "all"
-        size = source.images.shape[1]
+        source, split = _open_array(as_path(name)), "all"
+        height, width = source.images.shape[1:3]
+        size = height if height == width else (height, width)
     else:
         source, split = _open_split(name, split, data_dir)
     return ImageSet(
@@ -172,8 +179,8 @@ def _open_array(path: Path) -> ArrayImages:
     if images is None or images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
         found = "no arr_0" if images is None else f"arr_0 of shape {images.shape} and type {images.dtype}"
         raise UserError(f"{path} holds {found}: images are arr_0 with [n, H, W, 3] numbers of type uint8.")
-    if images.shape[1] != images.shape[2] or not len(images):
-        raise UserError(f"The images of {path} have shape {images.shape}: they must be square, and at least one.")
+    if not images.size:
+        raise UserError(f"The images of {path} have shape {images.shape}: there must be at least one.")
     return ArrayImages(images, str(path))
 
 
@@ -186,7 +193,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
     try:
-        with np.load(path) as file:
+        with np.load(local_copy(path)) as file:
             return {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, AttributeError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, TypeError, EOFError, AttributeError) as error:
         raise UserError(f"{path} is damaged or not an .npz file ({error}): get it again.") from error
+    except (RuntimeError, NotImplementedError, MemoryError) as error:  # encrypted, or compressed in another way
+        raise UserError(f"{path} cannot be read ({error}): store its arrays with numpy.savez.") from error

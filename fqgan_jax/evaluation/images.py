@@ -18,13 +18,11 @@ def evaluate_images(
       UserError: no image can be read.
     """
     features, count = None, len(images)
-    if networks.inception is not None:
-        features = features_of(images, networks.inception, batch_size=batch_size, title="images")
+    if networks.features:
+        features = features_of(images, networks.features, batch_size=batch_size, title="images")
         count = len(features)
         if count == 0:
             raise UserError(f"None of the images of {images.name} can be read. {images.skipped.report()}")
-    results, missing = feature_results(
-        features, reference, task="images", no_features=networks.missing.get("inception", "")
-    )
+    results, missing = feature_results(features, reference, task="images", networks=networks)
     protocol = {"task": "images", "data": images.protocol(count)} | networks.protocol(reference)
     return Measurement(evaluation=Evaluation(results=results, missing=missing, protocol=protocol), features=features)

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.evaluation import metrics
-from fqgan_jax.evaluation.features import FeatureNetwork, load_feature_network
+from fqgan_jax.evaluation.features import FeatureNetworks, feature_networks
 from fqgan_jax.evaluation.metrics.inception_score import SPLIT
 from fqgan_jax.evaluation.protocol import ROUNDING
 from fqgan_jax.pretrained.weights import networks
@@ -33,21 +33,21 @@ class EvaluationNetworks:
     """Frozen networks.
 
     Attributes:
-      inception: for the feature metrics; None if its weights are missing.
+      features: for the feature metrics; those whose weights are there.
       reconstruction: those of reconstruction metrics that have one, by the metric's name.
-      missing: why a network is missing and how to get it, by "inception" or the metric's name.
+      missing: why a network is missing and how to get it, by the name of its row or the metric's name.
     """
 
-    inception: FeatureNetwork | None = None
+    features: FeatureNetworks = dataclasses.field(default_factory=FeatureNetworks)
     reconstruction: Mapping[str, MetricNetwork] = dataclasses.field(default_factory=dict)
     missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def protocol(self, reference: metrics.Reference | None) -> dict:
         """Returns what the numbers of every evaluation depend on."""
         protocol = {"reference": None if reference is None else reference.protocol, "rounding": ROUNDING}
-        if self.inception is not None:
-            score = f"splits of {SPLIT} in the order of the images, logits without bias"
-            protocol["inception"] = self.inception.protocol() | {"score": score}
+        protocol |= self.features.protocol()
+        if "inception" in protocol:
+            protocol["inception"]["score"] = f"splits of {SPLIT} in the order of the images, logits without bias"
         return protocol | {"devices": jax.device_count()}
 
 
@@ -61,13 +61,15 @@ def load_networks(*, inception: Path | None = None, reconstruction_metrics: bool
     Raises:
       UserError: a given file that is missing or damaged.
     """
-    network, missing = None, {}
-    try:
-        network = load_feature_network(inception)
-    except UserError as error:
-        if inception is not None:
-            raise
-        missing["inception"] = str(error)
+    found, missing = {}, {}
+    for name, load in feature_networks.items():
+        file = inception if name == "inception" else None
+        try:
+            found[name] = load(file)
+        except UserError as error:
+            if file is not None:
+                raise
+            missing[name] = str(error)
     loaded = {}
     if reconstruction_metrics:
         for name, metric in metrics.reconstruction.items():
@@ -80,4 +82,4 @@ def load_networks(*, inception: Path | None = None, reconstruction_metrics: bool
             else:
                 sha256 = {weights: networks[weights].published_sha256 for weights in metric.weights}
                 loaded[name] = MetricNetwork(params=params, sha256=sha256)
-    return EvaluationNetworks(inception=network, reconstruction=loaded, missing=missing)
+    return EvaluationNetworks(features=FeatureNetworks(found), reconstruction=loaded, missing=missing)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from fqgan_jax.api import Tokenizer
-from fqgan_jax.evaluation.protocol import Evaluation, Measurement
+from fqgan_jax.evaluation.protocol import Evaluation, Measurement, aligned
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,6 @@ def prefix_table(prefixes: Sequence[Prefix]) -> str:
     for prefix in prefixes:
         numbers = headline(prefix)
         rows.append([str(prefix.codebooks), f"{prefix.bits:g}", *(f"{numbers[name]:.6g}" for name in names)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines = aligned(rows)
     lines += [f"Missing {names}: {reason}" for reason, names in prefixes[0].evaluation.reasons().items()]
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -55,13 +56,19 @@ class Evaluation:
         write_atomically(path, json.dumps(content, indent=2))
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the lines of a table whose columns end at the same place in every row."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
     """An evaluation and what it was computed from.
 
     Attributes:
       evaluation: the numbers.
-      features: features of the measured images, None without an Inception network.
+      features: features of the measured images, None without a network for them.
       codes: codes of the measured images, None if a set of images was measured.
       labels: their classes, None if there are no codes.
     """

@@ -4,12 +4,17 @@ import numpy as np
 from jaxtyping import Int
 
 from fqgan_jax.evaluation import metrics
+from fqgan_jax.evaluation.networks import EvaluationNetworks
 
 NO_REFERENCE = "no reference is given; give --reference"
 
 
 def feature_results(
-    features: metrics.FeatureSet | None, reference: metrics.Reference | None, *, task: str, no_features: str = ""
+    features: metrics.FeatureSet | None,
+    reference: metrics.Reference | None,
+    *,
+    task: str,
+    networks: EvaluationNetworks,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Computes every feature metric of a task.
 
@@ -17,7 +22,7 @@ def feature_results(
       features: features of the measured images, None if there is no network that computes them.
       reference: images or statistics that the images are compared with; None if there are none.
       task: "images", "tokenizer" or "generator".
-      no_features: why there are no features.
+      networks: those that computed the features, and why others are missing.
 
     Returns:
       Numbers, and reasons why others are missing, by the name of the result.
@@ -30,8 +35,8 @@ def feature_results(
         if task not in metric.tasks:
             continue
         result = metric.result_name(name, task)
-        if features is None:
-            missing[result] = no_features
+        if features is None or metric.network not in networks.features:
+            missing[result] = networks.missing.get(metric.network, "its network is not loaded")
         elif metric.needs_reference and reference is None:
             missing[result] = NO_REFERENCE
         else:

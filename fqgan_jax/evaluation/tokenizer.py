@@ -13,8 +13,10 @@ from jaxtyping import Array, Float, Int, PyTree
 from fqgan_jax.api import Tokenizer
 from fqgan_jax.data.pixels import to_float, to_uint8
 from fqgan_jax.data.stream import Batch
-from fqgan_jax.errors import UserError, check
+from fqgan_jax.data.transforms import height_and_width
+from fqgan_jax.errors import check
 from fqgan_jax.evaluation import metrics
+from fqgan_jax.evaluation.features import describe
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.metrics import FeatureSet, Reference
 from fqgan_jax.evaluation.networks import EvaluationNetworks
@@ -50,10 +52,10 @@ def evaluate_tokenizer(
       UserError: the tokenizer's downsampling does not divide the image size, or no image can be read.
     """
     f = tokenizer.downsampling
-    if images.size % f:
-        raise UserError(
-            f"The tokenizer's f = {f} does not divide the size {images.size} of the images: choose another --size."
-        )
+    check(
+        all(side % f == 0 for side in height_and_width(images.size)),
+        f"The tokenizer's f = {f} does not divide the size {images.size} of the images: choose another --size.",
+    )
     measured = measure_tokenizer(
         tokenizer.module, tokenizer.params, images, reference=reference, networks=networks, batch_size=batch_size
     )
@@ -84,17 +86,16 @@ def measure_tokenizer(
     Raises:
       UserError: no image can be read.
     """
-    network = networks.inception
     step = _measuring_step(
         module.clone(dtype=jnp.float32),
         reconstruction_metrics=tuple(metrics.reconstruction.items()),
-        features=None if network is None else network.apply,
+        features=networks.features.functions,
         of_originals=reference is None,
     )
     frozen = {
         "tokenizer": params,
         "metrics": {name: each.params for name, each in networks.reconstruction.items()},
-        "inception": None if network is None else network.params,
+        "features": networks.features.params,
     }
     batches = rows_of_examples(
         step, frozen, images.batches, batch_size=batch_size, count=len(images), title="reconstructions", mesh=mesh
@@ -103,9 +104,7 @@ def measure_tokenizer(
     reconstructed = rows.features.get("reconstructions")
     if "originals" in rows.features:
         reference = reference_of(rows.features["originals"], {"name": "the same images"})
-    results, missing = feature_results(
-        reconstructed, reference, task="tokenizer", no_features=networks.missing.get("inception", "")
-    )
+    results, missing = feature_results(reconstructed, reference, task="tokenizer", networks=networks)
     for name in metrics.reconstruction:
         if name in rows.metrics:
             results[name] = float(np.mean(rows.metrics[name], dtype=np.float64))
@@ -170,10 +169,10 @@ def _measuring_step(
     module: FQGAN,
     *,
     reconstruction_metrics: tuple[tuple[str, metrics.ReconstructionMetric], ...],
-    features: Callable | None,
+    features: tuple[tuple[str, Callable], ...],
     of_originals: bool,
 ) -> Step:
-    """Returns a step that gives, per image, codes, reconstruction metrics, and features if there is a network."""
+    """Returns a step that gives, per image, codes, reconstruction metrics, and features if there are networks."""
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:
         original = to_float(batch["image"])
@@ -193,10 +192,10 @@ def _measuring_step(
                 "it must give one number for each.",
             )
             rows["metrics"][name] = values
-        if features is not None:
-            rows["features"]["reconstructions"] = features(params["inception"], to_uint8(reconstruction))
+        if features:
+            rows["features"]["reconstructions"] = describe(features, params["features"], to_uint8(reconstruction))
             if of_originals:
-                rows["features"]["originals"] = features(params["inception"], batch["image"])
+                rows["features"]["originals"] = describe(features, params["features"], batch["image"])
         return rows
 
     return step

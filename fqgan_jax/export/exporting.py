@@ -18,8 +18,9 @@ from fqgan_jax.errors import UserError, check
 from fqgan_jax.export.formats import Export, formats
 from fqgan_jax.export.readme import readme
 from fqgan_jax.files import whole_folder
+from fqgan_jax.hub import local_checkpoint
 from fqgan_jax.interop import export_discriminator
-from fqgan_jax.training.from_config import build_discriminator
+from fqgan_jax.training.from_config import build_discriminator, image_size
 from fqgan_jax.training.workdir import saved_config
 
 
@@ -35,7 +36,7 @@ def export_checkpoint(
     """Writes the folder `out` atomically.
 
     Args:
-      checkpoint: work folder, export folder or published file of a model.
+      checkpoint: whatever `api.load_model` takes.
       format_name: a row of `formats`.
       out: the folder, which must not exist.
       with_ema: write the trained parameters and their moving average as two sets; otherwise the moving average alone,
@@ -50,6 +51,7 @@ def export_checkpoint(
       UserError: there is no model, the format does not support it or an option, an extra is not installed, or `out`
         exists.
     """
+    checkpoint = local_checkpoint(checkpoint)
     _check_options(
         checkpoint, format_name, with_ema=with_ema, with_discriminator=with_discriminator, batch_size=batch_size
     )
@@ -111,7 +113,7 @@ def _discriminator(checkpoint: Path) -> Mapping[str, np.ndarray]:
     """Published tensors of the discriminator of a run; UserError if it has none."""
     params = load_discriminator_params(checkpoint)
     config = saved_config(CheckpointName.parse(checkpoint).workdir)
-    return export_discriminator(params, build_discriminator(config), config.data.image_size)
+    return export_discriminator(params, build_discriminator(config), image_size(config.data))
 
 
 def _which_weights(checkpoint: Path, *, with_ema: bool) -> str:

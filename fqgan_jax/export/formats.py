@@ -45,8 +45,6 @@ class Export:
         """The same with a model that has published names, if there is one that computes the same."""
         from fqgan_jax.interop import in_published_terms
 
-        if self.model.kind != "tokenizer":
-            return self
         converted = {name: in_published_terms(self.model.module, params) for name, params in self.sets.items()}
         module = next(iter(converted.values()))[0]
         model = dataclasses.replace(self.model, module=module)
@@ -108,15 +106,12 @@ _NATIVE_FILES = "`params.safetensors` holds the parameters, `model.json` describ
 _NATIVE_TOKENIZER = """\
 import numpy as np
 import fqgan_jax
-
 tokenizer = fqgan_jax.load_tokenizer(".")
-images = np.zeros((1, {H}, {W}, 3), np.uint8)
-codes = tokenizer.encode(images)
+codes = tokenizer.encode(np.zeros((1, {H}, {W}, 3), np.uint8))
 images = tokenizer.decode(codes)"""
 _NATIVE_GENERATOR = """\
 import jax
 import fqgan_jax
-
 generator = fqgan_jax.load_generator(".")
 codes = generator.sample([0], key=jax.random.key(0), guidance=2.0)"""
 

@@ -14,10 +14,11 @@ from jax import export
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from fqgan_jax.config import Registry
+from fqgan_jax.models.drawing import SamplingOptions
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fields import downsampling
 from fqgan_jax.models.fqgan import FQGAN
-from fqgan_jax.models.sampling import SamplingOptions, sample_codes
+from fqgan_jax.models.sampling import sample_codes
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -72,7 +73,7 @@ def generator_programs(module: FAR, params: PyTree) -> dict[str, export.Exported
     ) -> Int[Array, "b h w K"]:
         guidance, temperature = scales
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(labels.shape[0]))
-        options = SamplingOptions(guidance=guidance, temperature=temperature, top_k=None, top_p=None)
+        options = SamplingOptions(guidance=guidance, temperature=temperature)
         return sample_codes(module, _variables(params)["params"], keys=keys, labels=labels, options=options)
 
     key = jax.eval_shape(jax.random.key, 0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fqgan_jax.evaluation.metrics import CodeSet
 from fqgan_jax.evaluation.protocol import Measurement
-from fqgan_jax.pictures.figures import DOTS_PER_INCH, new_figure
+from fqgan_jax.pictures.figures import new_figure, save_figure
 
 SHOWN_CODEBOOKS = 8  # more have no legend and no numbers
 
@@ -37,7 +37,7 @@ def save_usage(codes: CodeSet, path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="entry, by frequency", ylabel="share of positions")
     if len(codes.counts) <= SHOWN_CODEBOOKS:
         axes.legend(fontsize=8, title="sub-codebook", title_fontsize=8)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path)
 
 
 def save_mutual_information(
@@ -56,4 +56,4 @@ def save_mutual_information(
             axes.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center", fontsize=8)
     axes.set(xticks=range(num_codebooks), yticks=range(num_codebooks), xlabel="sub-codebook", ylabel="sub-codebook")
     figure.colorbar(shown, label="nats")
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path)

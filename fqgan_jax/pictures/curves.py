@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fqgan_jax.pictures.figures import DOTS_PER_INCH, new_panels
+from fqgan_jax.pictures.figures import new_panels, save_figure
 
 Points = list[tuple[int, float]]  # (step, value)
 
@@ -26,7 +26,7 @@ def save_curves(panels: Mapping[str, Mapping[str, Points]], path: Path) -> None:
         if len(axes.lines) > 1:
             axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path)
 
 
 def save_overlaid_curves(runs: Mapping[str, Sequence[dict]], path: Path) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from fqgan_jax.data.pixels import to_uint8
+from fqgan_jax.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,10 +31,11 @@ def image_rows(
 
 def save_picture(picture: UInt8[np.ndarray, "H W 3"], path: Path, *, smallest: int = 512) -> None:
     """Writes a picture as a whole file; one with no side of `smallest` pixels is enlarged by a whole factor."""
-    image, partial = Image.fromarray(picture), path.with_name(f".{path.stem}.partial{path.suffix}")
+    image = Image.fromarray(picture)
     factor = max(1, -(-smallest // max(image.size)))
-    image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(partial)
-    partial.replace(path)
+    larger = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    with whole_file(path) as partial:
+        larger.save(partial, Image.registered_extensions()[path.suffix.lower()])
 
 
 def save_labelled_rows(rows: Mapping[str, Float[np.ndarray, "n H W 3"]], path: Path) -> None:
@@ -48,7 +50,14 @@ def save_labelled_rows(rows: Mapping[str, Float[np.ndarray, "n H W 3"]], path: P
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    figure.savefig(path, dpi=DOTS_PER_INCH, bbox_inches="tight")
+    save_figure(figure, path, tight=True)
+
+
+def save_figure(figure: "Figure", path: Path, *, tight: bool = False) -> None:
+    """Writes a figure as a whole file; `tight` cuts its margins."""
+    with whole_file(path) as partial:
+        kind = path.suffix.removeprefix(".") or "png"
+        figure.savefig(partial, format=kind, dpi=DOTS_PER_INCH, bbox_inches="tight" if tight else None)
 
 
 def new_figure(width: float, height: float) -> "tuple[Figure, Axes]":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from fqgan_jax.pictures.figures import DOTS_PER_INCH, new_figure, new_panels
+from fqgan_jax.pictures.figures import new_figure, new_panels, save_figure
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -42,7 +42,7 @@ def save_entry_maps(codebooks: Float[np.ndarray, "K N d"], codes: Int[np.ndarray
         shown = axes.scatter(*tsne(entries).T, c=share, s=5, cmap="viridis", norm=scale)
         axes.set(title=f"sub-codebook {k}", xticks=[], yticks=[])
     figure.colorbar(shown, ax=figure.axes, label="share of positions")
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path)
     return True
 
 
@@ -70,7 +70,7 @@ def save_image_map(
         axes.scatter(*positions[labels == label].T, s=12, color=f"C{number}", label=class_names[label])
     axes.set(xticks=[], yticks=[])
     figure.legend(loc="outside right upper", fontsize=8)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path)
     return True
 
 

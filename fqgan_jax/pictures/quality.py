@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fqgan_jax.evaluation.metrics import how_to_read
 from fqgan_jax.evaluation.prefixes import Prefix, headline
-from fqgan_jax.pictures.figures import DOTS_PER_INCH, new_panels
+from fqgan_jax.pictures.figures import new_panels, save_figure
 
 
 def save_quality_against_bits(prefixes: Sequence[Prefix], path: Path) -> None:
@@ -23,4 +23,4 @@ def save_quality_against_bits(prefixes: Sequence[Prefix], path: Path) -> None:
         axes.set(title=f"{name} ({reading})" if reading else name, xlabel="bits a position")
         axes.margins(x=0.15, y=0.15)
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+    save_figure(figure, path)

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from fqgan_jax.errors import UserError
-from fqgan_jax.files import whole_file
+from fqgan_jax.files import check_writable, whole_file
 from fqgan_jax.pictures.figures import save_picture
 
 # Writes images [n, H, W, 3] with their names and labels.
@@ -47,26 +46,22 @@ def npz_file(path: Path, count: int) -> Iterator[Write]:
     Raises:
       UserError: the file cannot be created.
     """
+    check_writable(path)
     labels_so_far = []
-    with whole_file(path) as partial:
-        try:
-            archive = zipfile.ZipFile(partial, "w")
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}. Choose another --out.") from error
-        with archive:
-            with archive.open("arr_0.npy", "w", force_zip64=True) as member:
+    with whole_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as member:
 
-                def write(images, names, labels):
-                    del names
-                    if not labels_so_far:
-                        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *images.shape[1:])}
-                        np.lib.format.write_array_header_1_0(member, header)
-                    member.write(np.ascontiguousarray(images).data)
-                    labels_so_far.append(labels)
+            def write(images, names, labels):
+                del names
+                if not labels_so_far:
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *images.shape[1:])}
+                    np.lib.format.write_array_header_1_0(member, header)
+                member.write(np.ascontiguousarray(images).data)
+                labels_so_far.append(labels)
 
-                yield write
-            labels = np.concatenate(labels_so_far)
-            if len(labels) != count:
-                raise ValueError(f"{len(labels)} images were written, not {count}")
-            with archive.open("arr_1.npy", "w") as file:
-                np.lib.format.write_array(file, labels)
+            yield write
+        labels = np.concatenate(labels_so_far)
+        if len(labels) != count:
+            raise ValueError(f"{len(labels)} images were written, not {count}")
+        with archive.open("arr_1.npy", "w") as file:
+            np.lib.format.write_array(file, labels)

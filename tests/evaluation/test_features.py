@@ -9,9 +9,10 @@ from safetensors.numpy import save_file
 from support import golden_inception
 from support.rows import replace_row
 
-from fqgan_jax.evaluation.features import load_feature_network
+from fqgan_jax.evaluation.features import load_inception_network
+from fqgan_jax.files import sha256_of
 from fqgan_jax.pretrained.fetching import fetch
-from fqgan_jax.pretrained.weights import networks, sha256_of
+from fqgan_jax.pretrained.weights import networks
 
 
 @pytest.mark.slow
@@ -22,6 +23,6 @@ def test_the_caches_network_is_the_published_files(tmp_path, monkeypatch):
     row = dataclasses.replace(networks["inception-fid"], sha256=sha256_of(file)[:8])
     replace_row(monkeypatch, networks, "inception-fid", row)
     fetch("inception-fid", file)
-    cached, given = load_feature_network(), load_feature_network(file)
+    cached, given = load_inception_network(), load_inception_network(file)
     assert cached.sha256 == given.sha256 == sha256_of(file)
     jax.tree.map(np.testing.assert_array_equal, cached.params, given.params)

@@ -49,7 +49,6 @@ def test_a_folder_with_splits_gives_its_validation_images(image_folder, tmp_path
     [
         ({"x": np.zeros(3)}, "no arr_0"),
         ({"arr_0": np.zeros((2, 8, 8, 3))}, "float64: images are arr_0"),
-        ({"arr_0": np.zeros((2, 8, 9, 3), np.uint8)}, "must be square"),
         ({"arr_0": np.zeros((0, 8, 8, 3), np.uint8)}, "at least one"),
     ],
 )
@@ -57,6 +56,13 @@ def test_arrays_that_are_no_images(arrays, message, tmp_path):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(UserError, match=message):
         open_images(str(tmp_path / "x.npz"))
+
+
+def test_arrays_of_rectangles_are_measured_whole(tmp_path):
+    arrays = np.arange(2 * 8 * 9 * 3, dtype=np.uint8).reshape(2, 8, 9, 3)
+    np.savez(tmp_path / "x.npz", arr_0=arrays)
+    (batch,) = open_images(str(tmp_path / "x.npz")).batches(2)
+    np.testing.assert_array_equal(batch["image"], arrays)
 
 
 def test_nothing_there_and_no_size(image_folder, tmp_path):

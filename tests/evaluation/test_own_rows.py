@@ -114,6 +114,7 @@ def test_code_metrics():
     assert metrics.how_to_read("most_frequent/1") == "code"
 
 
+@pytest.mark.slow
 def test_a_metric_with_a_network_of_its_own(trained_tokenizer, image_folder):
     @metrics.reconstruction("scaled", load=lambda: {"scale": np.float32(2)})
     def scaled(reconstruction, original, *, params):

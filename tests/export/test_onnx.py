@@ -39,6 +39,7 @@ def test_adapters(dual, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokenizer", [tiny_tokenizer(1), tiny_tokenizer(3, "split", normalized=False, chunk_tokens=4)])
 def test_others(tokenizer):
     assert_same(tokenizer, tokenizer_models(tokenizer.module, tokenizer.params, batch_size=1), IMAGES[:1])

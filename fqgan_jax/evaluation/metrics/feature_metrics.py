@@ -1,7 +1,10 @@
-"""Metrics of a set of images by their Inception features: FID, sFID, precision, recall and the inception score."""
+"""Metrics of a set of images by their features.
+
+FID, sFID, precision, recall and the inception score are of Inception, `fd_lite0` of EfficientNet-Lite0.
+"""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -15,61 +18,50 @@ from fqgan_jax.evaluation.metrics.precision_recall import NEIGHBOURS, precision,
 COMPARED_SETS = ("images", "generator")  # tasks that publish sFID, precision and recall
 
 
-class ImageFeatures(NamedTuple):
-    """Features of a batch.
-
-    Attributes:
-      pool: for FID, precision and recall.
-      spatial: for sFID.
-      logits: for the inception score.
-    """
-
-    pool: Float[Array, "B d"]
-    spatial: Float[Array, "B s"]
-    logits: Float[Array, "B c"]
+# Kinds of features of a batch by name: Inception's "pool" (for FID, precision and recall), "spatial" (for sFID) and
+# "logits" (for the inception score); "lite0", the last features of EfficientNet-Lite0, and "lite0_logits".
+ImageFeatures = Mapping[str, Float[Array, "B d"]]
 
 
 class FeatureSet:
-    """Features of a set of images, collected in their order."""
+    """Features of a set of images, collected in their order; of the kinds that its networks compute."""
 
     def __init__(self):
-        self._pool, self._spatial = RunningMoments(), RunningMoments()
+        self._count = 0
+        self._moments: dict[str, RunningMoments] = {}
         self._features: list[Float[np.ndarray, "n d"]] = []
-        self._probabilities: list[Float[np.ndarray, "n c"]] = []
+        self._probabilities: dict[str, list[Float[np.ndarray, "n c"]]] = {}
 
     def add(self, rows: ImageFeatures) -> None:
         """Adds the features of more images, as NumPy arrays."""
-        self._pool.add(rows.pool)
-        self._spatial.add(rows.spatial)
-        self._features.append(rows.pool)
-        self._probabilities.append(softmax(rows.logits.astype(np.float64), axis=1).astype(np.float32))
+        self._count += len(next(iter(rows.values())))
+        for kind, values in rows.items():
+            if kind.endswith("logits"):
+                probabilities = softmax(values.astype(np.float64), axis=1).astype(np.float32)
+                self._probabilities.setdefault(kind, []).append(probabilities)
+            else:
+                self._moments.setdefault(kind, RunningMoments()).add(values)
+        if "pool" in rows:
+            self._features.append(rows["pool"])
 
     def __len__(self) -> int:
-        return self._pool.count
+        return self._count
 
-    def pool(self) -> Gaussian:
-        """Returns mean and covariance of the pool features.
-
-        Raises:
-          UserError: fewer than two images.
-        """
-        return self._pool.gaussian()
-
-    def spatial(self) -> Gaussian:
-        """Returns mean and covariance of the spatial features.
+    def gaussians(self) -> dict[str, Gaussian]:
+        """Returns mean and covariance of each kind of features but the logits.
 
         Raises:
           UserError: fewer than two images.
         """
-        return self._spatial.gaussian()
+        return {kind: moments.gaussian() for kind, moments in self._moments.items()}
 
-    def features(self) -> Float[np.ndarray, "n d"]:
-        """Returns the pool features of each image."""
-        return np.concatenate(self._features)
+    def features(self) -> Float[np.ndarray, "n d"] | None:
+        """Returns the pool features of each image; None without Inception."""
+        return np.concatenate(self._features) if self._features else None
 
-    def probabilities(self) -> Float[np.ndarray, "n c"]:
-        """Returns the class probabilities of each image."""
-        return np.concatenate(self._probabilities)
+    def probabilities(self, kind: str = "logits") -> Float[np.ndarray, "n c"]:
+        """Returns the class probabilities of each image by one kind of logits."""
+        return np.concatenate(self._probabilities[kind])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,14 +69,12 @@ class Reference:
     """The reference that a set of images is compared with.
 
     Attributes:
-      pool: mean and covariance of its pool features.
-      spatial: mean and covariance of its spatial features, None if stored statistics lack them.
+      gaussians: mean and covariance of each kind of its features; stored statistics may lack some.
       features: its pool features, None if there are statistics only.
       protocol: describes its origin.
     """
 
-    pool: Gaussian
-    spatial: Gaussian | None
+    gaussians: Mapping[str, Gaussian]
     features: Float[np.ndarray, "n d"] | None
     protocol: dict
 
@@ -92,15 +82,19 @@ class Reference:
 @tables.feature("fid", better="lower", result_names={"tokenizer": "rfid", "generator": "gfid"})
 def fid(features: FeatureSet, reference: Reference) -> float:
     """Fréchet distance of the pool features (Heusel et al. 2017)."""
-    return frechet_distance(features.pool(), reference.pool)
+    return _distance(features, reference, "pool", "mu and sigma")
 
 
 @tables.feature("sfid", better="lower", tasks=COMPARED_SETS)
 def sfid(features: FeatureSet, reference: Reference) -> float:
     """Fréchet distance of the spatial features (Nash et al. 2021)."""
-    if reference.spatial is None:
-        raise tables.NotMeasuredError("the reference's statistics have no mu_s and sigma_s")
-    return frechet_distance(features.spatial(), reference.spatial)
+    return _distance(features, reference, "spatial", "mu_s and sigma_s")
+
+
+@tables.feature("fd_lite0", better="lower", network="efficientnet-lite0")
+def fd_lite0(features: FeatureSet, reference: Reference) -> float:
+    """Fréchet distance of EfficientNet-Lite0's last features; its numbers are not comparable with FID."""
+    return _distance(features, reference, "lite0", "mu_lite0 and sigma_lite0")
 
 
 @tables.feature("precision", better="higher", tasks=COMPARED_SETS)
@@ -120,6 +114,22 @@ def inception_score_of_samples(features: FeatureSet, reference: Reference | None
     """Inception score in splits of 5000 (Salimans et al. 2016)."""
     del reference
     return inception_score(features.probabilities())
+
+
+@tables.feature(
+    "lite0_score", better="higher", network="efficientnet-lite0", needs_reference=False, tasks=("generator",)
+)
+def lite0_score(features: FeatureSet, reference: Reference | None) -> float:
+    """The inception score's formula with the probabilities of EfficientNet-Lite0; the two are not comparable."""
+    del reference
+    return inception_score(features.probabilities("lite0_logits"))
+
+
+def _distance(features: FeatureSet, reference: Reference, kind: str, stored: str) -> float:
+    """Returns the Fréchet distance of one kind of features, which stored statistics may lack."""
+    if kind not in reference.gaussians:
+        raise tables.NotMeasuredError(f"the reference's statistics have no {stored}")
+    return frechet_distance(features.gaussians()[kind], reference.gaussians[kind])
 
 
 def _images_of(reference: Reference, features: FeatureSet) -> Float[np.ndarray, "n d"]:

@@ -1,4 +1,4 @@
-"""Metrics of reconstructions: PSNR, SSIM and LPIPS."""
+"""Metrics of reconstructions: PSNR, SSIM, LPIPS and whether a classifier sees the same."""
 
 import dm_pix
 import jax
@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from fqgan_jax.evaluation.metrics import tables
+from fqgan_jax.pretrained import efficientnet_lite
 from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
 
 
@@ -35,3 +36,21 @@ def lpips(
 ) -> Float[Array, " B"]:
     """Distance of VGG16's features of each pair, of images in [-1, 1] (Zhang et al. 2018)."""
     return LPIPS().apply({"params": params}, reconstruction, original)
+
+
+@tables.reconstruction(
+    "class_agreement",
+    better="higher",
+    load=efficientnet_lite.load_efficientnet_lite,
+    weights=(efficientnet_lite.NAME,),
+)
+def class_agreement(
+    reconstruction: Float[Array, "B H W 3"], original: Float[Array, "B H W 3"], *, params: PyTree
+) -> Float[Array, " B"]:
+    """Whether EfficientNet-Lite0 sees the original's class of ImageNet in a reconstruction: 1 or 0 for each pair."""
+
+    def classes(images: Array) -> Array:
+        seen = efficientnet_lite.preprocess(images)
+        return jnp.argmax(efficientnet_lite.EfficientNetLite0().apply({"params": params}, seen), axis=-1)
+
+    return (classes(reconstruction) == classes(original)).astype(jnp.float32)

@@ -61,6 +61,7 @@ class FeatureMetric(Metric):
     Attributes:
       function: function of the measured images' features and the reference that returns a number or raises
         `NotMeasuredError`.
+      network: name of the frozen network whose features it takes, a row of `feature_networks`.
       needs_reference: whether the images are compared with others; if not, the reference may be None.
       tasks: the evaluations that it is part of, some of `TASKS`.
       result_names: the name of its result by task, if it is not that of the metric.
@@ -68,6 +69,7 @@ class FeatureMetric(Metric):
 
     function: Callable[..., float]
     _: dataclasses.KW_ONLY
+    network: str = "inception"
     needs_reference: bool = True
     tasks: tuple[str, ...] = TASKS
     result_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -97,6 +99,8 @@ code: Registry[CodeMetric] = Registry("code metric", CodeMetric)
 def how_to_read(result: str) -> str:
     """Returns unit and direction of a result by its name ("rfid", "usage/0"); empty if no row has it."""
     name = result.split("/")[0]
+    if name == "probe":  # no row: it needs a second set of images
+        return Metric(better="higher").how_to_read()
     rows = {alias: metric for metric in feature.values() for alias in metric.result_names.values()}
     for table in (reconstruction, feature, code):
         rows.update(table)
