@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from fqgan_jax import api
 from fqgan_jax.caches.codes import MANIFEST, CodeCache
-from fqgan_jax.caches.tokenize import tokenize
+from fqgan_jax.caches.tokenize import tokenize_splits
 from fqgan_jax.config import load_config
 from fqgan_jax.data.loader import evaluation_batches
 from fqgan_jax.data.pixels import to_float
@@ -19,7 +19,7 @@ from fqgan_jax.data.sources import open_source
 from fqgan_jax.errors import UserError
 from fqgan_jax.pictures.curves import points, save_curves
 from fqgan_jax.pictures.figures import save_labelled_rows
-from fqgan_jax.pictures.report import write_report
+from fqgan_jax.pictures.report import Row, write_report
 from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.loop import train
 
@@ -30,7 +30,7 @@ PANELS = {
     "perplexity of the codes": ("tokenizer", "perplexity/0", "perplexity/1"),
     "feature prediction (InfoNCE)": ("tokenizer", "feature/0"),
     "disentanglement": ("tokenizer", "disentanglement"),
-    "next-code loss (nats)": ("generator", "next_code/0", "next_code/1"),
+    "next-code loss (nats)": ("generator", "next_code/0", "next_code/1", "validation/next_code"),
 }
 
 
@@ -62,14 +62,14 @@ def run_demo(data: str, workdir: Path, *, teacher: str = "hog", quick: bool = Fa
     panels = {title: {name: points(runs[run], name) for name in names} for title, (run, *names) in PANELS.items()}
     save_curves(panels, workdir / "curves.png")
     rows = _table(tokenizer, runs, time.monotonic() - start)
-    for name, value in rows:
-        print(f"{name:>34}  {value}")
+    for row in rows:
+        print(f"{row.name:>42}  {row.value}")
     captions = {
         "reconstructions.png": "Held-out crops: originals above their reconstructions.",
         "samples.png": "New samples, a row per class.",
         "curves.png": "Training of both networks.",
     }
-    pictures = [(workdir / name, caption) for name, caption in captions.items()]
+    pictures = {workdir / name: caption for name, caption in captions.items()}
     write_report(workdir / "report.html", f"fqgan demo: {data}", rows=rows, pictures=pictures)
     return workdir / "report.html"
 
@@ -90,7 +90,7 @@ def _shortened(config: ConfigDict) -> ConfigDict:
 
 def _tokenize_once(tokenizer: api.Tokenizer, data: str, folder: Path) -> None:
     if not (folder / MANIFEST).exists():
-        tokenize(tokenizer, open_source(data, "train"), folder)
+        tokenize_splits(tokenizer, {split: open_source(data, split) for split in ("train", "validation")}, folder)
     elif CodeCache(folder).manifest.tokenizer != tokenizer.fingerprint:
         raise UserError(f"The code cache {folder} was written by another tokenizer: remove it, or choose --workdir.")
 
@@ -113,12 +113,14 @@ def _picture_samples(generator: api.Generator, tokenizer: api.Tokenizer, path: P
     names = generator.class_names[:SHOWN_CLASSES]
     labels = np.repeat(np.arange(len(names)), columns)
     codes = generator.sample(labels, key=jax.random.key(0))
-    images = np.asarray(tokenizer.decode(codes)).reshape(len(names), columns, *[tokenizer.image_size] * 2, 3)
+    images = np.asarray(tokenizer.decode(codes))
+    images = images.reshape(len(names), columns, *images.shape[1:])
     save_labelled_rows(dict(zip(names, images, strict=True)), path)
 
 
-def _table(tokenizer: api.Tokenizer, runs: dict[str, list[dict]], seconds: float) -> list[tuple[str, str]]:
+def _table(tokenizer: api.Tokenizer, runs: dict[str, list[dict]], seconds: float) -> list[Row]:
     module = tokenizer.module
+    of_entries = f"of {module.codebook_size} entries"
 
     def last(run: str, name: str) -> float:
         return next(line[name] for line in reversed(runs[run]) if name in line)
@@ -127,13 +129,18 @@ def _table(tokenizer: api.Tokenizer, runs: dict[str, list[dict]], seconds: float
         return ", ".join(f"{last(run, f'{name}/{k}'):{form}}" for k in range(module.num_codebooks))
 
     return [
-        ("held-out PSNR", f"{last('tokenizer', 'validation/psnr'):.2f} dB"),
-        ("held-out SSIM", f"{last('tokenizer', 'validation/ssim'):.3f}"),
-        ("usage of each sub-codebook", each("tokenizer", "usage", ".0%")),
-        ("  on held-out crops", each("tokenizer", "validation/usage", ".0%")),
-        ("perplexity of each sub-codebook", each("tokenizer", "perplexity", ".0f")),
-        ("  on held-out crops", each("tokenizer", "validation/perplexity", ".0f")),
-        ("bits per position", f"{module.num_codebooks * math.log2(module.codebook_size):g}"),
-        ("next-code loss of each sub-codebook", each("generator", "next_code", ".2f") + " nats"),
-        ("seconds spent", f"{seconds:.0f}"),
+        Row("held-out PSNR", f"{last('tokenizer', 'validation/psnr'):.2f} dB", "higher is better"),
+        Row("held-out SSIM", f"{last('tokenizer', 'validation/ssim'):.3f}", "higher is better"),
+        Row("bits per position", f"{module.num_codebooks * math.log2(module.codebook_size):g}"),
+        Row("usage of each sub-codebook", each("tokenizer", "usage", ".0%"), of_entries),
+        Row("usage on held-out crops", each("tokenizer", "validation/usage", ".0%"), of_entries),
+        Row("perplexity of each sub-codebook", each("tokenizer", "perplexity", ".0f"), of_entries),
+        Row("perplexity on held-out crops", each("tokenizer", "validation/perplexity", ".0f"), of_entries),
+        Row("next-code loss of each sub-codebook", each("generator", "next_code", ".2f") + " nats", "lower is better"),
+        Row(
+            "next-code loss on held-out crops",
+            each("generator", "validation/next_code", ".2f") + " nats",
+            "lower is better",
+        ),
+        Row("time", f"{seconds:.0f} s"),
     ]

@@ -5,7 +5,19 @@ from types import ModuleType
 
 
 class UserError(Exception):
-    """Bad input. The message says what is wrong, where, and what to do; commands exit with 2 and print only it."""
+    """Bad input. The message says what is wrong, where, and what to do; commands print only it.
+
+    Attributes:
+      code: with which commands exit.
+    """
+
+    code = 2
+
+
+class DivergedError(UserError):
+    """Training that does not go on because its numbers are not finite."""
+
+    code = 3
 
 
 def check(condition: object, sentence: str) -> None:

@@ -19,7 +19,29 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 import numpy as np
 import pytest
 from PIL import Image
+from support.rows import LITE, networks, replace_package, replace_row
 from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
+
+pytest_plugins = ["support.object_storage"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_lite():
+    """Leaves EfficientNet-Lite0 out of evaluations: its program compiles far longer than those of tiny models."""
+    with pytest.MonkeyPatch.context() as patch:
+        replace_package(patch)
+        # A package of its name without its file, for the processes that tests start.
+        folder = Path(__file__).parent / "support" / "without_lite"
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="module")
+def lite():
+    """Puts EfficientNet-Lite0 back, for the tests of a module that are about it."""
+    with pytest.MonkeyPatch.context() as patch:
+        replace_row(patch, networks, LITE.name, LITE)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -67,15 +89,16 @@ def trained_tokenizer(make_once):
 
 @pytest.fixture(scope="session")
 def code_cache(trained_tokenizer, image_folder, make_once):
-    """Code cache of the image folder."""
+    """Code cache of the image folder, with held-out codes."""
     from fqgan_jax.api import load_tokenizer
-    from fqgan_jax.caches.tokenize import tokenize
+    from fqgan_jax.caches.tokenize import tokenize_splits
     from fqgan_jax.caches.write_shards import PassSettings
     from fqgan_jax.data.sources import open_source
 
     def write(folder: Path) -> None:
         settings = PassSettings(batch_size_per_device=20, images_per_shard=9)
-        tokenize(load_tokenizer(trained_tokenizer), open_source(str(image_folder), "train"), folder, settings=settings)
+        sources = {split: open_source(str(image_folder), split) for split in ("train", "validation")}
+        tokenize_splits(load_tokenizer(trained_tokenizer), sources, folder, settings=settings)
 
     return make_once("codes", write)
 

@@ -7,16 +7,18 @@ from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, PyTree
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree
 
 from fqgan_jax.api.inputs import Codes, Labels, check_key, checked_codes, checked_labels
 from fqgan_jax.api.model import Model, apply_method, wrappers
 from fqgan_jax.api.tokenizer import Tokenizer
 from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.errors import check
+from fqgan_jax.models.drawing import sampling_options
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fqgan import FQGAN
-from fqgan_jax.models.sampling import sample_codes, sampling_options
+from fqgan_jax.models.sampling import Known, sample_codes
 
 
 @wrappers("generator")
@@ -78,7 +80,11 @@ class Generator(Model):
         temperature: float | Sequence[float] = 1.0,
         top_k: int | Sequence[int] = 0,
         top_p: float | Sequence[float] = 1.0,
+        min_p: float | Sequence[float] = 0.0,
+        guidance_schedule: str | Sequence[str] = "constant",
         first: int = 0,
+        known: Codes | Int[Array, "h w K"] | None = None,
+        keep: Bool[np.ndarray, "*B h w"] | None = None,
     ) -> Int[Array, "B h w K"]:
         """Draws the codes of one image per label.
 
@@ -87,22 +93,55 @@ class Generator(Model):
         Args:
           labels: class numbers.
           key: random key of all samples.
-          guidance: as in `models.sampling.SamplingOptions`, one value or one per sub-codebook; so are the next three.
+          guidance: as in `models.drawing.SamplingOptions`, one value or one per sub-codebook; so are the next five.
           temperature: 0 chooses the most probable codes.
           top_k: 0 for all codes.
           top_p: 1 for all codes.
+          min_p: 0 for all codes.
+          guidance_schedule: "constant", "power_cosine:P" or "interval:START-STOP", see `models.drawing`.
           first: the number of the first sample.
+          known: codes of an image, or of one per sample, of which some positions are kept: to continue or change a
+            picture. What is drawn depends on the positions before it, row by row.
+          keep: which positions are kept, for all samples or for each.
 
         Raises:
-          UserError: an option out of range, or a label that is no class.
+          UserError: an option out of range, a label that is no class, or known codes that do not fit.
         """
         labels = checked_labels(labels, self.module.num_classes)
         check_key(key)
+        check(0 <= first < 2**31, f"first is {first}: give a number from 0 to {2**31 - 1}.")
         options = sampling_options(
-            self.module.num_codebooks, guidance=guidance, temperature=temperature, top_k=top_k, top_p=top_p
+            self.module.num_codebooks,
+            guidance=guidance,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            guidance_schedule=guidance_schedule,
         )
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(len(labels)))
-        return sample_codes(self.module, self.params, keys=keys, labels=labels, options=options)
+        given = self._known(known, keep, num_samples=len(labels))
+        return sample_codes(self.module, self.params, keys=keys, labels=labels, options=options, known=given)
+
+    def _known(self, codes: Codes | None, keep: ArrayLike | None, *, num_samples: int) -> Known | None:
+        """Returns the known codes of each sample."""
+        check((codes is None) == (keep is None), "Give known codes together with keep, the positions to keep of them.")
+        if codes is None:
+            return None
+        (h, w), K = self.module.grid, self.module.num_codebooks
+        codes, keep = np.asarray(codes), np.asarray(keep)
+        for name, array, shape in (("known", codes, (h, w, K)), ("keep", keep, (h, w))):
+            check(
+                array.shape in (shape, (num_samples, *shape)),
+                f"{name} must be {list(shape)}, or {[num_samples, *shape]} for one each; it is {list(array.shape)}.",
+            )
+        check(keep.dtype == bool, f"keep must hold booleans, not {keep.dtype}.")
+        # What is not kept may be anything, such as -1.
+        kept = np.where(keep[..., None], codes, 0)
+        kept = checked_codes(kept, num_codebooks=K, codebook_size=self.module.codebook_size)
+        return Known(
+            codes=jnp.broadcast_to(kept, (num_samples, h, w, K)), keep=jnp.broadcast_to(keep, (num_samples, h, w))
+        )
 
     def check_labels(self, labels: Labels) -> None:
         """Raises `UserError` if a label is no class."""

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +19,22 @@ from fqgan_jax.checkpoints import (
     read_export,
 )
 from fqgan_jax.errors import UserError
-from fqgan_jax.interop import import_published, published_kind
+from fqgan_jax.hub import local_checkpoint
+from fqgan_jax.interop import import_published, published_kind, published_kinds
 from fqgan_jax.interop.checkpoint_files import is_checkpoint_file, read_checkpoint_file
+from fqgan_jax.interop.correspondence import check_params, parameter_shapes
 from fqgan_jax.models.fields import model_kinds
+from fqgan_jax.storage import as_path
 
 
-def load_tokenizer(path: str | Path, **overrides) -> Tokenizer:
+def load_tokenizer(path: str | Path, **overrides: Any) -> Tokenizer:
     """Loads a tokenizer from a work folder, a native export folder or a published checkpoint file.
 
     Args:
       path: a work folder of `fqgan train` (its newest checkpoint; `WORKDIR@best`, `WORKDIR@5000` for another), an
         export folder, or a `.safetensors` or PyTorch file with the published names; sizes are read from the tensors'
-        shapes, its moving average is preferred.
+        shapes, its moving average is preferred. `hf:OWNER/REPO[@REVISION][/FILE]` is an export folder or a file on
+        the Hugging Face hub; published tokenizers have names, as in `fqgan-dual-f16` (`fqgan weights list`).
       **overrides: the module fields in `Tokenizer.overrides`. A file takes the published value for each that is not
         given: the square grid of the learned positions, 8 adapter_heads, 8 feature_heads, normalized codes, 32
         norm_groups, float32.
@@ -37,10 +42,10 @@ def load_tokenizer(path: str | Path, **overrides) -> Tokenizer:
     Raises:
       UserError: no tokenizer there, a damaged file, tensors that do not fit.
     """
-    return _load(Path(path), "tokenizer", overrides)
+    return _load(as_path(path), "tokenizer", overrides)
 
 
-def load_generator(path: str | Path, **overrides) -> Generator:
+def load_generator(path: str | Path, **overrides: Any) -> Generator:
     """Loads a generator from a work folder, a native export folder or a published checkpoint file.
 
     Args:
@@ -51,10 +56,10 @@ def load_generator(path: str | Path, **overrides) -> Generator:
     Raises:
       UserError: no generator there, a damaged file, tensors that do not fit.
     """
-    return _load(Path(path), "generator", overrides)
+    return _load(as_path(path), "generator", overrides)
 
 
-def load_model(path: str | Path, **overrides) -> Model:
+def load_model(path: str | Path, **overrides: Any) -> Model:
     """Loads whichever model a path holds.
 
     Args:
@@ -67,17 +72,19 @@ def load_model(path: str | Path, **overrides) -> Model:
     Raises:
       UserError: no model there, or one of a kind that no row of `models.fields.model_kinds` has.
     """
-    return _load(Path(path), None, overrides)
+    return _load(as_path(path), None, overrides)
 
 
 def _load(path: Path, kind: str | None, overrides: dict) -> Model:
     """Loads a model, which must be of this kind unless it is None."""
+    path = local_checkpoint(path)
     folder = CheckpointName.parse(path).workdir
     if not folder.exists():
         raise UserError(
             f"There is no checkpoint {path}: give a work folder of fqgan train, an export folder or a checkpoint file."
         )
-    if is_checkpoint_file(path):
+    is_file = is_checkpoint_file(path)
+    if is_file:
         file = read_checkpoint_file(path)
         kind = published_kind(file, path) if kind is None else kind
         wrapper = _wrapper(kind, path, overrides)
@@ -89,7 +96,12 @@ def _load(path: Path, kind: str | None, overrides: dict) -> Model:
         wrapper = _wrapper(description.kind, folder, overrides)
         description = dataclasses.replace(description, fields={**description.fields, **overrides})
         params = read_export(path) if is_export_folder(path) else load_inference_params(path)[0]
-    return wrapper.from_description(description, jax.tree.map(jnp.asarray, params))
+    model = wrapper.from_description(description, params)
+    if not is_file:  # the tensors of a file were checked by their published names
+        row = published_kinds.get(model.kind)
+        expected = None if row is None else parameter_shapes(model.module, *row.inputs(model.module))
+        check_params(jax.device_get(params), expected, str(path))
+    return dataclasses.replace(model, params=jax.tree.map(jnp.asarray, params))
 
 
 def _wrapper(kind: str, path: Path, overrides: Iterable[str]) -> type[Model]:

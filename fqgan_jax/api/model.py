@@ -14,6 +14,7 @@ from fqgan_jax.checkpoints import CheckpointName, ModelDescription, write_export
 from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.fields import build_module, model_kind, module_fields
+from fqgan_jax.storage import as_path
 
 # A row is the wrapper of a kind of model, a subclass of `Model`; `models.fields.model_kinds` has its module. Kinds
 # without a row here are wrapped by `Model`.
@@ -60,7 +61,7 @@ class Model:
         Raises:
           UserError: the folder cannot be made, or is the work folder of a run.
         """
-        folder = Path(folder)
+        folder = as_path(folder)
         if CheckpointName(workdir=folder).is_of_a_run:
             raise UserError(f"{folder} is the work folder of a run: save the {self.kind} to another folder.")
         try:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from fqgan_jax.api.inputs import Codes, Images, checked_codes, checked_images
 from fqgan_jax.api.model import Model, apply_method, wrappers
 from fqgan_jax.checkpoints import fingerprint
+from fqgan_jax.data.transforms import Size
 from fqgan_jax.errors import check
 from fqgan_jax.models.fields import downsampling, identifying_fields
 from fqgan_jax.models.fqgan import FQGAN
@@ -90,9 +91,10 @@ class Tokenizer(Model):
         return downsampling(self.module.multipliers)
 
     @property
-    def image_size(self) -> int:
-        """Side of the images it was trained on."""
-        return self.module.grid[0] * self.downsampling
+    def image_size(self) -> Size:
+        """Side of the images it was trained on, or (height, width) if they were no squares."""
+        height, width = (side * self.downsampling for side in self.module.grid)
+        return height if height == width else (height, width)
 
     @cached_property
     def fingerprint(self) -> str:

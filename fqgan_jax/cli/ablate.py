@@ -1,8 +1,7 @@
 """`fqgan ablate`."""
 
-from pathlib import Path
-
 from fqgan_jax.cli.arguments import add_config
+from fqgan_jax.storage import as_path
 
 OVERRIDES = True
 HELP = "Train several variants of a tokenizer with equal budgets and compare them in one table and one plot."
@@ -15,7 +14,7 @@ EXAMPLES = """\
 def add_arguments(parser) -> None:
     """Adds the flags of `fqgan ablate`."""
     add_config(parser)
-    parser.add_argument("--workdir", required=True, type=Path, help="folder for the runs and their table")
+    parser.add_argument("--workdir", required=True, type=as_path, help="folder for the runs and their table")
     parser.add_argument("--data", help="images for all runs, instead of those in their configs")
     parser.add_argument(
         "--only-run", type=int, metavar="I", help="train run I alone (from 0, seed after seed), as array jobs do"

@@ -8,30 +8,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fqgan_jax.errors import UserError
+from fqgan_jax.storage import as_path
 
+MOST_SAMPLES = 10**7
 SOURCE = (
     "a folder of images with one subfolder a class, a folder that fqgan prepare wrote, tfds:NAME[:VERSION], tar files "
     "in WebDataset layout, or photos (bundled)"
 )
 MODEL = (
-    "a work folder of fqgan train (WORKDIR@best or WORKDIR@STEP for another checkpoint than the newest), an export "
-    "folder or a published file (.safetensors, .pt)"
+    "a work folder of fqgan train (WORKDIR, WORKDIR@best, WORKDIR@STEP), an export folder, a file (.safetensors, .pt), "
+    "hf:OWNER/REPO[@REVISION][/FILE], or a name of fqgan weights list"
 )
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, what: str, flag: str = "--checkpoint") -> None:
-    """Adds a model to read."""
-    parser.add_argument(flag, required=True, help=f"{what}: {MODEL}")
+    """Adds a model to read; what it can be is said of the first one."""
+    first = flag == "--checkpoint"
+    parser.add_argument(flag, required=True, metavar="MODEL", help=f"{what}: {MODEL}" if first else what)
 
 
 def add_codebooks(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
     """Adds how many sub-codebooks of a nested tokenizer take part; with `many`, several numbers one after the other."""
-    several = "; several, as in 1,2,4: a table and a plot of quality against bits" if many else ""
+    several = "; several: a table and a plot" if many else ""
     parser.add_argument(
         "--codebooks",
         type=_several(positive) if many else positive,
         metavar="k[,k...]" if many else "k",
-        help=f"the first k sub-codebooks alone, of a tokenizer trained with model.nested (default: all){several}",
+        help=f"first k sub-codebooks (model.nested){several}",
     )
 
 
@@ -66,7 +69,7 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE.py",
-        help="a Python file of yours that adds losses, teachers, image sources, … (repeatable)",
+        help="your Python file that adds losses, teachers, … (repeatable)",
     )
 
 
@@ -81,8 +84,7 @@ def add_tokenizer_config(parser: argparse.ArgumentParser) -> None:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Adds an image source and its split."""
-    parser.add_argument("--data", required=True, help=SOURCE)
-    add_data_dir(parser)
+    add_source(parser)
     add_split(parser)
 
 
@@ -91,11 +93,15 @@ def add_split(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="train", choices=("train", "validation"), help="default: %(default)s")
 
 
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Adds an image source whose splits the command chooses."""
+    parser.add_argument("--data", required=True, help=SOURCE)
+    add_data_dir(parser)
+
+
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Adds the folder of prepared tensorflow-datasets."""
-    parser.add_argument(
-        "--data-dir", help="folder of prepared tensorflow-datasets, for tfds:NAME (default: their own, TFDS_DATA_DIR)"
-    )
+    parser.add_argument("--data-dir", help="folder of prepared tensorflow-datasets (default: their own)")
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +147,7 @@ def add_validation_fraction(parser: argparse.ArgumentParser) -> None:
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
     """Adds the seed of all randomness."""
-    parser.add_argument("--seed", type=int, default=0, help=f"{what} (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help=f"{what} (default: %(default)s)")
 
 
 @contextmanager
@@ -155,13 +161,13 @@ def stoppable() -> Iterator[None]:
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
-    """Adds the processes of a run on many hosts, which SLURM, TPU pods and others set themselves."""
-    group = parser.add_argument_group(
-        "many processes", "needed only if SLURM, Open MPI, a TPU pod or another launcher does not set them"
-    )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, a free port")
-    group.add_argument("--num-processes", type=positive, metavar="N", help="processes that run this command")
-    group.add_argument("--process-id", type=int, metavar="I", help="number of this one, from 0")
+    """Adds the processes of a run on many hosts, which SLURM, TPU pods and others set themselves.
+
+    The end of the help has them in one line.
+    """
+    parser.add_argument("--coordinator", help=argparse.SUPPRESS)
+    parser.add_argument("--num-processes", type=positive, help=argparse.SUPPRESS)
+    parser.add_argument("--process-id", type=int, help=argparse.SUPPRESS)
 
 
 def fraction(text: str) -> float:
@@ -174,7 +180,7 @@ def fraction(text: str) -> float:
 
 def add_out(parser: argparse.ArgumentParser, what: str) -> None:
     """Adds the path that the command writes."""
-    parser.add_argument("--out", required=True, type=Path, help=what)
+    parser.add_argument("--out", required=True, type=as_path, help=what)
 
 
 def add_batch_size(parser: argparse.ArgumentParser, default: int, what: str = "images at a time") -> None:
@@ -184,10 +190,47 @@ def add_batch_size(parser: argparse.ArgumentParser, default: int, what: str = "i
 
 def positive(text: str) -> int:
     """Parses a whole number above 0."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return _whole(text, 1, 2**31 - 1)
+
+
+def natural(text: str) -> int:
+    """Parses a whole number from 0."""
+    return _whole(text, 0, 2**31 - 1)
+
+
+def count(text: str) -> int:
+    """Parses a number of images to make."""
+    return _whole(text, 1, MOST_SAMPLES)
+
+
+def seed(text: str) -> int:
+    """Parses a seed."""
+    return _whole(text, 0, 2**32 - 1)
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{text[:30]} is no whole number from {low} to {high}")
     return value
+
+
+def add_image_size(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds the size of crops."""
+    parser.add_argument(
+        "--image-size", type=image_size, default=256, help=f"side of {what}, or HEIGHTxWIDTH (default: %(default)s)"
+    )
+
+
+def image_size(text: str) -> int | tuple[int, int]:
+    """Parses the size of crops: a side, or HEIGHTxWIDTH."""
+    sides = [positive(part) for part in text.split("x")]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text} is neither a side nor HEIGHTxWIDTH")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
 def numbers(kind: type):
@@ -200,19 +243,42 @@ def numbers(kind: type):
     return parse
 
 
+# Arguments of `Generator.sample` that are flags.
+SAMPLING = ("guidance", "temperature", "top_k", "top_p", "min_p", "guidance_schedule")
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """Adds the sampling of a generator's codes; see `fqgan_jax.models.sampling.SamplingOptions`."""
-    parser.add_argument("--seed", type=int, default=0, help="of the samples; default: %(default)s")
-    each = "; one value, or one per sub-codebook with commas"
-    parser.add_argument("--guidance", type=numbers(float), default=[2.0], help=f"default: 2.0{each}")
-    parser.add_argument("--temperature", type=numbers(float), default=[1.0], help=f"0 is greedy; default: 1.0{each}")
-    parser.add_argument("--top-k", type=numbers(int), default=[0], help=f"0: all (default){each}")
-    parser.add_argument("--top-p", type=numbers(float), default=[1.0], help=f"1: all (default){each}")
+    """Adds the sampling of a generator's codes; see `fqgan_jax.models.drawing.SamplingOptions`."""
+    add_seed(parser, "of the samples")
+    group = parser.add_argument_group("sampling (one value, or one per sub-codebook with commas)")
+    group.add_argument("--guidance", type=numbers(float), default=[2.0], help="default: 2.0")
+    group.add_argument("--temperature", type=numbers(float), default=[1.0], help="0 is greedy; default: 1.0")
+    group.add_argument("--top-k", type=numbers(int), default=[0], help="0: all (default)")
+    group.add_argument("--top-p", type=numbers(float), default=[1.0], help="1: all (default)")
+    group.add_argument("--min-p", type=numbers(float), default=[0.0], help="0: all (default)")
+    group.add_argument(
+        "--guidance-schedule",
+        type=numbers(str),
+        default=["constant"],
+        metavar="NAME",
+        help="constant (default), power_cosine:P, interval:START-STOP",
+    )
 
 
 def sampling_choices(options: argparse.Namespace) -> dict[str, list]:
     """Returns the flags of `add_sampling` as arguments of `Generator.sample`."""
-    return {name: getattr(options, name) for name in ("guidance", "temperature", "top_k", "top_p")}
+    return {name: getattr(options, name) for name in SAMPLING}
+
+
+def add_sweep(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds sampling options that take several values."""
+    parser.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUES",
+        help=f"{what}: guidance=1:4:0.5 (from, to, step), top_k=0,100, … (repeatable)",
+    )
 
 
 def out_folder(path: Path) -> Path:

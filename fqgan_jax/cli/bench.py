@@ -6,9 +6,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from fqgan_jax.cli.arguments import add_config, add_tokenizer_config, positive
+from fqgan_jax.cli.arguments import add_config, add_tokenizer_config, natural, positive
 from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError
+from fqgan_jax.storage import as_path
 
 OVERRIDES = True
 HELP = "Time a part on the devices here: on noise, with random weights."
@@ -52,11 +53,11 @@ def add_arguments(parser) -> None:
     add_tokenizer_config(parser)
     parser.add_argument("--data", help="for loader: a folder of images, a subfolder a class (default: synthetic files)")
     parser.add_argument("--steps", type=positive, default=5, help="calls that are timed (default: %(default)s)")
-    parser.add_argument("--warm-up", type=int, default=2, help="calls before that (default: %(default)s)")
+    parser.add_argument("--warm-up", type=natural, default=2, help="calls before that (default: %(default)s)")
     parser.add_argument(
         "--profile", type=Path, help="write a trace of the timed calls to this folder (xprof, Perfetto)"
     )
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--json", type=as_path, help="also write the numbers here")
     parser.set_defaults(config=None)
 
 
@@ -117,9 +118,7 @@ def _loader(options, config) -> dict[str, float | str]:
     from fqgan_jax.data.sources.folder import ImageFolder
     from fqgan_jax.data.stream import Stream
     from fqgan_jax.performance.bench_loader import bench_loader, synthetic_folder
-    from fqgan_jax.training.from_config import check_reading
 
-    check_reading(config.data)
     with tempfile.TemporaryDirectory(prefix="fqgan_bench_") as temporary:
         folder = Path(options.data) if options.data else synthetic_folder(Path(temporary))
         data = config.data

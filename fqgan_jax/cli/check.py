@@ -4,13 +4,15 @@ import dataclasses
 import json
 from pathlib import Path
 
+from fqgan_jax.storage import as_path
+
 MANY_PROCESSES = True
 HELP = "Check that the devices here compute what they should: small versions of everything, in about a minute."
 EXAMPLES = """\
   fqgan check
   fqgan check --bench --json check.json
   fqgan check --only "generator's step" --only "attention, plain"
-  fqgan check --coordinator HOST:PORT --num-processes 2 --process-id 0 --folder /shared   (and with 1 on the other host)
+  fqgan check --coordinator HOST:PORT --num-processes 2 --process-id 0 --folder /shared  # 1 on the other
 exits with 1 if something does not hold."""
 
 
@@ -21,9 +23,9 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--folder", type=Path, help="for the saved state: with many hosts, one that all see (default: a temporary one)"
     )
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--json", type=as_path, help="also write the results here")
     parser.add_argument("--numbers", type=Path, help="compare with these numbers (default: those of the package)")
-    parser.add_argument("--write-numbers", type=Path, help="write the numbers of these devices, and compare nothing")
+    parser.add_argument("--write-numbers", type=as_path, help="write the numbers of these devices, and compare nothing")
 
 
 def run(options) -> None:

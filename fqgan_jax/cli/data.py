@@ -1,10 +1,19 @@
 """`fqgan data`."""
 
 from itertools import islice
-from pathlib import Path
 
-from fqgan_jax.cli.arguments import SOURCE, add_data_dir, add_split, add_workers, out_folder, positive
+from fqgan_jax.cli.arguments import (
+    SOURCE,
+    add_data_dir,
+    add_image_size,
+    add_seed,
+    add_split,
+    add_workers,
+    out_folder,
+    positive,
+)
 from fqgan_jax.errors import UserError
+from fqgan_jax.storage import as_path
 
 HELP = "Look at a dataset: counts, sizes, classes, damaged files, and a picture of one augmented training batch."
 EXAMPLES = """\
@@ -22,10 +31,10 @@ def add_arguments(parser) -> None:
     add_split(parser)
     add_data_dir(parser)
     add_workers(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE.png", help="picture of one batch as training sees it")
-    parser.add_argument("--image-size", type=positive, default=256, help="side of its crops (default: %(default)s)")
+    parser.add_argument("--out", type=as_path, metavar="FILE.png", help="picture of one batch as training sees it")
+    add_image_size(parser, "its crops")
     parser.add_argument("--batch-size", type=positive, default=32, help="crops in it (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of order and augmentation (default: %(default)s)")
+    add_seed(parser, "of order and augmentation")
 
 
 def run(options) -> None:

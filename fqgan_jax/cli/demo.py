@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from fqgan_jax.storage import as_path
+
 HELP = "From images to new samples in under ten minutes on two CPU cores; writes pictures and report.html."
 EXAMPLES = """\
   fqgan demo
@@ -23,7 +25,7 @@ def add_arguments(parser) -> None:
         metavar="NAME",
         help='what the last sub-codebook learns to predict, as configs name it, or "none" (default: %(default)s)',
     )
-    parser.add_argument("--workdir", type=Path, help="default: runs/demo, or runs/demo_quick with --quick")
+    parser.add_argument("--workdir", type=as_path, help="default: runs/demo, or runs/demo_quick with --quick")
     parser.add_argument(
         "--quick",
         action="store_true",

@@ -3,6 +3,7 @@
 import dataclasses
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fqgan_jax.cli.arguments import (
     MODEL,
@@ -11,56 +12,67 @@ from fqgan_jax.cli.arguments import (
     add_codebooks,
     add_data_dir,
     add_sampling,
+    add_sweep,
+    image_size,
     out_folder,
     positive,
     sampling_choices,
 )
 from fqgan_jax.errors import UserError, check
+from fqgan_jax.storage import as_path
+
+if TYPE_CHECKING:
+    from fqgan_jax.data.transforms import Size
 
 MANY_PROCESSES = True
-HELP = "Measure images, a tokenizer's reconstructions or a generator's samples (FID and others); prints a table."
+HELP = "Measure images, a tokenizer's reconstructions or a generator's samples: FID and other metrics."
 EXAMPLES = """\
-  fqgan evaluate --data samples --reference VIRTUAL_imagenet256_labeled.npz --out samples.json
-  fqgan evaluate --data imagenet/val --size 256 --save-statistics imagenet_val_256.npz
-  fqgan evaluate --checkpoint runs/tokenizer --data imagenet/val --reference imagenet_val_256.npz --out rfid.json
+  fqgan evaluate --data imagenet/val --size 256 --save-statistics val.npz
+  fqgan evaluate --checkpoint runs/tokenizer --data imagenet/val --reference val.npz --out rfid.json
   fqgan evaluate --checkpoint runs/tokenizer --data photos --report report --runs runs/k2 runs/k4
-  fqgan evaluate --checkpoint runs/nested --codebooks 1,2,4,8 --data photos --out curve.json
-  fqgan evaluate --checkpoint runs/generator --tokenizer runs/tokenizer --count 50000 \\
-      --reference VIRTUAL_imagenet256_labeled.npz --guidance 2.0 --out gfid.json
-FID needs the weights of Inception, LPIPS those of VGG16: fqgan weights fetch inception-fid vgg16 lpips-vgg16"""
-
-IMAGES = f"{SOURCE}; or an .npz with arr_0 (uint8)"
+  fqgan evaluate --checkpoint runs/far_b --tokenizer runs/dual --count 50000 --reference val.npz
+FID and LPIPS need weights: fqgan weights fetch inception-fid vgg16 lpips-vgg16"""
 
 
 def add_arguments(parser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("--checkpoint", help=f"tokenizer, or with --tokenizer a generator: {MODEL}")
+    parser.add_argument("--checkpoint", metavar="MODEL", help=f"tokenizer (with --tokenizer: generator): {MODEL}")
     add_codebooks(parser, many=True)
-    parser.add_argument("--tokenizer", help=f"tokenizer that wrote the generator's codes: {MODEL}")
-    parser.add_argument("--data", help=f"images to measure, or to reconstruct: {IMAGES}")
-    split = "of a source (default: validation if the source has its own, else all)"
-    parser.add_argument("--split", choices=("all", "train", "validation"), help=split)
+    parser.add_argument("--tokenizer", metavar="MODEL", help="tokenizer that wrote the generator's codes")
+    parser.add_argument("--data", help=f"images to measure, or to reconstruct: {SOURCE}; or .npz with arr_0")
+    parser.add_argument("--reference", help="like --data, or .npz of statistics (default: the originals)")
+    splits = ("all", "train", "validation")
     parser.add_argument(
-        "--reference", help=f"{IMAGES}, or an .npz of statistics (mu, sigma); default for a tokenizer: the same images"
+        "--split", metavar="SPLIT", choices=splits, help="all, train or validation (the default, if there is one)"
     )
-    parser.add_argument("--reference-split", choices=("all", "train", "validation"), help=split)
+    parser.add_argument("--reference-split", metavar="SPLIT", choices=splits, help="as --split, of --reference")
     add_data_dir(parser)
-    parser.add_argument("--size", type=positive, help="side of the centre crops (default: the model's, or the images')")
+    parser.add_argument(
+        "--size",
+        type=image_size,
+        help="of centre crops, a side or HEIGHTxWIDTH (default: the model's)",
+    )
     parser.add_argument("--count", type=positive, help="images, the first ones (default: all); samples to draw")
     add_sampling(parser)
+    add_sweep(parser, "a table and a plot by sampling options")
     parser.add_argument(
         "--inception", type=Path, metavar="FILE", help="Inception's published file (default: the cache's)"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="numbers and their protocol")
     parser.add_argument(
-        "--save-statistics", type=Path, metavar="FILE.npz", help="of the measured images, for later use as --reference"
+        "--probe",
+        action="store_true",
+        help="also the accuracy of linear classifiers of the class by its codes",
+    )
+    parser.add_argument("--out", type=as_path, metavar="FILE.json", help="numbers and their protocol")
+    parser.add_argument(
+        "--save-statistics", type=as_path, metavar="FILE.npz", help="of the images, for later use as --reference"
     )
     parser.add_argument(
-        "--report", type=Path, metavar="FOLDER", help="for pictures, and report.html with all in one file"
+        "--report", type=as_path, metavar="FOLDER", help="for pictures, and report.html with all of them"
     )
     parser.add_argument(
         "--runs",
-        type=Path,
+        type=as_path,
         nargs="+",
         default=[],
         metavar="FOLDER",
@@ -104,10 +116,13 @@ def run(options) -> None:
 
     reconstructs = bool(options.checkpoint and not options.tokenizer)
     networks = load_networks(inception=options.inception, reconstruction_metrics=reconstructs)
-    if outputs.statistics is not None and networks.inception is None:
+    if outputs.statistics is not None and not networks.features:
         raise UserError(networks.missing["inception"])
     if not is_first():  # of many processes one writes
         outputs = Outputs()
+    if options.sweep:
+        _sweep(options, networks, outputs)
+        return
     if options.codebooks and len(options.codebooks) > 1:
         _measure_prefixes(options, networks, outputs)
         return
@@ -145,8 +160,17 @@ def _check(options) -> None:
         "--codebooks is for the reconstructions of a tokenizer: give --checkpoint and --data, without --tokenizer.",
     )
     check(
+        not options.probe or bool(options.checkpoint and not generator and len(options.codebooks or []) < 2),
+        "--probe is for one tokenizer: give --checkpoint and --data, without --tokenizer and several --codebooks.",
+    )
+    check(
         len(options.codebooks or []) < 2 or not (options.save_statistics or options.report or options.runs),
         "Several --codebooks give a table and a plot beside --out: leave out --save-statistics, --report and --runs.",
+    )
+    check(
+        not options.sweep or (generator and not (options.save_statistics or options.report or options.runs)),
+        "--sweep is for a generator and gives a table and a plot beside --out: give --checkpoint and --tokenizer, and "
+        "leave out --save-statistics, --report and --runs.",
     )
     check(not options.runs or bool(options.report), "--runs is for the report's curves: give --report too.")
 
@@ -169,9 +193,24 @@ def _measure_tokenizer(options, networks, outputs: Outputs):
     images = _open_images(options, options.size or tokenizer.image_size)
     measured = _tokenizer_measurement(options, networks, images)(tokenizer)
     _print_skipped(images)
+    if options.probe:
+        measured = _with_probe(options, tokenizer, measured, size=images.size)
     if outputs.report is None:
         return measured, {}
     return measured, tokenizer_pictures(tokenizer, images, measured, folder=outputs.report)
+
+
+def _with_probe(options, tokenizer, measured, *, size: "Size"):
+    """Returns the measurement with the numbers of a linear probe."""
+    from fqgan_jax.evaluation.image_set import open_images
+    from fqgan_jax.evaluation.probe import probe_tokenizer, with_probe
+
+    train, validation = (
+        open_images(options.data, split=split, size=size, data_dir=options.data_dir)
+        for split in ("train", "validation")
+    )
+    accuracies, protocol = probe_tokenizer(tokenizer, train, validation, batch_size=options.batch_size)
+    return with_probe(measured, accuracies, protocol)
 
 
 def _measure_prefixes(options, networks, outputs: Outputs) -> None:
@@ -205,43 +244,72 @@ def _tokenizer_measurement(options, networks, images):
     )
 
 
-def _measure_generator(options, networks, outputs: Outputs):
+def _sweep(options, networks, outputs: Outputs) -> None:
+    """Measures a generator with each combination of values; prints the table and writes numbers and plot."""
+    from fqgan_jax.evaluation.sweep import grid, parse_sweep, run_sweep, sweep_table
+    from fqgan_jax.pictures.sweep import save_sweep_plot
+
+    wanted = grid([parse_sweep(text) for text in options.sweep])
+    _, _, measure = _generator_measurement(options, networks)
+    points = []
+    for point in run_sweep(wanted, lambda swept: measure(**swept).evaluation, outputs.numbers):
+        points.append(point)
+        print(sweep_table(points).splitlines()[-1] if len(points) > 1 else sweep_table(points), flush=True)
+    if outputs.numbers is not None:
+        plot = outputs.numbers.with_suffix(".png")
+        drawn = f", plot -> {plot}" if save_sweep_plot(points, plot) else ""
+        print(f"Numbers and protocol -> {outputs.numbers}{drawn}")
+
+
+def _generator_measurement(options, networks):
+    """Returns a generator, its tokenizer, and the function that measures it with some sampling options changed."""
     from fqgan_jax.api import load_generator, load_tokenizer
     from fqgan_jax.evaluation.generator import evaluate_generator
-    from fqgan_jax.pictures.generator_pictures import generator_pictures
 
     generator, tokenizer = load_generator(options.checkpoint), load_tokenizer(options.tokenizer)
     tokenizer = generator.check_tokenizer(tokenizer)
-    measured = evaluate_generator(
-        generator,
-        tokenizer,
-        count=options.count,
-        seed=options.seed,
-        sampling=sampling_choices(options),
-        reference=_open_reference(options, networks, options.size or tokenizer.image_size),
-        networks=networks,
-        batch_size=options.batch_size,
-    )
+    reference = _open_reference(options, networks, options.size or tokenizer.image_size)
+
+    def measure(**changed):
+        return evaluate_generator(
+            generator,
+            tokenizer,
+            count=options.count,
+            seed=options.seed,
+            sampling=sampling_choices(options) | {name: [value] for name, value in changed.items()},
+            reference=reference,
+            networks=networks,
+            batch_size=options.batch_size,
+        )
+
+    return generator, tokenizer, measure
+
+
+def _measure_generator(options, networks, outputs: Outputs):
+    from fqgan_jax.pictures.generator_pictures import generator_pictures
+
+    generator, tokenizer, measure = _generator_measurement(options, networks)
+    measured = measure()
     if outputs.report is None:
         return measured, {}
     return measured, generator_pictures(generator, tokenizer, measured, folder=outputs.report)
 
 
-def _open_images(options, size: int | None):
+def _open_images(options, size: "Size | None"):
     from fqgan_jax.evaluation.image_set import open_images
 
     return open_images(options.data, split=options.split, size=size, limit=options.count, data_dir=options.data_dir)
 
 
-def _open_reference(options, networks, size: int):
+def _open_reference(options, networks, size: "Size"):
     """Returns what to compare with; None if nothing is given or no features can be computed."""
     from fqgan_jax.evaluation.reference import open_reference
 
-    if not options.reference or networks.inception is None:
+    if not options.reference or not networks.features:
         return None
     return open_reference(
         options.reference,
-        networks.inception,
+        networks.features,
         size=size,
         batch_size=options.batch_size,
         split=options.reference_split,

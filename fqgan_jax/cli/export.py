@@ -1,9 +1,8 @@
 """`fqgan export`."""
 
-from pathlib import Path
-
 from fqgan_jax.cli.arguments import add_checkpoint, add_out, positive
 from fqgan_jax.export import formats
+from fqgan_jax.storage import as_path
 
 HELP = "Write a tokenizer or a generator for another framework, with a README that loads it there."
 EXAMPLES = """\
@@ -44,7 +43,7 @@ def run(options) -> None:
     from fqgan_jax.export.exporting import export_checkpoint
 
     names = export_checkpoint(
-        Path(options.checkpoint),
+        as_path(options.checkpoint),
         options.format,
         options.out,
         with_ema=options.with_ema,

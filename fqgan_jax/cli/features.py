@@ -3,6 +3,7 @@
 from fqgan_jax.cli.arguments import (
     add_batch_size,
     add_data,
+    add_image_size,
     add_out,
     add_pace,
     add_seed,
@@ -35,7 +36,7 @@ def add_arguments(parser) -> None:
         metavar="R",
         help="random training crops of each image, of which training takes one at a time (default: %(default)s)",
     )
-    parser.add_argument("--image-size", type=positive, default=256, help="side of the crops (default: %(default)s)")
+    add_image_size(parser, "the crops")
     add_seed(parser, "of the augmentations")
     parser.add_argument("--full-decode", action="store_true", help="as data.full_decode of the config that uses them")
     add_batch_size(parser, 64, "crops at a time on each device")

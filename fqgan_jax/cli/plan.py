@@ -2,9 +2,9 @@
 
 import json
 import os
-from pathlib import Path
 
 from fqgan_jax.cli.arguments import add_config, add_tokenizer_config, positive
+from fqgan_jax.storage import as_path
 
 OVERRIDES = True
 HELP = "Compile a program for TPUs or GPUs, without the hardware: does it fit, how fast can it be, how does it scale."
@@ -37,7 +37,7 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("--search", action="store_true", help="find the largest batch a chip that fits")
     add_tokenizer_config(parser)
-    parser.add_argument("--json", type=Path, help="also write the plan here")
+    parser.add_argument("--json", type=as_path, help="also write the plan here")
 
 
 def run(options) -> None:

@@ -1,9 +1,9 @@
 """`fqgan prepare`."""
 
 import argparse
-from pathlib import Path
 
 from fqgan_jax.cli.arguments import SOURCE, add_data_dir, add_validation_fraction, add_workers, positive, stoppable
+from fqgan_jax.storage import as_path
 
 HELP = "Write a dataset as ArrayRecord shards, which are read fast from any storage; resumable after a stop."
 EXAMPLES = """\
@@ -16,7 +16,7 @@ EXAMPLES = """\
 def add_arguments(parser) -> None:
     """Adds the flags of `fqgan prepare`."""
     parser.add_argument("source", metavar="SOURCE", help=SOURCE)
-    parser.add_argument("folder", metavar="DEST", type=Path, help="folder for the shards and their manifest.json")
+    parser.add_argument("folder", metavar="DEST", type=as_path, help="folder for the shards and their manifest.json")
     add_data_dir(parser)
     add_workers(parser)
     parser.add_argument(

@@ -1,16 +1,10 @@
 """`fqgan reconstruct`."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import itertools
 
 from fqgan_jax.cli.arguments import add_checkpoint, add_codebooks, add_out, out_folder, positive
 from fqgan_jax.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import Float, UInt8
-
-    from fqgan_jax.api import Tokenizer
+from fqgan_jax.storage import as_path
 
 HELP = "Encode and decode images; writes each beside its reconstruction and prints its PSNR."
 EXAMPLES = """\
@@ -28,7 +22,7 @@ def add_arguments(parser) -> None:
         default=1024,
         help="larger images are scaled down to it; memory grows with the square of their area (default: %(default)s)",
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files of any size")
+    parser.add_argument("images", nargs="+", type=as_path, metavar="IMAGE", help="image files of any size")
 
 
 def run(options) -> None:
@@ -40,18 +34,20 @@ def run(options) -> None:
     from fqgan_jax.data.pixels import to_float
     from fqgan_jax.evaluation.metrics.reconstruction_metrics import psnr
     from fqgan_jax.pictures.figures import image_rows, save_picture
+    from fqgan_jax.pictures.single_image import decode_image, encode_image, read_scaled
 
     tokenizer = load_tokenizer(options.checkpoint).first(options.codebooks)
     folder = out_folder(options.out)
-    num_written = 0
+    num_written, names = 0, set()
     for path in options.images:
         try:
-            image = _read(path, options.max_side)
+            image = read_scaled(path, options.max_side)
         except UnreadableImageError as error:
             print(f"Skipped {path}: {error}")
             continue
-        original, reconstruction = to_float(image)[None], _reconstruct(tokenizer, image)[None]
-        picture = folder / f"{path.stem}_reconstruction.png"
+        original = to_float(image)[None]
+        reconstruction = decode_image(tokenizer, encode_image(tokenizer, image))[None]
+        picture = folder / f"{_new_name(path.stem, names)}_reconstruction.png"
         save_picture(image_rows([np.concatenate([original, reconstruction])]), picture)
         print(f"{path}: PSNR {float(psnr(original, reconstruction)[0]):.2f} dB -> {picture}")
         num_written += 1
@@ -59,21 +55,9 @@ def run(options) -> None:
         raise UserError("None of the given files is a readable image.")
 
 
-def _read(path: Path, max_side: int) -> "UInt8[np.ndarray, 'H W 3']":
-    """Reads an image, scaled down until no side is longer than `max_side`."""
-    import numpy as np
-
-    from fqgan_jax.data.images import read_image
-
-    image = read_image(path, max_side)
-    image.thumbnail((max_side, max_side))
-    return np.asarray(image)
-
-
-def _reconstruct(tokenizer: "Tokenizer", image: "UInt8[np.ndarray, 'H W 3']") -> "Float[np.ndarray, 'H W 3']":
-    """Encodes and decodes an image of any size: its edges are repeated up to the next multiple of f, and cut off."""
-    import numpy as np
-
-    (height, width), f = image.shape[:2], tokenizer.downsampling
-    padded = np.pad(image, ((0, -height % f), (0, -width % f), (0, 0)), mode="edge")
-    return np.asarray(tokenizer.decode(tokenizer.encode(padded[None])))[0, :height, :width]
+def _new_name(stem: str, names: set[str]) -> str:
+    """Returns the stem, with a number if another image had that name, and adds it to the names."""
+    candidates = (f"{stem}_{number}" if number > 1 else stem for number in itertools.count(1))
+    name = next(name for name in candidates if name not in names)
+    names.add(name)
+    return name

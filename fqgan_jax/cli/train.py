@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fqgan_jax.cli.arguments import add_config
+from fqgan_jax.storage import ObjectPath, as_path
 
 OVERRIDES = True
 MANY_PROCESSES = True
@@ -18,7 +19,7 @@ EXAMPLES = """\
 def add_arguments(parser) -> None:
     """Adds the flags of `fqgan train`."""
     add_config(parser)
-    parser.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, logs and pictures")
+    parser.add_argument("--workdir", required=True, type=as_path, help="folder for checkpoints, logs and pictures")
 
 
 def run(options) -> None:
@@ -31,8 +32,13 @@ def run(options) -> None:
 
 
 def _keep_compiled(folder: Path) -> None:
-    """Caches compiled programs, so that a run that is continued starts soon; a cache that the user has set stays."""
+    """Caches compiled programs, so that a run that is continued starts soon; a cache that the user has set stays.
+
+    JAX itself reads and writes the two kinds of object storage that it knows.
+    """
     import jax
 
+    if isinstance(folder, ObjectPath) and folder.protocol not in ("gs", "s3"):
+        return
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))

@@ -4,11 +4,21 @@ A config file defines `get_config(arguments)` and starts from `tokenizer_default
 """
 
 from fqgan_jax.config.defaults import generator_defaults, task_defaults, tokenizer_defaults
-from fqgan_jax.config.loading import field_names, from_json, load_config, parse_arguments, to_json, with_defaults
+from fqgan_jax.config.loading import (
+    check_config,
+    field_names,
+    from_json,
+    load_config,
+    parse_arguments,
+    to_json,
+    with_defaults,
+)
 from fqgan_jax.config.registry import Registry
+from fqgan_jax.config.rules import whole
 
 __all__ = [
     "Registry",
+    "check_config",
     "field_names",
     "from_json",
     "generator_defaults",
@@ -17,5 +27,6 @@ __all__ = [
     "task_defaults",
     "to_json",
     "tokenizer_defaults",
+    "whole",
     "with_defaults",
 ]

@@ -2,28 +2,33 @@
 
 import importlib.util
 import json
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from fqgan_jax.config.defaults import field_rules
 from fqgan_jax.config.plugins import search_beside
 from fqgan_jax.config.registry import missing_weights, nearest
+from fqgan_jax.config.rules import Field, Number, Whole, check_fields, flat, shortened, with_tuples
 from fqgan_jax.errors import UserError, check
 
 
-def parse_arguments(arguments: str, **defaults: int | float | str) -> dict[str, int | float | str]:
+def parse_arguments(arguments: str, **defaults: int | float | str | Field) -> dict[str, int | float | str]:
     """Parses the "k=3,f=16" after a config file's name.
 
     Args:
       arguments: the text after the colon; "" if there is none.
-      **defaults: every argument of the config; its type is that of its default.
+      **defaults: every argument of the config; its type is that of its default. A `Field` (`whole(2, 1, 64)`) says what
+        else it may be.
 
     Raises:
-      UserError: an argument that the config does not have, or a value of the wrong type.
+      UserError: an argument that the config does not have, or a value that it cannot have.
     """
+    fields = {name: value for name, value in defaults.items() if isinstance(value, Field)}
+    defaults |= {name: field.default for name, field in fields.items()}
     values = dict(defaults)
     for part in filter(None, arguments.split(",")):
         name, _, value = part.partition("=")
@@ -33,11 +38,12 @@ def parse_arguments(arguments: str, **defaults: int | float | str) -> dict[str, 
         except ValueError as error:
             kind = type(defaults[name]).__name__
             raise UserError(f"The config argument {name}={value!r} is not of type {kind}.") from error
+    check_fields(values, {name: field.rule for name, field in fields.items()}, where="The config argument ")
     return values
 
 
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Loads a config file and applies overrides.
+    """Loads a config file, applies overrides and checks every value.
 
     The file may import modules from its own folder. The config has a weight for every row of its task's losses, also
     of those that a plugin or the config's own imports have added.
@@ -48,10 +54,11 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
       overrides: "--config.FIELD=VALUE" each.
 
     Raises:
-      UserError: no such file, an unknown field (the message names the nearest one), or a value of the wrong type.
+      UserError: no such file, an unknown field (the message names the nearest one), or a value that the field cannot
+        have.
     """
     path, _, arguments = file.partition(":")
-    config = _execute(_locate(path)).get_config(arguments)
+    config = _execute(_locate(path), arguments)
     _add_missing_weights(config)
     values, command_line = flags.FlagValues(), ["fqgan", *overrides]
     try:
@@ -59,17 +66,54 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
         values(command_line)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise _override_error(config, overrides, error) from error
+    check_config(values.config)
     return values.config
 
 
-def _execute(file: Path) -> ModuleType:
-    """Executes a config file, each time anew, and returns its module."""
+def check_config(config: ConfigDict, *, where: str = "") -> None:
+    """Raises `UserError` if a field is not what it may be; a field of a config without a task is anything.
+
+    Args:
+      config: the config.
+      where: where it was read, for the message: "runs/x/config.json: ".
+    """
+    if "task" not in config:
+        return
+    values, rules = flat(config), field_rules(config.task)
+    for section in sorted({path.rpartition(".")[0] for path in rules} & values.keys()):
+        raise UserError(f"{where}{section} is {shortened(values[section])}: it must hold fields.")
+    for path in values:  # fields that rows have added
+        if path not in rules and path.startswith("loss."):
+            rules[path] = Number()
+        if path not in rules and path.startswith("evaluation."):
+            rules[path] = Whole()
+    check_fields(values, rules, where=where)
+
+
+def _execute(file: Path, arguments: str) -> ConfigDict:
+    """Executes a config file, each time anew, and returns its config."""
+    check(file.suffix == ".py", f"{file} is no config file: its name must end in .py.")
     search_beside(file)
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    check(hasattr(module, "get_config"), f"{file} is no config file: it defines no function get_config.")
-    return module
+    try:
+        spec.loader.exec_module(module)
+        check(hasattr(module, "get_config"), f"{file} is no config file: it defines no function get_config.")
+        config = module.get_config(arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_failure(file, error)) from error
+    check(isinstance(config, ConfigDict), f"get_config of {file} returns no ConfigDict, but {type(config).__name__}.")
+    return config
+
+
+def _failure(file: Path, error: Exception) -> str:
+    """What a config file raised, and in which of its lines."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
+    line = lines[-1] if lines else getattr(error, "lineno", None)
+    where = f"{file}, line {line}" if line else str(file)
+    return f"{where}: {type(error).__name__}: {error}. Mend the config."
 
 
 def _add_missing_weights(config: ConfigDict) -> None:
@@ -107,12 +151,9 @@ def _override_error(config: ConfigDict, overrides: Sequence[str], error: Excepti
     return UserError(f"A config field was given a value of the wrong type: {error}")
 
 
-def field_names(config: ConfigDict, prefix: str = "") -> list[str]:
+def field_names(config: ConfigDict) -> list[str]:
     """Returns the names of all fields, with dots between a section and its fields."""
-    names = []
-    for name, value in config.items():
-        names += field_names(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [prefix + name]
-    return names
+    return list(flat(config))
 
 
 def to_json(config: ConfigDict) -> str:
@@ -122,14 +163,7 @@ def to_json(config: ConfigDict) -> str:
 
 def from_json(text: str) -> ConfigDict:
     """Reads a config that `to_json` wrote; `with_defaults` adds the fields that its task has gained since then."""
-    return ConfigDict(_with_tuples(json.loads(text)))
-
-
-def _with_tuples(value: object) -> object:
-    """Returns the value with tuples for lists: JSON has lists only, a config tuples only."""
-    if isinstance(value, dict):
-        return {name: _with_tuples(item) for name, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+    return ConfigDict(with_tuples(json.loads(text)))
 
 
 def with_defaults(config: ConfigDict, defaults: ConfigDict) -> ConfigDict:

@@ -21,7 +21,7 @@ def l2_loss(*, reconstruction: Float[Array, "B H W 3"], images: Float[Array, "B 
     return jnp.mean((reconstruction - images) ** 2)
 
 
-@rows.tokenizer("perceptual")
+@rows.tokenizer("perceptual", options=("perceptual_network",))
 def perceptual_loss(
     *,
     reconstruction: Float[Array, "B H W 3"],
@@ -29,7 +29,7 @@ def perceptual_loss(
     perceptual_distance: Callable[[Array, Array], Float[Array, " B"]],
     **_,
 ) -> Float[Array, ""]:
-    """Mean perceptual distance to the originals (LPIPS, Zhang et al. 2018)."""
+    """Mean perceptual distance to the originals, by the network that the option `perceptual_network` names."""
     return jnp.mean(perceptual_distance(reconstruction, jax.lax.stop_gradient(images)))
 
 

@@ -31,10 +31,10 @@ def rotary_table(grid: tuple[int, int], head_width: int, *, base: float = 10000.
     return jnp.concatenate([jnp.zeros_like(table[:1]), table])
 
 
-def rotate(x: Float[Array, "B T H c"], table: Float[Array, "T pairs 2"]) -> Float[Array, "B T H c"]:
+def rotate(x: Float[Array, "B T H c"], table: Float[Array, "*b T pairs 2"]) -> Float[Array, "B T H c"]:
     """Rotates interleaved pairs of channels by the table's angles."""
     pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
-    cos, sin = table[:, None, :, 0], table[:, None, :, 1]
+    cos, sin = table[..., None, :, 0], table[..., None, :, 1]
     even, odd = pairs[..., 0], pairs[..., 1]
     rotated = jnp.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
     return rotated.reshape(x.shape).astype(x.dtype)
@@ -109,7 +109,7 @@ class FARBlock(nn.Module, kw_only=True):
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        table: Float[Array, "T pairs 2"],
+        table: Float[Array, "*b T pairs 2"],
         *,
         cache: Cache | None = None,
         position: Int[Array, ""] | None = None,
@@ -118,7 +118,7 @@ class FARBlock(nn.Module, kw_only=True):
 
         Args:
           x: the sequence, or the position.
-          table: its rotations, rows of `rotary_table`.
+          table: its rotations, rows of `rotary_table`, for all sequences or for each.
           cache: keys and values of the positions before.
           position: number of the position.
 
@@ -178,7 +178,7 @@ class FARLayers(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B T D"], table: Float[Array, "T pairs 2"], *, train: bool = False
+        self, x: Float[Array, "B T D"], table: Float[Array, "*b T pairs 2"], *, train: bool = False
     ) -> Float[Array, "B T D"]:
         """Applies all layers to a sequence."""
         block = FARBlock

@@ -25,8 +25,8 @@ class Discriminator(nn.Module, kw_only=True):
     dtype: Dtype = jnp.float32
 
     @staticmethod
-    def check_image_size(size: int) -> None:
-        """Raises `UserError` if it cannot take images of this side; none is refused by default."""
+    def check_image_size(size: tuple[int, int]) -> None:
+        """Raises `UserError` if it cannot take images of this height and width; none is refused by default."""
 
     @classmethod
     def from_width(cls, width: int, *, dtype: Dtype) -> "Discriminator":
@@ -53,9 +53,10 @@ class PatchDiscriminator(Discriminator, kw_only=True):
     depth: int = 3
 
     @staticmethod
-    def check_image_size(size: int) -> None:
+    def check_image_size(size: tuple[int, int]) -> None:
         """Raises `UserError` if images are too small."""
-        check(size >= 32, f'adversarial.discriminator="patch" needs data.image_size of 32 or more, not {size}.')
+        side = min(size)
+        check(side >= 32, f'adversarial.discriminator="patch" needs data.image_size of 32 or more, not {side}.')
 
     @nn.compact
     def __call__(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w 1"]:
@@ -81,11 +82,13 @@ class StyleDiscriminator(Discriminator, kw_only=True):
     max_width: int = 512
 
     @staticmethod
-    def check_image_size(size: int) -> None:
-        """Raises `UserError` unless the images' side is a power of two."""
+    def check_image_size(size: tuple[int, int]) -> None:
+        """Raises `UserError` unless images are squares whose side is a power of two."""
+        height, width = size
         check(
-            size >= 8 and size & (size - 1) == 0,
-            f'adversarial.discriminator="style" needs a power of two as data.image_size, not {size}: choose "patch".',
+            height == width and height >= 8 and height & (height - 1) == 0,
+            'adversarial.discriminator="style" needs a power of two as data.image_size, not '
+            f'{height if height == width else size}: choose "patch".',
         )
 
     @classmethod

@@ -11,7 +11,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from fqgan_jax.config.defaults import field_rules
 from fqgan_jax.config.registry import Registry, nearest
+from fqgan_jax.config.rules import Either, Many, Nothing, Rule, Whole, check_fields, with_tuples
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.field_history import is_unset
@@ -20,6 +22,16 @@ from fqgan_jax.models.fqgan import FQGAN
 model_kinds: Registry[type[nn.Module]] = Registry("kind of model")
 model_kinds("tokenizer")(FQGAN)
 model_kinds("generator")(FAR)
+
+# What fields may be that no config has, because they follow from the data or from the tokenizer.
+_MODULE_RULES = {
+    "grid": Many(Whole(1, 2**12), (2,)),
+    "feature_widths": Many(Either((Nothing(), Whole(1, 2**16)))),
+    "num_classes": Whole(1, 2**24),
+    "num_codebooks": Whole(1, 64),
+    "codebook_size": Whole(2, 2**24),
+    "entry_dim": Whole(0, 2**12),
+}
 
 # Fields that change how a module computes or is trained, but not its result.
 _WITHOUT_EFFECT = ("remat", "unroll", "chunk_tokens", "gradient", "nested")
@@ -63,13 +75,25 @@ def build_module(kind: str, fields: Mapping[str, Any]) -> nn.Module:
                 f"A {kind} has no field {name!r}{nearest(name, known)} "
                 "If a newer version of fqgan_jax wrote this model, update fqgan_jax."
             )
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    values = {name: with_tuples(value) for name, value in fields.items()}
+    check_fields(values, module_rules(kind), where="model.")
     if "dtype" in values:
         values["dtype"] = jnp.dtype(values["dtype"])
-    module = module_class(**values)
+    try:
+        module = module_class(**values)
+    except TypeError as error:  # a field without a default
+        raise UserError(f"The fields of this {kind} are incomplete ({error}): restore its description.") from error
     for name, table in getattr(module_class, "tables", {}).items():
         table.check(getattr(module, name), f"model.{name}")
     return module
+
+
+def module_rules(kind: str) -> dict[str, Rule]:
+    """Returns what each field of a kind's modules may be; without those of your own kinds, which check themselves."""
+    if kind not in ("tokenizer", "generator"):
+        return {}
+    rules = {path.removeprefix("model."): rule for path, rule in field_rules(kind).items() if path.startswith("model.")}
+    return rules | _MODULE_RULES
 
 
 def model_kind(module: nn.Module) -> str:

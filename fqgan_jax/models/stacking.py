@@ -7,7 +7,7 @@ STACKS = (
     r"blocks/",  # transformer blocks, over depth
     r"heads/heads/",  # adapters, over K
     r"quantizer/(codebooks|basis|projection)$",  # over K
-    r"code_tables$",  # of FAR, over K
+    r"code_(tables|entries|projection)$",  # of FAR, over K
     r"outputs$",  # of FAR, over K
 )
 

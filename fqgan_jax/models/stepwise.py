@@ -1,17 +1,17 @@
-"""FAR, one position at a time: its weights laid out for a loop, and caches of keys and values.
+"""FAR, one step at a time: its weights laid out for a loop, and caches of keys and values.
 
-A loop that took each layer's weights out of stacked arrays would copy them at every position, because the library calls
+A loop that took each layer's weights out of stacked arrays would copy them at every step, because the library calls
 of CPUs and GPUs read whole arrays only.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from fqgan_jax.models.causal_layers import Cache, FARBlock
 from fqgan_jax.models.far import FAR
@@ -40,51 +40,56 @@ class StepwiseFAR:
         return cls(
             far=module.bind({"params": params}),
             backbone=_unstacked(params["backbone"]["blocks"], module.depth),
-            head=_unstacked(params["head"]["blocks"], module.head_depth),
+            head=_unstacked(params["head"]["blocks"], module.head_depth) if "head" in params else (),
             outputs=list(params["outputs"].mT),
         )
 
     def empty_caches(self, batch_size: int, length: int) -> list[Cache]:
-        """Returns caches of the backbone's layers with room for `length` positions."""
+        """Returns caches of the backbone's layers with room for `length` tokens."""
         return self._empty_caches(len(self.backbone), batch_size, length)
 
-    def next_position(
-        self,
-        caches: Sequence[Cache],
-        previous: Int[Array, "B K"],
-        *,
-        t: Int[Array, ""],
-        labels: Int[Array, " B"],
-        choose: Callable[[Float[Array, "B N"], int], Int[Array, " B"]],
-    ) -> tuple[list[Cache], Int[Array, "B K"], Float[Array, "B K N"]]:
-        """Generates position t: runs the backbone once, then chooses the K codes in turn.
+    def head_caches(self, batch_size: int, length: int) -> list[Cache]:
+        """Returns caches of the head's layers with room for `length` tokens."""
+        return self._empty_caches(len(self.head), batch_size, length)
+
+    def token(
+        self, embedded: Float[Array, "B W"], *, labels: Int[Array, " B"], first: Bool[Array, ""], target: Int[Array, ""]
+    ) -> Float[Array, "B 1 D"]:
+        """Returns the backbone's next token: the class if it is the first, else the embedded codes.
 
         Args:
-          caches: of the positions before, from `empty_caches`.
-          previous: codes of the position before; ignored at position 0, which takes the class token.
-          t: number of the position.
+          embedded: embeddings of the codes that the token stands for, side by side.
           labels: in [0, C].
-          choose: `choose(logits, k)` returns the codes of sub-codebook k.
-
-        Returns:
-          The new caches, the codes and their logits (float32).
+          first: whether it is the first token.
+          target: the position that it predicts.
         """
-        far, (B, K) = self.far, previous.shape
-        from_codes = far.aggregate(far.embed(previous).reshape(B, -1))
-        x = jnp.where(t == 0, far.class_table[labels], from_codes)
-        x, caches = self._apply(self.backbone, x[:, None], caches, t=t)
+        x = jnp.where(first, self.far.class_table[labels], self.far.aggregate(embedded))
+        return (x + self.far.target_table[target] if self.far.target_positions else x)[:, None]
 
-        head_caches = self._empty_caches(len(self.head), B, K)
-        codes, logits = [], []
-        for k, output in enumerate(self.outputs):
-            hidden, head_caches = self._apply(self.head, x, head_caches, t=k)
-            logits.append(float32_product(far.norm(hidden[:, 0]), output.T))
-            codes.append(choose(logits[-1], k))
-            x = far.code_tables[k][codes[-1]][:, None]
-        return caches, jnp.stack(codes, axis=1), jnp.stack(logits, axis=1)
+    def run_backbone(
+        self, x: Float[Array, "B 1 D"], caches: Sequence[Cache], *, index: Int[Array, ""], row: Int[Array, ""]
+    ) -> tuple[Float[Array, "B 1 D"], list[Cache]]:
+        """Runs the backbone on token number `index`, turned by a row of the rotary table."""
+        return self._apply(self.backbone, x, caches, index=index, row=row)
+
+    def run_head(
+        self, x: Float[Array, "B 1 D"], caches: Sequence[Cache], *, index: int
+    ) -> tuple[Float[Array, "B 1 D"], list[Cache]]:
+        """Runs the head transformer on token number `index` of a position."""
+        return self._apply(self.head, x, caches, index=index, row=index)
+
+    def logits(self, hidden: Float[Array, "B 1 D"], k: int) -> Float[Array, "B N"]:
+        """Returns the logits of sub-codebook k, float32."""
+        return float32_product(self.far.norm(hidden[:, 0]), self.outputs[k].T)
 
     def _apply(
-        self, layers: Sequence[PyTree], x: Float[Array, "B 1 D"], caches: Sequence[Cache], *, t: Int[Array, ""]
+        self,
+        layers: Sequence[PyTree],
+        x: Float[Array, "B 1 D"],
+        caches: Sequence[Cache],
+        *,
+        index: Int[Array, ""],
+        row: Int[Array, ""],
     ) -> tuple[Float[Array, "B 1 D"], list[Cache]]:
         far, new_caches = self.far, []
         block = FARBlock(
@@ -95,9 +100,9 @@ class StepwiseFAR:
             joined=True,
             dtype=far.dtype,
         )
-        row = jax.lax.dynamic_slice_in_dim(far.rotary_table(), t, 1)
+        table = jax.lax.dynamic_slice_in_dim(far.rotary_table(), row, 1)
         for params, cache in zip(layers, caches, strict=True):
-            x, cache = _apply_block(block, params, x, table=row, cache=cache, position=t)
+            x, cache = _apply_block(block, params, x, table=table, cache=cache, position=index)
             new_caches.append(cache)
         return x, new_caches
 
@@ -108,8 +113,8 @@ class StepwiseFAR:
 
 
 @partial(jax.jit, static_argnums=0)  # traced once for all layers
-def _apply_block(block: FARBlock, params: PyTree, x: Array, **position: Any) -> tuple[Array, Cache]:
-    x, cache = block.apply({"params": _transposed(params)}, x, **position)
+def _apply_block(block: FARBlock, params: PyTree, x: Array, **place: Any) -> tuple[Array, Cache]:
+    x, cache = block.apply({"params": _transposed(params)}, x, **place)
     # Rounded between layers, as in the loop over layers of training.
     return jax.lax.optimization_barrier(x), cache
 

@@ -14,7 +14,7 @@ from fqgan_jax.data.loader import image_batches
 from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source
 from fqgan_jax.data.stream import Stream
-from fqgan_jax.data.transforms import random_side, resize_shorter_side
+from fqgan_jax.data.transforms import random_side, resize_to_cover
 from fqgan_jax.errors import import_extra
 
 GRAIN, TORCH_FLOAT32, TORCH_UINT8 = "this loader", "PyTorch, float32", "PyTorch, uint8"
@@ -105,7 +105,7 @@ class PillowImages:
         with Image.open(file) as image:
             image = image.convert("RGB")
         rng, size = np.random.default_rng(), self.image_size
-        image = resize_shorter_side(image, random_side(size, rng))
+        image = resize_to_cover(image, random_side(size, rng))
         left, top = int(rng.integers(image.width - size + 1)), int(rng.integers(image.height - size + 1))
         image = image.crop((left, top, left + size, top + size))
         if rng.random() < 0.5:

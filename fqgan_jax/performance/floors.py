@@ -82,7 +82,7 @@ def sampling_floor_bytes(module: FAR, params: PyTree, batch_size: int) -> float:
     width = jnp.dtype(module.dtype).itemsize
 
     def count(name: str) -> int:
-        return sum(leaf.size for leaf in jax.tree.leaves(params[name]))
+        return sum(leaf.size for leaf in jax.tree.leaves(params.get(name, ())))
 
     weights = count("backbone") + count("aggregate") + count("outputs") + module.num_codebooks * count("head")
     positions = module.grid[0] * module.grid[1]

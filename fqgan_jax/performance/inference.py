@@ -10,10 +10,12 @@ from jaxtyping import Array, Int, PyTree, UInt8
 from ml_collections import ConfigDict
 
 from fqgan_jax.data.pixels import to_float
+from fqgan_jax.data.transforms import height_and_width
+from fqgan_jax.models.drawing import sampling_options
 from fqgan_jax.models.fields import build_module
-from fqgan_jax.models.sampling import sample_codes, sampling_options
+from fqgan_jax.models.sampling import sample_codes
 from fqgan_jax.performance.floors import layer_floor_bytes, sampling_floor_bytes
-from fqgan_jax.training.from_config import tokenizer_fields
+from fqgan_jax.training.from_config import image_size, tokenizer_fields
 from fqgan_jax.training.generator_task import GeneratorTask
 
 
@@ -47,13 +49,13 @@ class Inference:
 
 def encoding(config: ConfigDict) -> Inference:
     """Returns a tokenizer's `encode`, from uint8 images to codes."""
-    side = config.data.image_size
+    shape = (*height_and_width(image_size(config.data)), 3)
 
     def encode(module: nn.Module, params: PyTree, images: UInt8[Array, "B H W 3"]) -> Int[Array, "B h w K"]:
         return module.apply({"params": params}, to_float(images), method="encode")
 
     def random_images(key: jax.Array, size: int) -> UInt8[Array, "B H W 3"]:
-        return jax.random.bits(key, (size, side, side, 3), jnp.uint8)
+        return jax.random.bits(key, (size, *shape), jnp.uint8)
 
     return _of_tokenizer(config, encode, random_images)
 
@@ -74,13 +76,13 @@ def decoding(config: ConfigDict) -> Inference:
 
 def _of_tokenizer(config: ConfigDict, apply: Callable, random_batch: Callable) -> Inference:
     """Inference of `apply(module, params, batch)`."""
-    module, side = build_module("tokenizer", tokenizer_fields(config)), config.data.image_size
+    module, image_shape = build_module("tokenizer", tokenizer_fields(config)), height_and_width(image_size(config.data))
 
     def function(params: PyTree, batch: Array) -> Array:
         return apply(module, params, batch)
 
     def init(key: jax.Array) -> PyTree:
-        return module.init(key, jnp.zeros((1, side, side, 3)))["params"]
+        return module.init(key, jnp.zeros((1, *image_shape, 3)))["params"]
 
     def floor(params: PyTree, size: int) -> float:
         batch = jax.eval_shape(lambda key: random_batch(key, size), jax.random.key(0))

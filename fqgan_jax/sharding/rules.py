@@ -50,7 +50,7 @@ RULES = (
     SplitRule(pattern=r"blocks/mlp_in/bias", axes=("tensor",), modules=TOKENIZER_BLOCKS),
     SplitRule(pattern=r"blocks/down/kernel", axes=("tensor", None), modules=GENERATOR_BLOCKS),
     SplitRule(pattern=r"blocks/mlp_out/kernel", axes=("tensor", None), modules=TOKENIZER_BLOCKS),
-    SplitRule(pattern=r"code_tables", axes=("tensor", None), modules=GENERATOR),  # the vocabulary
+    SplitRule(pattern=r"code_(tables|entries)", axes=("tensor", None), modules=GENERATOR),  # the vocabulary
     SplitRule(pattern=r"outputs", axes=(None, "tensor"), modules=GENERATOR),
 )
 # Large parameters that are whole on every device of `tensor` on purpose.
@@ -63,6 +63,8 @@ REPLICATED = (
     r"codebooks",  # every device compares its tokens with all entries
     r"aggregate/kernel",
     r"class_table",
+    r"target_table",
+    r"code_projection",
     r"scale",
 )
 SMALLEST_SPLIT = 2**14  # elements

@@ -62,13 +62,19 @@ def test_wrong_folders_are_explained(trained_tokenizer, tmp_path):
 @pytest.mark.parametrize("model", [tiny_tokenizer(2), tiny_generator(2)], ids=lambda model: model.kind)
 def test_load_model_finds_the_kind(model, tmp_path):
     model.save(tmp_path / "model")
-    loaded = fqgan_jax.load_model(tmp_path / "model", grid=(2, 4))
+    loaded = fqgan_jax.load_model(tmp_path / "model", grid=(2, 8))
     assert type(loaded) is type(model)
     assert loaded.description == dataclasses.replace(
-        model.description, fields=model.description.fields | {"grid": (2, 4)}
+        model.description, fields=model.description.fields | {"grid": (2, 8)}
     )
     with pytest.raises(UserError, match=f"A {model.kind} is not loaded with 'depth'"):
         fqgan_jax.load_model(tmp_path / "model", depth=3)
+
+
+def test_a_grid_for_which_the_positions_are_too_many_is_refused(tmp_path):
+    tiny_tokenizer(2).save(tmp_path / "model")
+    with pytest.raises(UserError, match=r"positions \(2, 16, 16\), not \(2, 8, 16\)"):
+        fqgan_jax.load_model(tmp_path / "model", grid=(2, 4))
 
 
 def test_a_file_of_another_model_is_refused(tmp_path):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from support import golden_inception, stand_in_features
+from support.rows import replace_package, replace_row
 
 from fqgan_jax.cli.main import main
-from fqgan_jax.evaluation import networks
+from fqgan_jax.evaluation.features import feature_networks
 
 
 @pytest.fixture
@@ -19,7 +20,8 @@ def stand_in(monkeypatch, tmp_path):
     def load(file):
         return stand_in_features.network()
 
-    monkeypatch.setattr(networks, "load_feature_network", load)
+    replace_row(monkeypatch, feature_networks, "inception", load)
+    replace_package(monkeypatch)
     monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
 
 
@@ -39,7 +41,7 @@ def test_images_statistics_and_their_protocol(image_folder, tmp_path, capsys):
     assert images["protocol"]["reference"]["count"] == images["protocol"]["data"]["count"] == 12
     assert images["protocol"]["inception"]["sha256"] == stand_in_features.SHA256
     assert {"rounding", "versions", "devices"} <= images["protocol"].keys()
-    assert statistics["missing"].keys() == {"precision", "recall"}
+    assert statistics["missing"].keys() == {"precision", "recall", "fd_lite0"}
     printed = capsys.readouterr().out
     assert re.search(rf"fid  {images['results']['fid']:.6g} +lower is better\n", printed)
 
@@ -53,7 +55,8 @@ def test_models(trained_tokenizer, trained_generator, image_folder, tmp_path):
     page = (tmp_path / "report" / "report.html").read_text()
     assert page.count('src="data:image/png;base64,') == 7
     assert page.count("src=") == 7
-    assert f"{json.loads(out.read_text())['results']['psnr']:.6g} (dB, higher is better)" in page
+    assert f"{json.loads(out.read_text())['results']['psnr']:.4g} dB" in page
+    assert page.index("<table>") < page.index("<img") < page.index("How it was measured") < page.index("Missing")
     content = json.loads(out.read_text())
     assert {"rfid", "inception_score", "psnr", "ssim", "usage/0", "perplexity/1"} <= content["results"].keys()
     assert "fqgan weights fetch" in content["missing"]["lpips"]
@@ -64,10 +67,12 @@ def test_models(trained_tokenizer, trained_generator, image_folder, tmp_path):
     assert len(list((tmp_path / "samples").glob("samples_guidance_*.png"))) == 3
     content = json.loads(out.read_text())
     assert {"gfid", "sfid", "inception_score", "precision", "recall"} <= content["results"].keys()
-    assert content["protocol"]["sampling"] == {"guidance": [1.5, 2], "temperature": [1], "top_k": [4], "top_p": [1]}
+    sampling = {"guidance": [1.5, 2], "temperature": [1], "top_k": [4], "top_p": [1], "min_p": [0]}
+    assert content["protocol"]["sampling"] == sampling | {"guidance_schedule": ["constant"]}
 
 
 def test_without_inception_its_columns_say_how_to_get_it(image_folder, tmp_path, monkeypatch, capsys):
+    replace_package(monkeypatch)
     monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
     command = ["evaluate", "--data", str(image_folder / "red"), "--size", "16"]
     assert main([*command, "--out", str(tmp_path / "out.json")]) == 0

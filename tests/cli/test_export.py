@@ -316,7 +316,7 @@ class TestBadInput:
         assert "exists already" in capsys.readouterr().err
         assert [path.name for path in tmp_path.iterdir()] == ["note"]
         assert main([*command, str(checkpoints / "file" / "below")]) == 2
-        assert "cannot be made" in capsys.readouterr().err
+        assert "file is no folder" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("format_name", "library"), [("torch", "torch"), ("onnx", "jax2onnx"), ("onnx", "onnxruntime")]

@@ -21,7 +21,7 @@ def test_demo_writes_everything_and_continues(image_folder, tmp_path, monkeypatc
     page = report.read_text()
     assert page.count("data:image/png;base64,") == 3
     assert "http" not in page
-    for row in ("held-out PSNR", "bits per position", "usage", "next-code loss", "seconds"):
+    for row in ("held-out PSNR", "bits per position", "usage", "next-code loss", " dB", " nats", " s<"):
         assert row in page
     assert "bits per position  10" in capsys.readouterr().out
     # A second call finds every stage done and gives the same pictures.

@@ -1,5 +1,7 @@
 """`fqgan train` killed at random moments, stopped by SIGTERM, and out of space: run again, it gives the same numbers.
 
+The kills happen in a local work folder and in one in object storage.
+
 FQGAN_KILLS=50 sets how many kills (8 by default).
 """
 
@@ -19,8 +21,10 @@ import pytest
 from support.attempts import attempt, forkserver
 from support.tiny_configs import PLAIN, TINY_TOKENIZER, tiny_generator_config
 
-from fqgan_jax.checkpoints import read_item
+from fqgan_jax.checkpoints import FOLDER, Item, read_item, saved_steps
+from fqgan_jax.checkpoints.mirror import local_checkpoint
 from fqgan_jax.config import to_json
+from fqgan_jax.storage import ObjectPath, as_path
 from fqgan_jax.training.logging import read_log
 
 KILLS = int(os.environ.get("FQGAN_KILLS", "8"))
@@ -35,7 +39,8 @@ def start(workdir: Path, *, shell: str = 'exec "$@"', **environment: str) -> sub
     root = Path(__file__).parents[2]
     fields = [f"--config.{field}" for field in (*TINY_TOKENIZER, *PLAIN, *FIELDS)]
     command = [sys.executable, "-m", "fqgan_jax.cli.main", "train", "--config", "configs/demo_tokenizer.py"]
-    variables = {"PYTHONPATH": str(root), "XLA_FLAGS": "--xla_backend_optimization_level=1"}
+    path = f"{root}{os.pathsep}{os.environ['PYTHONPATH']}"
+    variables = {"PYTHONPATH": path, "XLA_FLAGS": "--xla_backend_optimization_level=1"}
     variables = os.environ | variables | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} | environment
     with workdir.with_suffix(".log").open("a") as output:
         run = ["sh", "-c", shell, "sh", *command, "--workdir", str(workdir), *fields]
@@ -57,17 +62,29 @@ def wait_for(happened: Callable[[], bool], alive: Callable[[], bool], seconds: f
     return True
 
 
+def written_at(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 def is_newer(path: Path, than: int) -> bool:
-    return path.exists() and path.stat().st_mtime_ns > than
+    return written_at(path) > than
 
 
 def is_longer(path: Path, than: int) -> bool:
     return path.stat().st_size > than
 
 
+def is_saving(workdir: Path) -> bool:
+    """Whether a checkpoint is there that is not whole."""
+    if not isinstance(workdir, ObjectPath):
+        return bool(list(workdir.glob("checkpoints/*orbax-checkpoint-tmp")))
+    there = {int(path.name) for path in (workdir / FOLDER).glob("*")}
+    return bool(there - set(saved_steps(workdir / FOLDER)))
+
+
 def result(workdir: Path) -> tuple:
     """All numbers of the last checkpoint, and the log without its speed."""
-    checkpoint = workdir / "checkpoints" / str(STEPS)
+    checkpoint = local_checkpoint(workdir / FOLDER / str(STEPS), tuple(Item))
     lines = read_log(workdir)
     for line in lines:
         for name in [name for name in line if name.startswith("images_per_second")]:
@@ -91,31 +108,37 @@ def undisturbed(tmp_path_factory):
     return expected
 
 
-def test_random_kills_change_nothing(code_cache, tmp_path):
+@pytest.mark.parametrize("place", ["disk", pytest.param("s3", marks=pytest.mark.long)])
+def test_random_kills_change_nothing(place, code_cache, tmp_path, request):
     """Of a generator, whose processes start fast."""
+    root = as_path(request.getfixturevalue("s3")) if place == "s3" else tmp_path
+    variables = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "FQGAN_"))}
     config = to_json(tiny_generator_config(*FIELDS, f"data.codes={code_cache}", "train.checkpoint_every=1"))
     context = forkserver()
 
+    def printed_by(workdir):
+        return tmp_path / f"{workdir.name}.log"
+
     def begin(workdir):
-        process = context.Process(target=attempt, args=(config, workdir))
+        process = context.Process(target=attempt, args=(config, str(workdir), printed_by(workdir), variables))
         process.start()
         return process
 
     def finish(workdir):
         process = begin(workdir)
         process.join()
-        assert process.exitcode == 0, printed(workdir)
+        assert process.exitcode == 0, printed_by(workdir).read_text()
         return result(workdir)
 
     begun = time.monotonic()
-    expected = finish(tmp_path / "undisturbed")
+    expected = finish(tmp_path / "undisturbed")  # on the disk
     step_seconds = (time.monotonic() - begun) / STEPS  # with its checkpoint
     chance, kills, during_saves, runs = random.Random(0), 0, 0, 0
     while kills < KILLS:
-        workdir, runs = tmp_path / f"run_{runs}", runs + 1
+        workdir, runs = root / f"run_{runs}", runs + 1
         log = workdir / "metrics.jsonl"
         while kills < KILLS:
-            logged = log.stat().st_mtime_ns if log.exists() else 0
+            logged = written_at(log)
             process = begin(workdir)
             if chance.random() < 0.2:  # anywhere: reading the checkpoint, compilation
                 time.sleep(chance.uniform(0, 10 * step_seconds))
@@ -126,16 +149,16 @@ def test_random_kills_change_nothing(code_cache, tmp_path):
             process.kill()
             process.join()
             if process.exitcode != -signal.SIGKILL:
-                assert process.exitcode == 0, printed(workdir)
+                assert process.exitcode == 0, printed_by(workdir).read_text()
                 break
             kills += 1
-            during_saves += bool(list(workdir.glob("checkpoints/*orbax-checkpoint-tmp")))
+            during_saves += is_saving(workdir)
             read_log(workdir)
             print(f"kill {kills} at step {max([line['step'] for line in read_log(workdir)], default=0)}", flush=True)
         (state, lines), (expected_state, expected_lines) = finish(workdir), expected
         jax.tree.map(np.testing.assert_array_equal, state, expected_state)
         assert lines == expected_lines
-        assert "damaged" not in printed(workdir)
+        assert "damaged" not in printed_by(workdir).read_text()
     print(f"{kills} kills in {runs} run(s), {during_saves} of them during a save")
     assert during_saves > 0
 

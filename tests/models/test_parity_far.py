@@ -12,6 +12,7 @@ from support import golden_data
 from fqgan_jax.interop import import_params, infer_generator_fields
 from fqgan_jax.losses.generator_losses import next_code_loss
 from fqgan_jax.models.far import FAR
+from fqgan_jax.models.predictions import predictions
 from fqgan_jax.models.stepwise import StepwiseFAR
 
 TOLERANCE = 1e-4
@@ -56,7 +57,7 @@ def _generate(module: FAR, params, labels, *, scale, forced):
             code = jnp.where(forced[:, k] < 0, jnp.argmax(guide(logits), axis=-1), forced[:, k])
             return jnp.tile(code, 2)
 
-        caches, codes, logits = stepwise.next_position(*carry, t=t, labels=both, choose=choose)
+        caches, codes, logits = predictions[module.prediction].step(stepwise, *carry, s=t, labels=both, choose=choose)
         return (caches, codes), (codes[: len(labels)], guide(logits))
 
     T = forced.shape[1]

@@ -14,6 +14,8 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.pretrained.efficientnet_lite import EfficientNetLite0, load_efficientnet_lite, preprocess
 from fqgan_jax.pretrained.teachers import teachers
 
+pytestmark = pytest.mark.usefixtures("lite")
+
 
 @pytest.fixture(scope="module")
 def params():
@@ -78,6 +80,7 @@ def test_bfloat16_stays_close_and_returns_float32(params, photos, outputs):
     assert 1e-4 < error < 0.1
 
 
+@pytest.mark.slow
 def test_the_teacher_sees_what_the_network_is_made_for(photos):
     teacher = teachers["efficientnet-lite0"]
     params, images = jax.jit(teacher.init)(jax.random.key(0)), to_float(photos[:2, :64, :50])

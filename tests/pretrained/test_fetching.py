@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
+from support.hub_server import hub_server, use_hub
 from support.published_files import file_server
 from support.rows import replace_row
 
@@ -18,6 +19,7 @@ from fqgan_jax.pretrained.weights import find_weights, networks
 
 KEPT = {"features.0.weight": np.arange(5000, dtype=np.float32).reshape(50, 100), "features.0.bias": np.ones(3, "f4")}
 CONTENT = save(KEPT | {"classifier.0.weight": np.zeros((7, 7), np.float32)})
+DINO = networks["dinov2-small"].repository
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -38,17 +40,12 @@ def server(cache, monkeypatch):
 
 
 @pytest.fixture
-def hub(server, monkeypatch):
-    """Publishes dinov2-small as the hub does."""
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-    lfs = {"size": len(CONTENT), "sha256": DIGEST, "pointerSize": 134}
-    siblings = [{"rfilename": "config.json", "size": 2}, {"rfilename": "model.safetensors", "lfs": lfs}]
-    repository = "facebook/dinov2-small"
-    info = {"id": repository, "sha": "c0ffee", "siblings": siblings}
-    server.files[f"/api/models/{repository}/revision/main"] = json.dumps(info).encode()
-    server.files[f"/{repository}/resolve/c0ffee/model.safetensors"] = CONTENT
-    server.files[f"/{repository}/resolve/c0ffee/config.json"] = b"{}"
-    return server
+def hub(cache, monkeypatch, tmp_path):
+    """Publishes dinov2-small on a hub."""
+    with hub_server() as server:
+        use_hub(monkeypatch, server.url, tmp_path / "hub_cache")
+        server.add(DINO, {"config.json": b"{}", "model.safetensors": CONTENT, "pytorch_model.bin": b"unused"})
+        yield server
 
 
 def assert_nothing_is_left(cache):
@@ -153,16 +150,27 @@ def test_a_file_at_hand_must_be_the_published_one(server, cache, tmp_path):
 def test_the_hub_tells_commit_and_hash(hub):
     folder = fetch("dinov2-small")
     record = json.loads((folder / "source.json").read_text())
-    url = f"{hub.url}/facebook/dinov2-small/resolve/c0ffee/model.safetensors"
+    url = f"{hub.url}/{DINO}/resolve/{hub.commit_of(DINO, 'main')}/model.safetensors"
     assert record["published"] == {"url": url, "sha256": DIGEST}
     assert set(record["files"]) == {"config.json", "model.safetensors"}
 
 
 def test_a_hub_file_other_than_the_hub_says_is_refused(hub, cache):
-    hub.files["/facebook/dinov2-small/resolve/c0ffee/model.safetensors"] = save(KEPT)
+    hub.damaged[f"{DINO}/model.safetensors"] = CONTENT[:-1] + b"\1"
     with pytest.raises(UserError, match=f"not {DIGEST}"):
         fetch("dinov2-small")
     assert_nothing_is_left(cache)
+    assert_nothing_is_left(cache.parents[1] / "hub_cache" / "blobs")
+    hub.damaged.clear()
+    find_weights(fetch("dinov2-small").name)
+
+
+def test_a_file_that_the_hub_s_cache_has_is_not_downloaded_again(hub, monkeypatch, tmp_path):
+    fetch("dinov2-small")
+    hub.requests.clear()
+    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "another_cache"))
+    find_weights(fetch("dinov2-small").name)
+    assert [method for method, path, _ in hub.requests if "resolve" in path] == []
 
 
 def test_a_hub_file_at_hand_needs_the_hub_or_its_hash(hub, tmp_path):
@@ -172,7 +180,7 @@ def test_a_hub_file_at_hand_needs_the_hub_or_its_hash(hub, tmp_path):
         fetch("dinov2-small", file)
     (tmp_path / "config.json").write_text("{}")
     find_weights(fetch("dinov2-small", file).name)
-    hub.files.clear()
+    hub.repositories.clear()
     with pytest.raises(UserError, match="with --sha256 HEX"):
         fetch("dinov2-small", file)
     find_weights(fetch("dinov2-small", file, DIGEST).name)
@@ -233,3 +241,74 @@ def test_partly_known_hashes_stand_in_the_published_files_names():
     partly = [network for network in networks.values() if 0 < len(network.sha256) < 64]
     assert {network.name for network in partly} == {"vgg16", "inception-fid"}
     assert all(network.file_name.endswith(f"-{network.sha256}.pth") for network in partly)
+
+
+@pytest.mark.parametrize("content", [b'{"layer_norm_eps": 1e-5}', b"<html>gone</html>", b"{", b"[]"])
+def test_a_config_that_is_not_the_published_one_is_not_installed(content, hub, cache):
+    hub.damaged[f"{DINO}/config.json"] = content
+    with pytest.raises(UserError, match=r"config\.json.*run the command again"):
+        fetch("dinov2-small")
+    assert not (cache / "dinov2-small").exists()
+    hub.damaged.clear()
+    find_weights(fetch("dinov2-small").name)
+
+
+@pytest.mark.parametrize("content", [b"<html>gone</html>", b"{", b"[]"])
+def test_a_published_config_must_be_json(content, hub, cache):
+    hub.add(DINO, {"config.json": content, "model.safetensors": CONTENT})
+    with pytest.raises(UserError, match=r"config\.json"):
+        fetch("dinov2-small")
+    assert not (cache / "dinov2-small").exists()
+
+
+@pytest.mark.parametrize("digest", ["", "ab", "z" * 64])
+def test_a_hash_of_the_hub_that_is_none_accepts_nothing(digest, hub, cache):
+    lfs = {"size": len(CONTENT), "sha256": digest, "pointerSize": 134}
+    info = {"id": DINO, "sha": "c0ffee", "siblings": [{"rfilename": "model.safetensors", "lfs": lfs}]}
+    hub.answers[f"/api/models/{DINO}/revision/main"] = (200, json.dumps(info).encode())
+    with pytest.raises(UserError, match="publishes no SHA-256"):
+        fetch("dinov2-small")
+    assert_nothing_is_left(cache)
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"", b"[]", b'{"id": 3}'])
+def test_answers_of_the_hub_that_are_none(answer, hub, cache):
+    hub.answers[f"/api/models/{DINO}/revision/main"] = (200, answer)
+    with pytest.raises(UserError, match="hub"):
+        fetch("dinov2-small")
+    assert_nothing_is_left(cache)
+
+
+@pytest.mark.parametrize("digest", ["ab", "nothex!!", "0" * 65])
+def test_a_given_hash_that_is_none(digest, server):
+    with pytest.raises(UserError, match="is no SHA-256"):
+        fetch("vgg16", sha256=digest)
+
+
+def test_a_server_that_drips_is_given_up(server, cache, monkeypatch):
+    monkeypatch.setattr("fqgan_jax.pretrained.fetching._SECONDS", 0.5)
+    server.pause = 0.05
+    with pytest.raises(UserError, match=r"only \d+ bytes came in \d+ seconds"):
+        fetch("vgg16")
+    server.pause = 0.0
+    find_weights(fetch("vgg16").name)  # goes on where it stopped
+
+
+def test_what_is_known_of_a_file_is_said_and_a_change_warned_of(server, caplog, cache):
+    fetch("vgg16")
+    assert f"Only the first 8 digits of the SHA-256 of vgg16 are published; this file's is {DIGEST}" in caplog.text
+    (cache / "vgg16" / "model.safetensors").write_bytes(b"damaged")
+    record = json.loads((cache / "vgg16" / "source.json").read_text())
+    record["published"]["sha256"] = "1" * 64
+    (cache / "vgg16" / "source.json").write_text(json.dumps(record))
+    fetch("vgg16")
+    assert f"vgg16 was another file when it was fetched before, with SHA-256 {'1' * 64}" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"files": 3}', b'{"files": {"model.safetensors": 3}}'])
+def test_damaged_records_are_replaced(content, server, cache):
+    fetch("vgg16")
+    (cache / "vgg16" / "source.json").write_bytes(content)
+    with pytest.raises(UserError, match="fqgan weights fetch vgg16"):
+        find_weights("vgg16")
+    find_weights(fetch("vgg16").name)

@@ -10,9 +10,10 @@ from support import golden_data, golden_vgg
 from support.rows import replace_row
 
 from fqgan_jax.errors import UserError
+from fqgan_jax.files import sha256_of
 from fqgan_jax.pretrained.fetching import fetch
 from fqgan_jax.pretrained.lpips import import_lpips, load_lpips
-from fqgan_jax.pretrained.weights import networks, sha256_of
+from fqgan_jax.pretrained.weights import networks
 
 
 def published():

@@ -1,13 +1,20 @@
-"""LPIPS against the published implementation's numbers (tests/golden/README.md)."""
+"""Perceptual networks: LPIPS against the published implementation's numbers (tests/golden/README.md), and others."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import golden_data, golden_vgg
+from support.tiny_configs import tiny_tokenizer_config
 
+from fqgan_jax.errors import UserError
 from fqgan_jax.losses.tokenizer_losses import perceptual_loss
+from fqgan_jax.pretrained.efficientnet_lite import EfficientNetLite0, preprocess
 from fqgan_jax.pretrained.lpips import LPIPS, import_lpips
+from fqgan_jax.pretrained.perceptual import perceptual_networks
+from fqgan_jax.training.from_config import perceptual_network
+
+pytestmark = pytest.mark.usefixtures("lite")
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +69,31 @@ def test_positions_without_any_active_feature_have_a_finite_gradient(params, pai
     value, (to_fake, _) = value_and_gradients(dead, *(images[:, :16, :16] for images in pair))
     assert value == 0
     np.testing.assert_array_equal(to_fake, 0)
+
+
+@pytest.mark.slow
+def test_a_classifiers_distance_is_that_of_its_logits(pair):
+    row = perceptual_networks["efficientnet-lite0"]
+    params = jax.jit(row.init)(jax.random.key(0))
+
+    @jax.jit
+    def distance_and_logits(fake, real):
+        logits = [EfficientNetLite0().apply({"params": params["classifier"]}, preprocess(x)) for x in (fake, real)]
+        return row.distance(params, fake, real), logits
+
+    distance, (fake, real) = distance_and_logits(*(images[:, :32, :32] for images in pair))
+    assert distance.shape == (2,)
+    np.testing.assert_allclose(distance, np.mean((fake - real) ** 2, axis=-1), rtol=1e-5)
+    assert np.all(distance > 0)
+
+
+def test_a_config_names_its_network():
+    def network(*fields):
+        return perceptual_network(tiny_tokenizer_config(*fields))
+
+    assert network("loss.perceptual=0") is None
+    assert network("loss.perceptual=1.0").module == LPIPS(dtype=jnp.dtype("float32"))
+    fields = ("loss.perceptual=1.0", "loss.perceptual_network=efficientnet-lite0", "frozen_dtype=bfloat16")
+    assert network(*fields).module == perceptual_networks["efficientnet-lite0"].with_dtype("bfloat16").module
+    with pytest.raises(UserError, match=r"loss\.perceptual_network is 'vgg': there is no perceptual network 'vgg'"):
+        network("loss.perceptual_network=vgg")

@@ -11,11 +11,12 @@ from support import dino_files, golden_data
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from fqgan_jax.errors import UserError
+from fqgan_jax.files import sha256_of
 from fqgan_jax.pretrained.fetching import fetch
 from fqgan_jax.pretrained.teachers import device_teachers, teachers
 from fqgan_jax.pretrained.tensors import CONFIG, TENSORS
 from fqgan_jax.pretrained.vit_files import CLIP, DINOV2, DINOV2_WITH_REGISTERS, read_config
-from fqgan_jax.pretrained.weights import networks, sha256_of
+from fqgan_jax.pretrained.weights import networks
 
 # Parameters in millions: DINOv2's model cards state 21 (S), 86 (B) and 300 (L); CLIP's towers are of the sizes B and L.
 MILLIONS = {384: (21, 22.1), 768: (85, 88), 1024: (300, 305)}

@@ -8,7 +8,7 @@ from support import small_far
 
 from fqgan_jax.api import Generator
 from fqgan_jax.errors import UserError
-from fqgan_jax.models.sampling import draw_codes, keep_top_k, keep_top_p, sampling_options
+from fqgan_jax.models.drawing import draw_codes, keep_min_p, keep_top_k, keep_top_p, sampling_options
 
 LOGITS = np.random.default_rng(0).standard_normal((4, 9)).astype(np.float32) * 2
 
@@ -52,7 +52,11 @@ def test_samples_do_not_depend_on_the_batch_size():
     ("options", "message"),
     [
         ({"guidance": (1, 2, 3)}, "3 values for 2 sub-codebooks"),
-        ({"temperature": -1}, "between 0"),
+        ({"temperature": -1}, "at least 0"),
+        ({"guidance": float("inf")}, "at least 0"),
+        ({"min_p": 2}, "between 0 and 1"),
+        ({"guidance_schedule": "interval:0.2"}, "needs 2 number.*interval:START-STOP"),
+        ({"guidance_schedule": "power_cosin:1"}, "power_cosine"),
         ({"top_p": 1.5}, "between 0 and 1"),
     ],
 )
@@ -65,3 +69,24 @@ def test_unknown_label_is_explained():
     module, params, _, _ = small_far.random_far(num_codebooks=2)
     with pytest.raises(UserError, match="between 0 and 4"):
         Generator(module, params).sample(np.array([5]), key=jax.random.key(0))
+
+
+def test_min_p_keeps_codes_probable_enough():
+    logits = jax.random.normal(jax.random.key(0), (4, 50)) * 2
+    kept = np.isfinite(keep_min_p(logits, jnp.float32(0.2)))
+    probability = np.asarray(jax.nn.softmax(logits))
+    np.testing.assert_array_equal(kept, probability >= 0.2 * probability.max(axis=-1, keepdims=True))
+    np.testing.assert_array_equal(keep_min_p(logits, jnp.float32(0)), logits)
+
+
+def test_guidance_follows_its_schedules():
+    T = 256
+    options = sampling_options(
+        3, guidance=(16, 3, 2), guidance_schedule=("power_cosine:2.75", "interval:0.25-0.5", "constant")
+    )
+    scales = np.array([[options.scale(k, t, T) for k in range(3)] for t in range(0, T, 16)])
+    x = np.arange(0, T, 16) / T
+    np.testing.assert_allclose(scales[:, 0], 1 + 15 * (1 - np.cos(np.pi * x**2.75)) / 2, rtol=1e-5)
+    np.testing.assert_allclose(scales[:, 1], np.where((x >= 0.25) & (x < 0.5), 3, 1))
+    np.testing.assert_allclose(scales[:, 2], 2)
+    assert sampling_options(2, guidance_schedule="constant").schedules is None
