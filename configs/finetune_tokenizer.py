@@ -14,7 +14,7 @@ a generator draws (arXiv 2509.12474, 2503.08354). grow: one sub-codebook more th
 import importlib.util
 from pathlib import Path
 
-from fqgan_jax.config import parse_arguments
+from fqgan_jax.config import parse_arguments, whole
 from fqgan_jax.errors import UserError
 
 RECIPES = ("images", "resolution", "decoder", "grow")
@@ -22,7 +22,7 @@ RECIPES = ("images", "resolution", "decoder", "grow")
 
 def get_config(arguments: str = ""):
     """Arguments: recipe, k (sub-codebooks), f (downsampling), size (side of the images)."""
-    arguments = parse_arguments(arguments, recipe="images", k=2, f=16, size=256)
+    arguments = parse_arguments(arguments, recipe="images", k=whole(2, 1, 64), f=16, size=256)
     recipe = arguments["recipe"]
     if recipe not in RECIPES:
         raise UserError(f"There is no recipe {recipe!r}: choose one of {', '.join(RECIPES)}.")

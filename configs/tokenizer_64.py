@@ -5,12 +5,12 @@
 20 minutes on two CPU cores; 20.1 dB PSNR and 0.61 SSIM on held-out Tiny-ImageNet images at 18 bits per position.
 """
 
-from fqgan_jax.config import parse_arguments, tokenizer_defaults
+from fqgan_jax.config import parse_arguments, tokenizer_defaults, whole
 
 
 def get_config(arguments: str = ""):
     """Arguments: k (sub-codebooks); the last one learns from histograms of oriented gradients."""
-    arguments = parse_arguments(arguments, k=2)
+    arguments = parse_arguments(arguments, k=whole(2, 1, 64))
     config = tokenizer_defaults()
     config.model.num_codebooks = arguments["k"]
     config.model.codebook_size = 512

@@ -6,7 +6,7 @@
 Bits per position: 14 K. k=2 is the published dual tokenizer, k=3 the triple one; f is 16 or 8.
 """
 
-from fqgan_jax.config import parse_arguments, tokenizer_defaults
+from fqgan_jax.config import parse_arguments, tokenizer_defaults, whole
 from fqgan_jax.errors import UserError
 from fqgan_jax.models.heads import heads
 
@@ -17,7 +17,7 @@ MULTIPLIERS = {8: (1, 2, 2, 4), 16: (1, 1, 2, 2, 4)}
 
 def get_config(arguments: str = ""):
     """Arguments: k (sub-codebooks), f (downsampling, 8 or 16), factorization ("adapters", or "split" for large k)."""
-    arguments = parse_arguments(arguments, k=2, f=16, factorization="adapters")
+    arguments = parse_arguments(arguments, k=whole(2, 1, 64), f=16, factorization="adapters")
     if arguments["f"] not in MULTIPLIERS:
         raise UserError(f"f={arguments['f']} is not published: choose 8 or 16, or set model.multipliers yourself.")
     config = tokenizer_defaults()

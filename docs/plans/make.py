@@ -21,6 +21,7 @@ COLUMNS = (
     *("bound by", "step (ms)", "examples/s a chip", "kept, exposed"),
 )
 MODELS = {"k=2,f=16": "dual f16", "k=3,f=16": "triple f16", "size=B": "FAR-B", "size=L": "FAR-L"}
+MODELS |= {"size=XL": "FAR-XL", "size=3B": "FAR-3B"}
 
 
 def run(path: Path) -> None:
