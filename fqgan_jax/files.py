@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.storage import PARALLEL, ObjectPath, lease
+from fqgan_jax.storage import PARALLEL, ObjectPath, is_leased, lease
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -130,6 +130,8 @@ def lock_file(path: Path, *, refusal: str) -> Iterator[None]:
 
 def is_locked(path: Path) -> bool:
     """Returns whether a process holds a lock by `lock_file`."""
+    if isinstance(path, ObjectPath):
+        return is_leased(path)
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

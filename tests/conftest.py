@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +22,9 @@ import pytest
 from PIL import Image
 from support.rows import LITE, networks, replace_package, replace_row
 from support.tiny_configs import tiny_generator_config, tiny_tokenizer_config
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell, whose processes inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["support.object_storage"]
 

@@ -36,11 +36,14 @@ def run(options) -> None:
     """
     from fqgan_jax.check.bench import headline_times
     from fqgan_jax.check.numbers import STORED, read_numbers, write_numbers
+    from fqgan_jax.check.parts import parts
     from fqgan_jax.check.running import computed_numbers, run_parts, surroundings
     from fqgan_jax.check.subjects import Subjects
     from fqgan_jax.files import write_atomically
     from fqgan_jax.sharding import processes
 
+    for name in options.only:
+        parts.check(name, "--only")
     subjects, where = Subjects(options.folder), surroundings()
     for name, value in where.items():
         print(f"{name:<10} {value}", flush=True)

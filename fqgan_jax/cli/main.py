@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fqgan", description="Factorized image tokenizers and their generators in JAX.", formatter_class=ScreenHelp
     )
-    parser.add_argument("--version", action="version", version=_versions())
+    parser.add_argument("--version", action=_Versions, nargs=0, help="print the versions and exit")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = importlib.import_module(f"fqgan_jax.cli.{name}")
@@ -65,8 +65,12 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _versions() -> str:
-    return ", ".join(f"{name} {version(name)}" for name in ("fqgan-jax", "jax", "flax"))
+class _Versions(argparse.Action):
+    """Prints what computes, and looks it up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(", ".join(f"{name} {version(name)}" for name in ("fqgan-jax", "jax", "flax")))
+        parser.exit()
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

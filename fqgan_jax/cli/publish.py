@@ -1,8 +1,7 @@
 """`fqgan publish`."""
 
-from pathlib import Path
-
 from fqgan_jax.cli.arguments import add_checkpoint
+from fqgan_jax.storage import as_path
 
 HELP = "Upload a model to the Hugging Face hub, with a model card: how to load it, data, metrics, pictures, config."
 EXAMPLES = """\
@@ -20,13 +19,13 @@ def add_arguments(parser) -> None:
         "--evaluation",
         action="append",
         default=[],
-        type=Path,
+        type=as_path,
         metavar="FILE.json",
         help="what fqgan evaluate --out wrote about this model (repeatable; default: the run's last evaluation)",
     )
     parser.add_argument("--license", default="", help="of the weights, as the hub names it: apache-2.0, …")
     parser.add_argument("--private", action="store_true", help="a repository that is made is private")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the files there, and upload nothing")
+    parser.add_argument("--out", type=as_path, metavar="FOLDER", help="write the files there, and upload nothing")
 
 
 def run(options) -> None:
@@ -35,7 +34,7 @@ def run(options) -> None:
     from fqgan_jax.hub import HubAddress
 
     publication = Publication(
-        checkpoint=Path(options.checkpoint),
+        checkpoint=as_path(options.checkpoint),
         address=HubAddress.parse(options.to),
         evaluations=options.evaluation,
         license=options.license,

@@ -1,19 +1,18 @@
 """`fqgan runs`."""
 
-from pathlib import Path
-
 from fqgan_jax.cli.tables import print_table
 from fqgan_jax.errors import check
+from fqgan_jax.storage import as_path
 
 HELP = "List the runs in a folder: how far they are, how fast, and what they measured last."
 EXAMPLES = """\
   fqgan runs runs
-  fqgan runs runs --metrics psnr,rfid"""
+  fqgan runs gs://BUCKET/runs --metrics psnr,rfid"""
 
 
 def add_arguments(parser) -> None:
     """Adds the flags of `fqgan runs`."""
-    parser.add_argument("folder", type=Path, help="folder of work folders, at any depth, or one work folder")
+    parser.add_argument("folder", type=as_path, help="folder of work folders, at any depth, or one work folder")
     parser.add_argument(
         "--metrics",
         metavar="NAME[,NAME...]",

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,7 +74,7 @@ def write_publication(publication: Publication, out: Path) -> None:
     if pictures:
         (out / PICTURES).mkdir()
     for picture in pictures:
-        shutil.copyfile(picture, out / PICTURES / picture.name)
+        (out / PICTURES / picture.name).write_bytes(picture.read_bytes())
     content = CardContent(
         address=publication.address,
         kind=model.kind,

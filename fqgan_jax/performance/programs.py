@@ -55,9 +55,9 @@ def make_program(
       UserError: sizes that cannot work together, or a program of another task.
     """
     check_choice("program", name, PROGRAMS)
-    task = _TASKS.get(name, config.task)
-    check(config.task == task, f"{name} is a program of a {task}: this config trains a {config.task}.")
-    return PROGRAMS[name](config, devices, tokenizer_config)
+    row = PROGRAMS[name]
+    check(row.task in (None, config.task), f"{name} is a program of a {row.task}: this config trains a {config.task}.")
+    return row.make(config, devices, tokenizer_config)
 
 
 def _step(config: ConfigDict, devices: Sequence[jax.Device], tokenizer_config: ConfigDict | None) -> Program:
@@ -141,5 +141,17 @@ def _decode(config: ConfigDict, devices: Sequence[jax.Device], _: ConfigDict | N
     return _inference("decode", decoding(config), devices=devices, batch_size=config.data.batch_size)
 
 
-PROGRAMS = {"step": _step, "sample": _sample, "encode": _encode, "decode": _decode}
-_TASKS = {"sample": "generator", "encode": "tokenizer", "decode": "tokenizer"}
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """What makes a program, and the task whose program it is (None: every task has it)."""
+
+    make: Callable[[ConfigDict, Sequence[jax.Device], ConfigDict | None], Program]
+    task: str | None = None
+
+
+PROGRAMS = {
+    "step": _Row(_step),
+    "sample": _Row(_sample, "generator"),
+    "encode": _Row(_encode, "tokenizer"),
+    "decode": _Row(_decode, "tokenizer"),
+}

@@ -4,7 +4,7 @@
 """
 
 from fqgan_jax.storage.cache import cached_bytes, cached_result, local_copies, local_copy, set_cache
-from fqgan_jax.storage.lease import lease
+from fqgan_jax.storage.lease import is_leased, lease
 from fqgan_jax.storage.paths import PARALLEL, ObjectPath, Stat, as_path
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "as_path",
     "cached_bytes",
     "cached_result",
+    "is_leased",
     "lease",
     "local_copies",
     "local_copy",

@@ -54,6 +54,12 @@ def lease(path: ObjectPath, *, refusal: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def is_leased(path: ObjectPath) -> bool:
+    """Returns whether a process holds a lease, as far as the lease itself tells."""
+    content = _read(path)
+    return bool(content) and not _owner_is_dead(content) and _age(content) < SECONDS
+
+
 def _read(path: ObjectPath) -> dict:
     """The content of the lease; empty if nobody holds it."""
     try:
@@ -75,10 +81,7 @@ def _is_over(path: ObjectPath, first: dict) -> bool:
     """Whether a lease ends before its owner renews it; waits as long as it may last."""
     if _owner_is_dead(first):
         return True
-    # The owner's clock may be wrong, and the wait is never longer than a lease that begins now.
-    renewed = first.get("renewed", 0)
-    age = max(0.0, time.time() - renewed) if isinstance(renewed, int | float) else SECONDS
-    end = time.monotonic() + SECONDS - age
+    end = time.monotonic() + SECONDS - _age(first)
     while time.monotonic() < end:
         time.sleep(min(1.0, max(0.0, end - time.monotonic())))
         found = _read(path)
@@ -87,6 +90,12 @@ def _is_over(path: ObjectPath, first: dict) -> bool:
         if found != first:
             return False
     return True
+
+
+def _age(content: dict) -> float:
+    """Seconds since the last renewal by the owner's clock, which may be wrong: never less than none."""
+    renewed = content.get("renewed", 0)
+    return max(0.0, time.time() - renewed) if isinstance(renewed, int | float) else SECONDS
 
 
 def _owner_is_dead(content: dict) -> bool:

@@ -160,6 +160,10 @@ class ObjectPath(PurePosixPath):
         """Whether objects are below it."""
         return self._kind() == "directory"
 
+    def is_symlink(self) -> bool:
+        """No object is a link."""
+        return False
+
     def _kind(self) -> str:
         try:
             return self._call("info")["type"]

@@ -1,7 +1,7 @@
 """What the work folders of runs say about them: how far they are, how fast, and what they measured last."""
 
+import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
@@ -67,8 +67,10 @@ class RunSummary:
 
 def find_runs(folder: Path) -> Iterator[RunSummary]:
     """Yields the runs in a folder and its subfolders, in the order of their names; the folder may be a run itself."""
-    for name, subfolders, files in os.walk(folder):
-        subfolders.sort()
-        if CONFIG in files and FOLDER in subfolders:
-            subfolders.clear()  # a run holds no other
-            yield RunSummary.read(Path(name))
+    if (folder / CONFIG).is_file() and (folder / FOLDER).is_dir():
+        yield RunSummary.read(folder)  # a run holds no other
+        return
+    with contextlib.suppress(PermissionError):
+        for child in sorted(folder.iterdir()):
+            if child.is_dir() and not child.is_symlink():
+                yield from find_runs(child)

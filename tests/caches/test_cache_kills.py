@@ -1,6 +1,7 @@
 """Caches of codes and of features survive kills, and several hosts write them together."""
 
 import multiprocessing
+import os
 import random
 import signal
 import socket
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import cache_runs, dino_files
+
+from fqgan_jax.storage import as_path
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,31 @@ def test_twenty_kills_leave_no_trace(kind, images, weights, tmp_path):
         code, found = finish(folder)
         assert code in (0, 2)  # 2: it was complete when it was killed
         assert found == expected
+
+
+@pytest.mark.slow
+def test_kills_while_codes_go_to_a_bucket(images, weights, tmp_path, s3):
+    folder, moments, kills = as_path(s3) / "codes", random.Random(0), 0
+    environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+    def run():
+        return start(cache_runs.write_to_bucket, environment, "codes", images, folder, weights)
+
+    undisturbed = start(cache_runs.write, "codes", images, tmp_path / "undisturbed", weights)
+    undisturbed.join()
+    for _ in range(5):
+        process, before = run(), len(list(as_path(s3).glob("codes/*")))
+        while process.is_alive() and len(list(as_path(s3).glob("codes/*"))) < before + 2:  # the lease, and a shard
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+    assert kills >= 2
+    process = run()
+    process.join()
+    assert process.exitcode in (0, 2)  # 2: it was complete when it was killed
+    assert contents(folder) == contents(tmp_path / "undisturbed")
 
 
 def writes(folder, shards: int) -> bool:

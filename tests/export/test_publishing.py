@@ -5,10 +5,12 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 from support.hub_server import TOKEN, hub_server, use_hub
+from support.object_storage import upload
 from support.tiny_models import tiny_generator, tiny_tokenizer
 
 import fqgan_jax
 from fqgan_jax.cli.main import main
+from fqgan_jax.storage import as_path
 
 ADDRESS = "hf:someone/new"
 
@@ -91,6 +93,16 @@ def test_a_run_brings_its_config_last_evaluation_and_pictures(hub, trained_token
     assert shown == {path.name for path in (trained_tokenizer / "pictures").glob("*.png")} != set()
     assert all(f"](pictures/{name})" in text for name in shown)
     assert fqgan_jax.load_tokenizer(out).fingerprint == fqgan_jax.load_tokenizer(trained_tokenizer).fingerprint
+
+
+def test_a_run_in_a_bucket_brings_the_same(hub, trained_tokenizer, s3, tmp_path):
+    checkpoint = upload(trained_tokenizer, f"{s3}/run")
+    for where, out in ((str(trained_tokenizer), str(tmp_path / "card")), (checkpoint, f"{s3}/card")):
+        assert main(["publish", "--checkpoint", where, ADDRESS, "--out", out]) == 0
+    files = {path.relative_to(as_path(s3) / "card").as_posix() for path in (as_path(s3) / "card").files()}
+    assert files == {path.relative_to(tmp_path / "card").as_posix() for path in (tmp_path / "card").rglob("*.*")}
+    assert (as_path(s3) / "card" / "README.md").read_text() == (tmp_path / "card" / "README.md").read_text()
+    assert fqgan_jax.load_tokenizer(f"{s3}/card").fingerprint == fqgan_jax.load_tokenizer(trained_tokenizer).fingerprint
 
 
 def test_what_cannot_be_published_is_a_sentence(hub, saved, monkeypatch, capsys):

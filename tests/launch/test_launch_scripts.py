@@ -59,7 +59,7 @@ def test_jobsets_are_whole(path):
     (rule,) = job["podFailurePolicy"]["rules"]
     assert rule == {
         "action": "FailJob",
-        "onExitCodes": {"containerName": container["name"], "operator": "In", "values": [2]},
+        "onExitCodes": {"containerName": container["name"], "operator": "In", "values": [2, 3]},
     }
     volumes = {volume["name"] for volume in pod["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes

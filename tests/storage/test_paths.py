@@ -116,6 +116,18 @@ def test_sentences_name_the_url_and_say_what_to_do(s3, s3_url, monkeypatch):
         (as_path(s3) / "x").read_bytes()
 
 
+def test_missing_credentials_are_named(s3, s3_url, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), "/nowhere")
+    sentence = rf"{s3}/x cannot be used \(.*credentials.*\): set credentials .*AWS_ACCESS_KEY_ID.*, or choose another"
+    with (
+        environment(AWS_ENDPOINT_URL=s3_url, AWS_EC2_METADATA_DISABLED="true", **files),
+        pytest.raises(UserError, match=sentence),
+    ):
+        write_atomically(as_path(s3) / "x", "x")
+
+
 def test_a_client_that_is_not_installed_is_named(monkeypatch):
     def missing(protocol, **_):
         raise ImportError(f"Install {protocol}")

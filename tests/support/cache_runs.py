@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -30,6 +31,12 @@ def write(kind: str, images: Path, out: Path, weights: Path) -> None:
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+def write_to_bucket(environment: Mapping[str, str], *arguments) -> None:
+    """`write` with the variables by which the clients of buckets find their server."""
+    os.environ |= environment
+    write(*arguments)
 
 
 def write_as_host(process: int, count: int, port: int, *arguments) -> None:

@@ -9,7 +9,8 @@ from support.tiny_configs import tiny_generator_config
 
 from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.cli.main import main
-from fqgan_jax.files import lock_file
+from fqgan_jax.files import lock_file, upload_folder
+from fqgan_jax.storage import as_path
 from fqgan_jax.training.summary import find_runs
 from fqgan_jax.training.workdir import claim_workdir
 
@@ -71,6 +72,17 @@ def test_states(runs, capsys):
         (tokenizer / "config.json").write_text(damaged)
         assert main(["runs", str(tokenizer)]) == 0
         assert table(capsys)[0]["state"] == "damaged"
+
+
+def test_runs_in_a_bucket(runs, s3, capsys):
+    upload_folder(runs / "b", as_path(s3) / "deep" / "b")
+    assert main(["runs", s3]) == 0
+    (row,) = table(capsys)
+    assert (row["run"], row["step"], row["state"]) == (f"{s3}/deep/b", "4/4", "finished")
+    with lock_file(as_path(s3) / "deep" / "b" / ".lock", refusal=""):
+        assert [run.state for run in find_runs(as_path(s3))] == ["running"]
+    assert main(["runs", f"{s3}/none"]) == 2
+    assert "There is no folder" in capsys.readouterr().err
 
 
 def test_where_there_are_none(tmp_path, capsys):
