@@ -2,13 +2,12 @@
 # Trains on all workers of a Cloud TPU slice that it queues for, and again after each preemption. It runs on any machine
 # with gcloud, until the training is done; arguments after the slice's name are those of fqgan train:
 #
-#   ZONE=us-west4-a ACCELERATOR=v5litepod-16 RUNTIME=v2-alpha-tpuv5-lite \
-#       SETUP="gcsfuse --implicit-dirs --rename-dir-limit 100000 BUCKET ~/runs; pip install 'fqgan-jax[tpu,gcs]'" \
-#       launch/tpu_pod.sh dual --config configs/tokenizer_imagenet.py:k=2,f=16 --workdir runs/dual \
+#   ZONE=us-west4-a ACCELERATOR=v5litepod-16 RUNTIME=v2-alpha-tpuv5-lite SETUP="pip install 'fqgan-jax[tpu,gcs]'" \
+#       launch/tpu_pod.sh dual --config configs/tokenizer_imagenet.py:k=2,f=16 --workdir gs://BUCKET/dual \
 #       --config.data.source=gs://BUCKET/records
 #
-# SETUP makes a worker ready (done before every start); the work folder is a bucket that all workers mount as a folder,
-# and the images are read from it directly. On a slice of one worker --workdir may be gs://BUCKET/dual itself.
+# SETUP makes a worker ready (done before every start). A state that is too large for one worker's memory goes into a
+# bucket that all mount: SETUP="gcsfuse --implicit-dirs --rename-dir-limit 100000 BUCKET ~/runs; …", --workdir runs/dual.
 # The slice stays when the training ends: gcloud compute tpus queued-resources delete dual --zone us-west4-a --force
 set -euo pipefail
 

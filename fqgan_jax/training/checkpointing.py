@@ -2,13 +2,16 @@
 
 import dataclasses
 import itertools
+import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
@@ -24,9 +27,11 @@ from fqgan_jax.checkpoints import (
     score_function,
     write_checksums,
 )
-from fqgan_jax.errors import UserError, check
+from fqgan_jax.errors import UserError
 from fqgan_jax.files import is_full_disk
+from fqgan_jax.sharding import processes
 from fqgan_jax.storage import ObjectPath
+from fqgan_jax.training import first_process
 from fqgan_jax.training.state import Adversary, TrainState
 
 log = logging.getLogger(__name__)
@@ -35,7 +40,8 @@ log = logging.getLogger(__name__)
 class Checkpoints:
     """The checkpoints in a work folder; parameters, moving average, discriminator and the rest are items of each.
 
-    Damaged checkpoints are set aside first, as `damaged_STEP`: the run continues from the newest intact one.
+    Damaged checkpoints are set aside first, as `damaged_STEP`: the run continues from the newest intact one. Each of many
+    processes writes its part, but in object storage the first one alone writes and reads.
 
     Args:
       workdir: work folder of the run.
@@ -44,7 +50,7 @@ class Checkpoints:
       keep_best: the metric whose best checkpoint is kept, with "-" before it if lower is better; empty: none.
 
     Raises:
-      UserError: there are checkpoints, but every one is damaged; or many processes would write to object storage.
+      UserError: there are checkpoints, but every one is damaged.
     """
 
     def __init__(self, workdir: Path, *, keep: int, keep_every: int = 0, keep_best: str = ""):
@@ -52,29 +58,34 @@ class Checkpoints:
             raise UserError(
                 f"train.keep_checkpoints must be 1 or more and train.keep_every 0 or more, not {keep} and {keep_every}."
             )
-        check(
-            jax.process_count() == 1 or not isinstance(workdir, ObjectPath),
-            f"Many processes cannot train in {workdir}: mount the bucket as a folder that all of them share.",
-        )
+        self._by_first = jax.process_count() > 1 and isinstance(workdir, ObjectPath)
+        self._manager: ocp.CheckpointManager | None = None
+        if self._by_first and not processes.is_first():
+            return
         self._mirror = Mirror((workdir / FOLDER).absolute())
         self._folder = self._mirror.local
         self._keep_best = keep_best
         self._saving: int | None = None
-        if jax.process_index() == 0:
+        if processes.is_first():
             _set_damaged_aside(self._mirror)
-        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        if not self._by_first:
+            multihost_utils.sync_global_devices("damaged checkpoints are set aside")
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_preservation_policy(keep, keep_every, keep_best),
             best_fn=score_function(keep_best) if keep_best else None,  # without it no metrics are written
             cleanup_tmp_directories=True,  # left half-written by a killed process
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                active_processes={0} if self._by_first else None,
+                barrier_sync_key_prefix="first" if self._by_first else None,
+            ),
         )
         handlers = {item: _handler() for item in (Item.PARAMS, Item.EMA, Item.DISCRIMINATOR, Item.REST)}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def latest_step(self) -> int | None:
         """Returns the step of the newest complete checkpoint, None if there is none."""
-        return self._manager.latest_step()
+        return self._said(lambda manager: manager.latest_step())
 
     def save(self, state: TrainState, validation: dict[str, float] | None = None) -> None:
         """Starts saving, unless this step is saved already; the state may be donated as soon as this returns.
@@ -87,7 +98,10 @@ class Checkpoints:
           UserError: this or the previous checkpoint could not be written because the disk is full.
         """
         step = int(state.step)
-        if step in self._manager.all_steps():
+        if self._said(lambda manager: step in manager.all_steps()):
+            return
+        state = first_process.gather(state) if self._by_first else state
+        if self._manager is None:
             return
         self._check_metric(step, validation or {})
         saves = {name: ocp.args.PyTreeSave(item) for name, item in _items(state).items()}
@@ -100,15 +114,27 @@ class Checkpoints:
 
     def restore(self, abstract: TrainState) -> TrainState:
         """Returns the newest state, with the shapes, types and shardings of `abstract`."""
-        restores = {
-            name: ocp.args.PyTreeRestore(item, restore_args=ocp.checkpoint_utils.construct_restore_args(item))
-            for name, item in _items(abstract).items()
-        }
-        items = self._manager.restore(self.latest_step(), args=ocp.args.Composite(**restores))
+        wanted = _items(abstract)
+        items = self._read(self.latest_step(), wanted)
+        items = first_process.scatter(items, wanted) if self._by_first else items
         rest = _loaded_fields(items[Item.REST])
         if "adversary" in rest:
             rest["adversary"] = Adversary(params=items[Item.DISCRIMINATOR], **_loaded_fields(rest["adversary"]))
         return abstract.replace(params=items[Item.PARAMS], ema=items.get(Item.EMA), **rest)
+
+    def _read(self, step: int, wanted: dict[str, PyTree]) -> dict[str, PyTree] | None:
+        """The items of a checkpoint, as global arrays or, if the first process alone reads, as its NumPy arrays."""
+        if self._manager is None:
+            return None
+        arguments = _as_numpy if self._by_first else ocp.checkpoint_utils.construct_restore_args
+        restores = {name: ocp.args.PyTreeRestore(item, restore_args=arguments(item)) for name, item in wanted.items()}
+        items = self._manager.restore(step, args=ocp.args.Composite(**restores))
+        return {name: items[name] for name in wanted}
+
+    def _said(self, ask: Callable[[ocp.CheckpointManager], object]) -> Any:
+        """What the manager says; of many processes, what that of the first one says where there is no other."""
+        answer = None if self._manager is None else ask(self._manager)
+        return json.loads(processes.exchange(json.dumps(answer))[0]) if self._by_first else answer
 
     def check(self) -> None:
         """Raises the error that stopped the last save, if any; does not wait.
@@ -116,7 +142,7 @@ class Checkpoints:
         Raises:
           UserError: the disk is full.
         """
-        if not self._manager.is_saving_in_progress():
+        if self._manager is not None and not self._manager.is_saving_in_progress():
             with self._full_disk():
                 self._manager.wait_until_finished()
 
@@ -126,9 +152,12 @@ class Checkpoints:
         Raises:
           UserError: the disk is full.
         """
-        with self._full_disk():
-            self._manager.close()
-            self._mirror.prune()
+        if self._manager is not None:
+            with self._full_disk():
+                self._manager.close()
+                self._mirror.prune()
+        if self._by_first:
+            processes.exchange("everything is written")
 
     def _check_metric(self, step: int, validation: dict[str, float]) -> None:
         """Warns if the metric that decides which checkpoint is the best was not measured."""
@@ -191,6 +220,10 @@ def _handler() -> ocp.PyTreeCheckpointHandler:
     arrays = ocp.type_handlers.ArrayHandler(use_replica_parallel=jax.process_count() > 1)
     registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
     return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
+def _as_numpy(item: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), item)
 
 
 # Names of fields in checkpoints, if they differ from those of the dataclasses.

@@ -61,8 +61,8 @@ def test_jobsets_are_whole(path):
         "action": "FailJob",
         "onExitCodes": {"containerName": container["name"], "operator": "In", "values": [2, 3]},
     }
-    volumes = {volume["name"] for volume in pod["volumes"]}
-    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+    volumes = {volume["name"] for volume in pod.get("volumes", ())}
+    assert {mount["name"] for mount in container.get("volumeMounts", ())} == volumes
 
     words = [word.replace("$(PROCESS_ID)", "1") for word in container["command"]]
     options, config = train_line(words)

@@ -15,9 +15,11 @@ from support.process_groups import WHO, free_port, launch, wait
 from support.processes_script import batches
 from support.tiny_configs import TINY_TOKENIZER, tiny_tokenizer_config
 
+from fqgan_jax.checkpoints import FOLDER, saved_steps
 from fqgan_jax.cli.main import main
 from fqgan_jax.errors import UserError
 from fqgan_jax.sharding import processes
+from fqgan_jax.storage import as_path
 from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.loop import train
 
@@ -76,6 +78,22 @@ def test_a_run_continues_on_another_number_of_processes_and_another_mesh(two_pro
     assert_same_losses(read_log(tmp_path / "two"), reference)
     work(4, [{"name": "four", "config": tiny_tokenizer_config(*FIELDS, *MESHES["tensor"])}], tmp_path)
     assert_same_losses(read_log(tmp_path / "four"), reference)
+
+
+@pytest.mark.slow
+def test_many_processes_train_in_a_bucket_like_one(s3, reference, tmp_path):
+    """Two processes begin; two go on with one work folder, one process with a copy."""
+    config, workdir, copy = tiny_tokenizer_config(*FIELDS, *MESHES["tensor"]), as_path(s3) / "run", as_path(s3) / "copy"
+    half = {"name": "half", "config": config, "workdir": str(workdir), "stop_after": 2}
+    work(2, [half], tmp_path)
+    assert [line["step"] for line in read_log(workdir)] == [1, 2]
+    for path in workdir.files():
+        (copy / path.relative_to(workdir)).write_bytes(path.read_bytes())
+    work(2, [half | {"stop_after": None}], tmp_path)
+    train(config, copy)
+    for folder in (workdir, copy):
+        assert_same_losses(read_log(folder), reference)
+        assert saved_steps(folder / FOLDER) == saved_steps(workdir / FOLDER) != []
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])

@@ -17,6 +17,7 @@ from fqgan_jax.config import from_json
 from fqgan_jax.data.loader import to_devices
 from fqgan_jax.sharding import processes, rules
 from fqgan_jax.sharding.mesh import batch_sharding, batch_shards, batch_slice, make_mesh
+from fqgan_jax.storage import as_path
 from fqgan_jax.training import loop, tasks, train
 
 
@@ -44,7 +45,7 @@ def main(address: str, count: str, index: str, folder: str) -> None:
         if "batches" in job:
             np.savez(folder / f"{job['name']}.{index}.npz", **batches(config, *job["batches"]))
         else:
-            train(config, folder / job["name"], job.get("stop_after"))
+            train(config, as_path(job.get("workdir", str(folder / job["name"]))), job.get("stop_after"))
 
 
 if __name__ == "__main__":

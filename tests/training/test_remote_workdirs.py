@@ -86,13 +86,6 @@ def test_an_outage_during_a_save_is_a_sentence(s3, s3_url, code_cache, monkeypat
     assert [line["loss"] for line in read_log(workdir)] == [1.0]
 
 
-def test_many_processes_are_refused_before_anything_is_written(s3, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(UserError, match=rf"Many processes cannot train in {s3}/run: mount the bucket as a folder"):
-        Checkpoints(as_path(s3) / "run", keep=1)
-    assert not as_path(s3).exists()
-
-
 def test_the_log_of_a_resumed_run_drops_later_lines_and_keeps_earlier_ones(bucket_folder):
     workdir = as_path(bucket_folder) / "run"
     log = RunLog(workdir, 0)
