@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 class Checkpoints:
     """The checkpoints in a work folder; parameters, moving average, discriminator and the rest are items of each.
 
-    Damaged checkpoints are set aside first, as `damaged_STEP`: the run continues from the newest intact one. Each of many
-    processes writes its part, but in object storage the first one alone writes and reads.
+    Damaged checkpoints are set aside first, as `damaged_STEP`: the run continues from the newest intact one. Each of
+    many processes writes its part, but in object storage the first one alone writes and reads.
 
     Args:
       workdir: work folder of the run.
@@ -73,6 +73,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_preservation_policy(keep, keep_every, keep_best),
             best_fn=score_function(keep_best) if keep_best else None,  # without it no metrics are written
+            create=not self._by_first,  # the mirror's folder is there
             cleanup_tmp_directories=True,  # left half-written by a killed process
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
             multiprocessing_options=ocp.options.MultiprocessingOptions(
@@ -218,7 +219,8 @@ def _handler() -> ocp.PyTreeCheckpointHandler:
     only compiles a slice for each shape and device, which held up the first save for seconds.
     """
     arrays = ocp.type_handlers.ArrayHandler(use_replica_parallel=jax.process_count() > 1)
-    registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+    numpy = ocp.type_handlers.NumpyHandler()  # for what the first process writes alone
+    registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays), (np.ndarray, numpy))
     return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 

@@ -7,6 +7,7 @@ sees.
 import functools
 import json
 import sys
+import traceback
 from pathlib import Path
 
 import jax
@@ -49,4 +50,9 @@ def main(address: str, count: str, index: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+        processes.leave(1)
+        raise
