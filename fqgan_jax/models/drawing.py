@@ -18,7 +18,7 @@ from fqgan_jax.errors import check
 T = TypeVar("T")
 
 
-@partial(flax.struct.dataclass, kw_only=True)
+@flax.struct.dataclass(kw_only=True)
 class SamplingOptions:
     """How codes are drawn, one value per sub-codebook.
 
@@ -116,7 +116,7 @@ def _spread(num_codebooks: int, name: str, values: Sequence[T]) -> Sequence[T]:
     return list(values) * num_codebooks if len(values) == 1 else values
 
 
-@partial(flax.struct.dataclass, kw_only=True)
+@flax.struct.dataclass(kw_only=True)
 class GuidanceSchedule:
     """How guidance changes along the positions.
 

@@ -36,7 +36,7 @@ class QuantizerSizes:
     chunk_tokens: int = 4096
 
 
-@partial(flax.struct.dataclass, kw_only=True)
+@flax.struct.dataclass(kw_only=True)
 class QuantizerOutput:
     """Quantized latents of a batch; all float32, codes int32.
 
