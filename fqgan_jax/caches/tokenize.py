@@ -18,6 +18,7 @@ from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source
 from fqgan_jax.data.transforms import height_and_width
 from fqgan_jax.errors import check
+from fqgan_jax.models.applying import apply
 from fqgan_jax.sharding.passes import Batch
 
 FIXED_CROPS = {"ten": 10, "center": 1}
@@ -122,7 +123,7 @@ def tokenize(
         return Crops(images, np.zeros((0, 4), np.int32), {})
 
     def encode(params: PyTree, batch: Batch) -> dict[str, Array]:
-        return {"codes": module.apply({"params": params}, to_float(batch["image"]), method="encode")}
+        return {"codes": apply(module, params, to_float(batch["image"]), method="encode")}
 
     random_crops = RandomCrops(source=source, image_size=size, num_crops=count, seed=seed)
     work = CachePass(

@@ -26,7 +26,9 @@ class Mirror:
 
     def __init__(self, folder: Path):
         """Makes the local folder, in which the checkpoints are without their parameters."""
-        self.local, self._remote = folder, None
+        self.local = folder
+        self._remote: Path | None = None
+        self._steps: set[int] = set()
         if not isinstance(folder, ObjectPath):
             return
         self._remote = folder
@@ -54,7 +56,7 @@ class Mirror:
         (self.local / str(step)).rename(self.local / name)
         if self._remote is not None:
             upload_folder(self.local / name, self._remote / name, last=CHECKSUMS)
-            self._remove(step)
+            self._remove(self._remote, step)
 
     def upload(self, folder: Path, step: int) -> None:
         """Uploads a checkpoint from the folder in which it is complete."""
@@ -66,11 +68,11 @@ class Mirror:
         """Removes the checkpoints that have been removed from the local folder."""
         if self._remote is not None:
             for step in self._steps - set(saved_steps(self.local)):
-                self._remove(step)
+                self._remove(self._remote, step)
 
-    def _remove(self, step: int) -> None:
-        (self._remote / str(step) / CHECKSUMS).unlink(missing_ok=True)
-        (self._remote / str(step)).remove_tree()
+    def _remove(self, remote: ObjectPath, step: int) -> None:
+        (remote / str(step) / CHECKSUMS).unlink(missing_ok=True)
+        (remote / str(step)).remove_tree()
         self._steps.discard(step)
 
 

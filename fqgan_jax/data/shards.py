@@ -114,8 +114,8 @@ class ShardFolder:
                     f"{self.path} was written from other images or with other settings than these: "
                     "choose another folder, or remove this one first."
                 )
-        elif found := sorted(path.name for path in self.path.iterdir() if not _is_hidden(path.name)):
-            raise UserError(f"{self.path} holds other files ({', '.join(found[:3])}): choose an empty or a new folder.")
+        elif names := sorted(path.name for path in self.path.iterdir() if not _is_hidden(path.name)):
+            raise UserError(f"{self.path} holds other files ({', '.join(names[:3])}): choose an empty or a new folder.")
 
     def start(self, plan: str, settings: dict) -> None:
         """Prepares the folder for writing shards; if it is finished, only removes hidden files.
@@ -235,7 +235,8 @@ def check_shards(shards: object, where: str = "") -> None:
       shards: what a manifest says.
       where: the manifest, for the message: "codes.json: ".
     """
-    check(isinstance(shards, list), f"{where}shards is no list: write the folder again.")
+    if not isinstance(shards, list):
+        raise UserError(f"{where}shards is no list: write the folder again.")
     for shard in shards:
         check_complete(shard, _SHARD, where=f"{where}shards: ", remedy="write the folder again")
 

@@ -18,6 +18,7 @@ from fqgan_jax.evaluation.metrics import FeatureSet, Reference
 from fqgan_jax.evaluation.networks import EvaluationNetworks
 from fqgan_jax.evaluation.protocol import Evaluation, Measurement
 from fqgan_jax.evaluation.results import code_results, feature_results
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.drawing import SamplingOptions, sampling_options
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fqgan import FQGAN
@@ -188,7 +189,7 @@ def _sampling_step(module: FAR, decoder: FQGAN | None, features: tuple[tuple[str
         codes = sample_codes(module, params["generator"], keys=keys, labels=batch["label"], options=params["options"])
         if decoder is None:
             return {"codes": codes}
-        images = to_uint8(decoder.apply({"params": params["tokenizer"]}, codes, method="decode"))
+        images = to_uint8(apply(decoder, params["tokenizer"], codes, method="decode"))
         if not features:
             return {"codes": codes, "image": images}
         return {"codes": codes, "features": describe(features, params["features"], images)}

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from fqgan_jax.data.stream import Batch
 from fqgan_jax.losses.generator_losses import code_losses
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.far import FAR
 from fqgan_jax.sharding.passes import Step, rows_of_examples
 
@@ -84,7 +85,7 @@ def _step(module: FAR) -> Step:
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:
         codes = jnp.reshape(batch["codes"], (len(batch["codes"]), -1, module.num_codebooks))
-        logits = module.apply({"params": params}, codes, batch["label"])
+        logits = apply(module, params, codes, batch["label"])
         return {"losses": code_losses(logits, codes), "label": batch["label"]}
 
     return step

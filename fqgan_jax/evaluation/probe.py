@@ -12,6 +12,7 @@ from fqgan_jax.data.stream import Batch
 from fqgan_jax.errors import check
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.protocol import Measurement
+from fqgan_jax.models.applying import apply
 from fqgan_jax.sharding.passes import rows_of_examples
 
 PROTOCOL = (
@@ -90,8 +91,8 @@ def pooled_codes(tokenizer: Tokenizer, images: ImageSet, *, batch_size: int) -> 
     module = tokenizer.module.clone(dtype=jnp.float32)
 
     def step(params: PyTree, batch: Batch) -> dict[str, Array]:
-        codes = module.apply({"params": params}, to_float(batch["image"]), method="encode")
-        entries = module.apply({"params": params}, codes, method="codes_to_entries")
+        codes = apply(module, params, to_float(batch["image"]), method="encode")
+        entries = apply(module, params, codes, method="codes_to_entries")
         return {"entries": jnp.mean(entries, axis=(1, 2)), "labels": batch["label"]}
 
     rows = list(

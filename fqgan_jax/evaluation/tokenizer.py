@@ -23,6 +23,7 @@ from fqgan_jax.evaluation.networks import EvaluationNetworks
 from fqgan_jax.evaluation.protocol import Evaluation, Measurement
 from fqgan_jax.evaluation.reference import reference_of
 from fqgan_jax.evaluation.results import code_results, feature_results
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.sharding.passes import Step, rows_of_examples
 
@@ -236,5 +237,5 @@ def _reconstruct(
     module: FQGAN, params: PyTree, images: Float[Array, "B H W 3"]
 ) -> tuple[Int[Array, "B h w K"], Float[Array, "B H W 3"]]:
     """Returns the codes of images in [-1, 1] and the images that they decode to, clipped."""
-    codes = module.apply({"params": params}, images, method="encode")
-    return codes, jnp.clip(module.apply({"params": params}, codes, method="decode"), -1, 1)
+    codes = apply(module, params, images, method="encode")
+    return codes, jnp.clip(apply(module, params, codes, method="decode"), -1, 1)

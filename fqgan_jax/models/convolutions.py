@@ -40,7 +40,7 @@ def convolve(
         raise NotImplementedError("convolutions with dilation or groups")
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    steps = _Steps(tuple(strides), tuple(map(tuple, padding)), settings.get("precision"))
+    steps = _Steps(tuple(strides), tuple((low, high) for low, high in padding), settings.get("precision"))
     return _convolve(steps, x, kernel)
 
 
@@ -50,8 +50,8 @@ Conv = partial(nn.Conv, conv_general_dilated=convolve)
 class _Steps(NamedTuple):
     """How a kernel moves over a feature map."""
 
-    strides: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
     precision: Any
 
 

@@ -3,7 +3,6 @@
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeVar
 
 import flax.struct
@@ -40,6 +39,7 @@ class SamplingOptions:
 
     def scale(self, k: int, t: Int[Array, ""], num_positions: int) -> Float[Array, ""]:
         """Returns the scale of guidance of sub-codebook k at position t."""
+        assert self.guidance is not None
         scale = self.guidance[k]
         schedule = None if self.schedules is None else self.schedules[k]
         if schedule is None:

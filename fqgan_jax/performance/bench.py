@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from fqgan_jax.losses.quantization_losses import codebook_loss, commitment_loss, entropy_loss, soft_entries_loss
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.quantizers import CodebookQuantizer, Quantizer, QuantizerSizes, quantizers
 from fqgan_jax.performance.chips import chip_of
 from fqgan_jax.performance.flops import count_flops
@@ -143,7 +144,7 @@ def training_of(module: Quantizer) -> Callable[[PyTree, Array], tuple[Array, tup
     """Returns what training makes of a quantizer: its losses, with gradients to its parameters and the latents."""
 
     def loss(params: PyTree, latents: Array) -> Float[Array, ""]:
-        output = module.apply({"params": params}, latents)
+        output = apply(module, params, latents)
         found = vars(output)
         losses = (codebook_loss(**found), commitment_loss(**found), soft_entries_loss(**found), entropy_loss(**found))
         return sum(jnp.sum(value) for value in losses if value is not None) + jnp.mean(output.quantized**3)

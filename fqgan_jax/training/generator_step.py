@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from fqgan_jax import losses
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.far import FAR
 from fqgan_jax.training.optimizers import without_fixed_gradients
 from fqgan_jax.training.state import TrainState, apply_gradients, next_state, updated_ema
@@ -69,7 +70,7 @@ def generator_step(
 
     def objective(params: PyTree) -> tuple[Float[Array, ""], dict[str, Array]]:
         params = without_fixed_gradients(params, patterns=training.fixed)
-        logits = module.apply({"params": params}, codes, labels, order=order, train=True, rngs={"dropout": dropout_key})
+        logits = apply(module, params, codes, labels, order=order, train=True, rngs={"dropout": dropout_key})
         return losses.objective(
             losses.generator,
             training.loss_weights,

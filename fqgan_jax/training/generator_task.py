@@ -17,6 +17,7 @@ from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.config import generator_defaults
 from fqgan_jax.data.stream import Batch, Stream
 from fqgan_jax.errors import check
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.drawing import sampling_options
 from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice, put_global
 from fqgan_jax.storage import as_path
@@ -236,7 +237,7 @@ def scaled_entries(tokenizer: api.Tokenizer) -> Float[np.ndarray, "K N d"]:
     """Returns the entries of a tokenizer, scaled to a mean square length of 1."""
     K, N = tokenizer.module.num_codebooks, tokenizer.module.codebook_size
     codes = jnp.broadcast_to(jnp.arange(N)[None, :, None, None], (1, N, 1, K))
-    entries = tokenizer.module.apply({"params": tokenizer.params}, codes, method="codes_to_entries")
+    entries = apply(tokenizer.module, tokenizer.params, codes, method="codes_to_entries")
     entries = np.asarray(entries[0, :, 0], np.float32).swapaxes(0, 1)
     return entries / np.sqrt((entries**2).sum(axis=-1).mean())
 

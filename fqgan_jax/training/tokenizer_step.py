@@ -29,6 +29,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from fqgan_jax import losses
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.training.adversarial import AdversarialTraining, LastLayer, adversarial_step
 from fqgan_jax.training.nested import kept_codebooks
@@ -197,18 +198,18 @@ def _forward(
     module, perturbation = training.module, training.perturbation
     params = without_fixed_gradients(params, patterns=training.fixed)
 
-    def apply(method: str, *inputs: Array, **options: int) -> Any:
-        return module.apply({"params": params}, *inputs, method=method, **options)
+    def call(method: str, *inputs: Array, **options: int) -> Any:
+        return apply(module, params, *inputs, method=method, **options)
 
     def decode(quantized: Array) -> tuple[Images, Array, tuple]:
-        features = apply("decoder_features", quantized)
-        return apply("to_pixels", features), features, apply("predict_features", quantized)
+        features = call("decoder_features", quantized)
+        return call("to_pixels", features), features, call("predict_features", quantized)
 
-    latents = in_parts(partial(apply, "latents"), training.accumulate)(images)
-    found = apply("quantize", latents)
+    latents = in_parts(partial(call, "latents"), training.accumulate)(images)
+    found = call("quantize", latents)
     quantized = found.quantized
     if perturbation is not None:
-        near = apply("near_entries", keys.near, found.latents, nearest=perturbation.nearest)
+        near = call("near_entries", keys.near, found.latents, nearest=perturbation.nearest)
         quantized = replaced(keys.replaced, quantized, near, perturbation=perturbation)
     kept = kept_codebooks(keys.kept, module.nested) if module.nested else None
     if kept is not None:
@@ -260,7 +261,7 @@ def _last_layer(module: FQGAN, params: PyTree, features: Float[Array, "B H W C"]
 
     def to_pixels(kernel: Array) -> Images:
         decoder = {"conv_out": {"kernel": kernel, "bias": last["bias"]}}
-        return module.apply({"params": {"decoder": decoder}}, features, method="to_pixels")
+        return apply(module, {"decoder": decoder}, features, method="to_pixels")
 
     return LastLayer(to_pixels=to_pixels, kernel=last["kernel"])
 

@@ -154,8 +154,8 @@ def stored_bytes(content: bytes, settings: Settings) -> bytes:
     if not settings.shorter_side or min(image.size) <= settings.shorter_side:
         return content
     scale = settings.shorter_side / min(image.size)
-    size = tuple(max(settings.shorter_side, round(length * scale)) for length in image.size)
+    width, height = (max(settings.shorter_side, round(length * scale)) for length in image.size)
     buffer = io.BytesIO()
-    small = image.resize(size, Image.Resampling.LANCZOS)
+    small = image.resize((width, height), Image.Resampling.LANCZOS)
     small.save(buffer, "JPEG", quality=settings.quality, subsampling=0, optimize=True)
     return buffer.getvalue()

@@ -43,7 +43,7 @@ class ImageFolder(Source):
             self._objects = _objects(folder)
             by_class = _by_class(self._objects) or {folder.name: sorted(self._objects)}
         else:
-            by_class = {name: files for name in _subfolders(folder) if (files := _image_files(folder, name))}
+            by_class = {name: found for name in _subfolders(folder) if (found := _image_files(folder, name))}
             by_class = by_class or {folder.name: _image_files(folder, "")}
         self.root = str(folder)
         self.class_names = tuple(by_class)

@@ -71,7 +71,7 @@ class TarShards(Source):
         names_and_labels = [(member.name, label) for member, label in zip(members, labels, strict=True)]
         if not members:
             raise UserError(f"The tar files of {name} hold no images (looked for {' '.join(sorted(EXTENSIONS))}).")
-        chosen = range(len(members))
+        chosen: Sequence[int] = range(len(members))
         if not has_splits:
             chosen = split_positions(names_and_labels, split, validation_fraction)
         self._members = [members[i] for i in chosen]
@@ -203,7 +203,9 @@ def _scan(tar: tarfile.TarFile, path: Path) -> Iterator[_Entry]:
         elif extension == "cls":
             if entry.size > _LONGEST_CLASS:
                 raise UserError(f"{entry.name} in {path} has {entry.size} bytes, but holds one class.")
-            yield _Entry(entry.name, entry.offset_data, entry.size, tar.extractfile(entry).read().decode().strip())
+            content = tar.extractfile(entry)
+            assert content is not None  # as for every file
+            yield _Entry(entry.name, entry.offset_data, entry.size, content.read().decode().strip())
 
 
 def _labels(classes: list[str], folder: Path) -> tuple[tuple[str, ...], list[int]]:

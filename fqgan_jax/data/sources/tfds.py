@@ -3,6 +3,7 @@
 They are named "tfds:NAME[/CONFIG][:VERSION]", as in "tfds:imagenet2012:5.1.0". Without a version, the newest is read.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class TfdsSource(Source):
         self._files = sorted(folder.glob("*.array_record*"))
         decoders = {self._image: tfds.decode.SkipDecoding()}
         self._examples = builder.as_data_source(chosen, decoders=decoders)
-        self._positions = range(len(self._examples))
+        self._positions: Sequence[int] = range(len(self._examples))
         if own_validation is None:
             names_and_labels = [(str(i), 0) for i in self._positions]
             self._positions = split_positions(names_and_labels, split, validation_fraction)

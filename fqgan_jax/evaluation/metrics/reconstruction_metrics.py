@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from fqgan_jax.evaluation.metrics import tables
+from fqgan_jax.models.applying import apply
 from fqgan_jax.pretrained import efficientnet_lite
 from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
 
@@ -35,7 +36,7 @@ def lpips(
     reconstruction: Float[Array, "B H W 3"], original: Float[Array, "B H W 3"], *, params: PyTree
 ) -> Float[Array, " B"]:
     """Distance of VGG16's features of each pair, of images in [-1, 1] (Zhang et al. 2018)."""
-    return LPIPS().apply({"params": params}, reconstruction, original)
+    return apply(LPIPS(), params, reconstruction, original)
 
 
 @tables.reconstruction(
@@ -51,6 +52,6 @@ def class_agreement(
 
     def classes(images: Array) -> Array:
         seen = efficientnet_lite.preprocess(images)
-        return jnp.argmax(efficientnet_lite.EfficientNetLite0().apply({"params": params}, seen), axis=-1)
+        return jnp.argmax(apply(efficientnet_lite.EfficientNetLite0(), params, seen), axis=-1)
 
     return (classes(reconstruction) == classes(original)).astype(jnp.float32)

@@ -1,7 +1,6 @@
 """What all quantizers share: settings, output, base class, and the table of their rows (paper section 3.1)."""
 
 import dataclasses
-from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
