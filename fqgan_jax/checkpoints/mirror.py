@@ -27,7 +27,7 @@ class Mirror:
     def __init__(self, folder: Path):
         """Makes the local folder, in which the checkpoints are without their parameters."""
         self.local = folder
-        self._remote: Path | None = None
+        self._remote: ObjectPath | None = None
         self._steps: set[int] = set()
         if not isinstance(folder, ObjectPath):
             return

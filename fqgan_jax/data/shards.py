@@ -131,6 +131,17 @@ class ShardFolder:
             partial.unlink()
         write_atomically(self.path / PLAN, json.dumps({"plan": plan, "settings": settings}))
 
+    def finished_note(self, spec: ShardSpec) -> dict:
+        """Returns the note of a shard that some host has written.
+
+        Raises:
+          UserError: the shard is not finished.
+        """
+        note = self.read_note(spec)
+        if note is None:
+            raise UserError(f"{self.path / spec.file} is missing: all hosts must write to one folder that they share.")
+        return note
+
     def read_note(self, spec: ShardSpec) -> dict | None:
         """Returns the note of a finished shard, or None if the shard is not finished."""
         note, path = self._note_path(spec), self.path / spec.file

@@ -23,7 +23,7 @@ from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 log = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
-Example = Mapping[str, np.ndarray | np.generic]  # one of a batch
+Prepared = Mapping[str, np.ndarray | np.generic]  # one of a batch
 Element = TypeVar("Element")
 Element_co = TypeVar("Element_co", covariant=True)
 NUM_EXAMPLES = 2**48  # length of the endless order: more than any run reads
@@ -60,7 +60,7 @@ class Elements(Protocol[Element_co]):
 
 
 def train_batches(
-    elements: Elements[Element], prepare: Callable[[Element, np.random.Generator], Example], stream: Stream
+    elements: Elements[Element], prepare: Callable[[Element, np.random.Generator], Prepared], stream: Stream
 ) -> Iterator[Batch]:
     """Returns an endless iterator over this host's slice of each global batch, from `stream.start_step` on.
 
@@ -75,7 +75,7 @@ def train_batches(
     """
     index, count = stream.batch_slice.index, stream.batch_slice.count
 
-    def make_example(position: int, rng: np.random.Generator) -> Example:
+    def make_example(position: int, rng: np.random.Generator) -> Prepared:
         return prepare(elements[shuffled_index(position, len(elements), stream.seed)], rng)
 
     dataset = grain.MapDataset.range(NUM_EXAMPLES).seed(stream.seed).random_map(make_example)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from jaxtyping import PyTree
@@ -44,7 +45,10 @@ class EvaluationNetworks:
 
     def protocol(self, reference: metrics.Reference | None) -> dict:
         """Returns what the numbers of every evaluation depend on."""
-        protocol = {"reference": None if reference is None else reference.protocol, "rounding": ROUNDING}
+        protocol: dict[str, Any] = {
+            "reference": None if reference is None else reference.protocol,
+            "rounding": ROUNDING,
+        }
         protocol |= self.features.protocol()
         if "inception" in protocol:
             protocol["inception"]["score"] = f"splits of {SPLIT} in the order of the images, logits without bias"

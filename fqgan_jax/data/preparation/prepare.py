@@ -80,7 +80,7 @@ def prepare(name: str, folder: Path, settings: Settings, *, pool: Pool, data_dir
         )
         class_names = tuple(sources["train"].class_names)
         splits = {
-            split: tuple(Shard.from_json(shards.read_note(spec)) for spec in split_specs)
+            split: tuple(Shard.from_json(shards.finished_note(spec)) for spec in split_specs)
             for split, split_specs in specs.items()
         }
         _check_readable(splits)
