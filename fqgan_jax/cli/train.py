@@ -40,5 +40,5 @@ def _keep_compiled(folder: Path) -> None:
 
     if isinstance(folder, ObjectPath) and folder.protocol not in ("gs", "s3"):
         return
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))

@@ -1,10 +1,10 @@
 """References for sets of images: other images, or stored statistics (this package's, or ADM's reference batches)."""
 
-from typing import Any
 import dataclasses
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 

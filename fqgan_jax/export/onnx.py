@@ -107,6 +107,7 @@ def _expected(module: FQGAN, params: PyTree, images: Array, *, onnx_codes: Array
     latents = tokenizer.latents(images)
     quantized = tokenizer.quantize(latents)
     onnx_entries = tokenizer.codes_to_entries(onnx_codes)
+    assert quantized.entries is not None
     squared_distance = jnp.sum((quantized.latents - onnx_entries) ** 2, -1)
     nearest_squared_distance = jnp.sum((quantized.latents - quantized.entries) ** 2, -1)
     largest = jnp.max(jnp.sum(quantized.latents**2, -1))

@@ -160,7 +160,9 @@ def _select(content: dict, tensor_type: type, path: Path) -> CheckpointFile:
 
 
 def _tensors(state: dict, tensor_type: type, path: Path) -> dict[str, np.ndarray]:
-    tensors: dict[str, Any] = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, tensor_type)}
+    tensors: dict[str, Any] = {
+        key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, tensor_type)
+    }
     arrays = {}
     for name, tensor in tensors.items():
         plain = tensor.layout is _strided() and not (tensor.is_meta or tensor.is_quantized)

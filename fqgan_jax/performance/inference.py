@@ -112,7 +112,7 @@ def sampling(config: ConfigDict, tokenizer_config: ConfigDict | None = None) -> 
         return {"generator": generator, "options": sampling_options(module.num_codebooks)}
 
     def random_labels(key: jax.Array, size: int) -> dict[str, Array]:
-        return {"index": jnp.arange(size), "label": jax.random.randint(key, size, 0, module.num_classes)}
+        return {"index": jnp.arange(size), "label": jax.random.randint(key, (size,), 0, module.num_classes)}
 
     def floor(params: PyTree, size: int) -> float:
         return sampling_floor_bytes(module, params["generator"], size)

@@ -1,7 +1,7 @@
 """One vision transformer for CLIP (Radford et al. 2021) and DINOv2 (Oquab et al. 2023, with registers Darcet 2023)."""
 
-from typing import Any
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp

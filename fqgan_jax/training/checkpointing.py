@@ -121,7 +121,7 @@ class Checkpoints:
         rest = _loaded_fields(items[Item.REST])
         if "adversary" in rest:
             rest["adversary"] = Adversary(params=items[Item.DISCRIMINATOR], **_loaded_fields(rest["adversary"]))
-        return abstract.replace(params=items[Item.PARAMS], ema=items.get(Item.EMA), **rest)
+        return dataclasses.replace(abstract, params=items[Item.PARAMS], ema=items.get(Item.EMA), **rest)
 
     def _read(self, step: int, wanted: dict[str, PyTree]) -> dict[str, PyTree] | None:
         """The items of a checkpoint, as global arrays or, if the first process alone reads, as its NumPy arrays."""
@@ -171,6 +171,7 @@ class Checkpoints:
         # Called when all items are written and before the folder takes its name, so they belong to the whole.
         partial = next(self._folder.glob(f"{self._saving}{ocp.path.atomicity_types.TMP_DIR_SUFFIX}*"))
         write_checksums(partial)
+        assert self._saving is not None
         self._mirror.upload(partial, self._saving)
 
     def _check_space(self, needed: int) -> None:

@@ -85,7 +85,7 @@ def generator_step(
     params, opt_state = apply_gradients(state.params, grads, state.opt_state, tx=training.tx)
     ema = updated_ema(state.ema, params, decay=training.ema_decay)
     norm = optax.tree.norm(grads)
-    new = state.replace(params=params, opt_state=opt_state, ema=ema)
+    new = dataclasses.replace(state, params=params, opt_state=opt_state, ema=ema)
     metrics = metrics | {"loss": total, "gradient_norm": norm}
     return next_state(state, new, finite=jnp.isfinite(total + norm)), metrics
 

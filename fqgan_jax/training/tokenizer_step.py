@@ -141,6 +141,7 @@ def tokenizer_step(
 
     adversary = state.adversary
     if training.adversarial is not None:
+        assert adversary is not None
         played = adversarial_step(
             adversary,
             batch.images,
@@ -157,6 +158,7 @@ def tokenizer_step(
     params, opt_state = apply_gradients(state.params, grads, state.opt_state, tx=training.tx)
     idle = state.idle
     if training.reseed_after:
+        assert idle is not None
         params, idle = reseed(
             keys.reseeding,
             params,
@@ -167,7 +169,7 @@ def tokenizer_step(
             after=training.reseed_after,
         )
     ema = updated_ema(state.ema, params, decay=training.ema_decay)
-    new = state.replace(params=params, opt_state=opt_state, ema=ema, adversary=adversary, idle=idle)
+    new = dataclasses.replace(state, params=params, opt_state=opt_state, ema=ema, adversary=adversary, idle=idle)
 
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(total + norm + metrics.get("discriminator_gradient_norm", 0.0))
