@@ -99,7 +99,8 @@ def _run(name: str, part: Part, *, subjects: Subjects, stored: Numbers | None) -
 def computed_numbers(subjects: Subjects) -> dict[str, Numbers]:
     """Returns the numbers of all parts that are compared with stored ones."""
     with jax.default_matmul_precision("highest"):
-        return {name: part.function(subjects) for name, part in parts.items() if part.stored}
+        found = {name: part.function(subjects) for name, part in parts.items() if part.stored}
+    return {name: numbers for name, numbers in found.items() if not isinstance(numbers, tuple)}
 
 
 def surroundings() -> dict[str, str]:

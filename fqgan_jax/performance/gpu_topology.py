@@ -12,7 +12,7 @@ from fqgan_jax.performance.chips import CHIPS, Chip, Gpu
 GPUS = {chip.gpu.topology: chip for chip in CHIPS.values() if chip.gpu is not None}
 
 # Without a GPU nothing can be timed, so the compiler cannot choose tiles for Triton's products; cuBLAS does them.
-COMPILER_OPTIONS = {"xla_gpu_enable_triton_gemm": False}
+COMPILER_OPTIONS: dict[str, str | bool] = {"xla_gpu_enable_triton_gemm": False}
 
 
 def is_gpu_topology(name: str) -> bool:
