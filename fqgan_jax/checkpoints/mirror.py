@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fqgan_jax.checkpoints.layout import CHECKSUMS, Item, damaged_folders, saved_steps
 from fqgan_jax.files import upload_folder
-from fqgan_jax.storage import PARALLEL, ObjectPath
+from fqgan_jax.storage import PARALLEL, ObjectPath, as_path, in_storage
 
 # What is kept at hand of the checkpoints that are not restored: enough to tell which ones to keep.
 _SMALL_ITEMS = (Item.METRICS,)
@@ -29,18 +29,18 @@ class Mirror:
         self.local = folder
         self._remote: ObjectPath | None = None
         self._steps: set[int] = set()
-        if not isinstance(folder, ObjectPath):
+        if not in_storage(folder):
             return
         self._remote = folder
         self._scratch = tempfile.TemporaryDirectory(prefix="fqgan_checkpoints_", ignore_cleanup_errors=True)
         self.local = Path(self._scratch.name)
-        self._steps = set(saved_steps(folder))
+        self._steps = set(saved_steps(as_path(folder)))
         for path in folder.glob("*"):
             if path.name.isdigit() and int(path.name) not in self._steps:
                 path.remove_tree()  # its upload or its removal was stopped by a kill
         for step in self._steps:
             _fetch(folder / str(step), self.local / str(step), _SMALL_ITEMS)
-        for damaged in damaged_folders(folder):
+        for damaged in damaged_folders(as_path(folder)):
             (self.local / damaged.name).mkdir()
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Mirror:
 
 def local_checkpoint(folder: Path, items: Collection[Item]) -> Path:
     """Returns a local folder with items of a checkpoint: the same one, or copies that last as long as this process."""
-    if not isinstance(folder, ObjectPath):
+    if not in_storage(folder):
         return folder
     return Path(_downloaded(folder, tuple(items), (folder / CHECKSUMS).read_bytes()).name, folder.name)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from fqgan_jax.config.rules import FileName, Whole, check_complete
 from fqgan_jax.errors import UserError, check
 from fqgan_jax.files import lock_file, move_file, place_to_fill, read_json, write_atomically
-from fqgan_jax.storage import ObjectPath, local_copies
+from fqgan_jax.storage import as_path, in_storage, local_copies
 
 PLAN = ".plan.json"
 LOCK = ".lock"
@@ -265,13 +265,13 @@ def open_shards(folder: Path, shards: Mapping[str, tuple[int, int]]) -> Sequence
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     files = [folder / file for file in shards]
-    if isinstance(folder, ObjectPath):  # one request instead of one for each
-        listed = {path.name: path for path in folder.files()}
+    if in_storage(folder):  # one request instead of one for each
+        listed = {path.name: as_path(path) for path in folder.files()}
         files = [listed.get(path.name, path) for path in files]
     for path, (_, size) in zip(files, shards.values(), strict=True):
         check_size(path, size)
-    if isinstance(folder, ObjectPath):  # the library reads local files alone
-        files = local_copies(files)
+    if in_storage(folder):  # the library reads local files alone
+        files = local_copies([file for file in files if in_storage(file)])
     try:
         records = ArrayRecordDataSource([str(file) for file in files])
         found = len(records)

@@ -87,7 +87,7 @@ _convolve.defvjp(_forward_with_residuals, _backward)
 
 
 def _kernel_gradient(
-    x: Float[Array, "B H W c"], cotangent: Float[Array, "B h w o"], *, window: tuple[int, int], steps: _Steps
+    x: Float[Array, "B H W c"], cotangent: Float[Array, "B h w o"], *, window: tuple[int, ...], steps: _Steps
 ) -> Float[Array, "i j c o"]:
     """Multiplies the patches of x, a block of rows at a time, by the cotangent; images are added last.
 

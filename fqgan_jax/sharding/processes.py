@@ -173,7 +173,7 @@ def agreed_to_stop(step: int) -> bool:
     return multihost_utils.reached_preemption_sync_point(step)
 
 
-def compiled_together(step: Callable) -> Callable:
+def compiled_together(step: jax.stages.Wrapped) -> Callable:
     """Returns the jitted function; each of many processes compiles it at its first call and then waits for the others.
 
     They compile at different speeds, and collectives on CPUs fail if one is half a minute late.

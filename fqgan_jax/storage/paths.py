@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath, PurePosixPath
-from typing import IO, Any, NamedTuple, Self, cast
+from typing import IO, Any, NamedTuple, Self, TypeGuard, cast
 
 import fsspec
 
@@ -41,6 +41,11 @@ def as_path(path: str | PurePath) -> Path:
     if path.startswith("file://"):
         return Path(path.removeprefix("file://"))
     return cast(Path, ObjectPath(path)) if _URL.match(path) else Path(path)
+
+
+def in_storage(path: PurePath) -> "TypeGuard[ObjectPath]":
+    """Whether a path is an `ObjectPath`, though it may be declared as a `Path`."""
+    return isinstance(path, ObjectPath)
 
 
 class Stat(NamedTuple):

@@ -30,7 +30,7 @@ from fqgan_jax.checkpoints import (
 from fqgan_jax.errors import UserError
 from fqgan_jax.files import is_full_disk
 from fqgan_jax.sharding import processes
-from fqgan_jax.storage import ObjectPath
+from fqgan_jax.storage import in_storage
 from fqgan_jax.training import first_process
 from fqgan_jax.training.state import Adversary, TrainState
 
@@ -58,7 +58,7 @@ class Checkpoints:
             raise UserError(
                 f"train.keep_checkpoints must be 1 or more and train.keep_every 0 or more, not {keep} and {keep_every}."
             )
-        self._by_first = jax.process_count() > 1 and isinstance(workdir, ObjectPath)
+        self._by_first = jax.process_count() > 1 and in_storage(workdir)
         self._manager: ocp.CheckpointManager | None = None
         if self._by_first and not processes.is_first():
             return

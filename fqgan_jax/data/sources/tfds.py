@@ -12,7 +12,7 @@ from fqgan_jax.data.sources.source import Source, sources
 from fqgan_jax.data.sources.splits import EmptySplitError, split_positions
 from fqgan_jax.errors import UserError, check
 from fqgan_jax.files import read_json
-from fqgan_jax.storage import ObjectPath, as_path
+from fqgan_jax.storage import as_path, in_storage
 
 PREFIX = "tfds:"
 VALIDATION_NAMES = ("validation", "val", "test")
@@ -37,7 +37,7 @@ class TfdsSource(Source):
 
         self._reopen = partial(TfdsSource, name, split, validation_fraction=validation_fraction, data_dir=data_dir)
         check(
-            not isinstance(as_path(data_dir or ""), ObjectPath),
+            not in_storage(as_path(data_dir or "")),
             f"{data_dir}: prepared tensorflow-datasets are read from a folder: mount the bucket, or copy them with "
             "fqgan prepare.",
         )
