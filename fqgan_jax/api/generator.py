@@ -137,9 +137,8 @@ class Generator(Model):
             )
         check(keep.dtype == bool, f"keep must hold booleans, not {keep.dtype}.")
         # What is not kept may be anything, such as -1.
-        given = checked_codes(
-            np.where(keep[..., None], codes, 0), num_codebooks=K, codebook_size=self.module.codebook_size
-        )
+        kept = np.where(keep[..., None], codes, 0)
+        given = checked_codes(kept, num_codebooks=K, codebook_size=self.module.codebook_size)
         return Known(
             codes=jnp.broadcast_to(given, (num_samples, h, w, K)), keep=jnp.broadcast_to(keep, (num_samples, h, w))
         )

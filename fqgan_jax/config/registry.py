@@ -98,12 +98,12 @@ class Registry(Mapping[str, Row], Generic[Row]):
         return len(self._rows)
 
     @overload
-    def get(self, name: str, default: None = None, /) -> Row | None: ...
+    def get(self, name: str, default: None = None) -> Row | None: ...
 
     @overload
-    def get(self, name: str, default: Row | Default, /) -> Row | Default: ...
+    def get(self, name: str, default: Row | Default) -> Row | Default: ...
 
-    def get(self, name: str, default: object = None, /) -> object:
+    def get(self, name: str, default: object = None) -> object:
         """Returns the row of a name, or a default if no row has this name."""
         return self._rows.get(name, default)
 

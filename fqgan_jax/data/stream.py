@@ -23,7 +23,7 @@ from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 log = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
-Prepared = Mapping[str, np.ndarray | np.generic]  # one of a batch
+Prepared = Mapping[str, np.ndarray | np.generic]  # an example, before it is part of a batch
 Element = TypeVar("Element")
 Element_co = TypeVar("Element_co", covariant=True)
 NUM_EXAMPLES = 2**48  # length of the endless order: more than any run reads

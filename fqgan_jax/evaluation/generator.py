@@ -166,11 +166,8 @@ def draw_samples(
     def batches(size: int) -> Iterator[Batch]:
         for first in range(0, len(labels), size):
             index = np.arange(first, first + size, dtype=np.int32)
-            yield {
-                "index": index,
-                "label": np.resize(labels[first:], size),
-                "mask": (index < len(labels)).astype(np.float32),
-            }
+            mask = (index < len(labels)).astype(np.float32)
+            yield {"index": index, "label": np.resize(labels[first:], size), "mask": mask}
 
     frozen = {"generator": params, "options": options, "seed": jnp.uint32(seed)}
     decoder = None

@@ -45,11 +45,8 @@ class EvaluationNetworks:
 
     def protocol(self, reference: metrics.Reference | None) -> dict:
         """Returns what the numbers of every evaluation depend on."""
-        protocol: dict[str, Any] = {
-            "reference": None if reference is None else reference.protocol,
-            "rounding": ROUNDING,
-        }
-        protocol |= self.features.protocol()
+        origin = None if reference is None else reference.protocol
+        protocol: dict[str, Any] = {"reference": origin, "rounding": ROUNDING, **self.features.protocol()}
         if "inception" in protocol:
             protocol["inception"]["score"] = f"splits of {SPLIT} in the order of the images, logits without bias"
         return protocol | {"devices": jax.device_count()}

@@ -75,10 +75,8 @@ def bench_sampling(inference: Inference, clock: Clock) -> Values:
     params = jax.jit(inference.init)(jax.random.key(0))
     chip = chip_of(jax.devices()[0])
     bandwidth = chip.bandwidth if chip else copy_bandwidth()
-    values: dict[str, float | str] = {
-        "bandwidth (GB/s)": bandwidth / 1e9,
-        "bandwidth from": chip.name if chip else "a copy, measured",
-    }
+    origin = chip.name if chip else "a copy, measured"
+    values: dict[str, float | str] = {"bandwidth (GB/s)": bandwidth / 1e9, "bandwidth from": origin}
     for size in SAMPLE_BATCHES:
         floor = inference.floor(params, size) / bandwidth
         numbers = _bench_samples(inference, params, batch_size=size, clock=clock)

@@ -167,9 +167,8 @@ class GeneratorTask(Task):
         assert self.tokenizer is not None
         old = state.params["code_entries"]
         params = state.params | {"code_entries": put_global(scaled_entries(self.tokenizer), old.sharding)}
-        return dataclasses.replace(
-            state, params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params)
-        )
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(state, params=params, ema=ema)
 
     def description(self) -> ModelDescription:
         """Returns what `model.json` says of the generator."""

@@ -194,9 +194,8 @@ class TokenizerTask(Task):
             itertools.islice(to_devices(self.batches(0, batch_slice(mesh)), batch_sharding(mesh)), count),
             key=jax.random.fold_in(jax.random.key(self.config.seed), 1),
         )
-        return dataclasses.replace(
-            state, params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params)
-        )
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(state, params=params, ema=ema)
 
     def warm_parts(self) -> tuple[nn.Module, tuple[nn.Module, Size] | None]:
         """Returns the tokenizer, and its discriminator if it has one."""
