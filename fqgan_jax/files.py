@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from fqgan_jax.errors import UserError
-from fqgan_jax.storage import PARALLEL, ObjectPath, is_leased, lease
+from fqgan_jax.storage import PARALLEL, ObjectPath, in_storage, is_leased, lease
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file so that a reader, or a kill, never sees half of it."""
     content = content.encode() if isinstance(content, str) else content
-    if isinstance(path, ObjectPath):
+    if in_storage(path):
         path.write_bytes(content)
         return
     with whole_file(path) as partial:
@@ -38,7 +38,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Nobody can guess its name, so that no link that lies there leads the writing elsewhere.
     """
-    if isinstance(path, ObjectPath):
+    if in_storage(path):
         with tempfile.TemporaryDirectory(prefix="fqgan_") as folder:
             yield Path(folder, path.name)
             path.upload(Path(folder, path.name))
@@ -67,7 +67,7 @@ def read_regular_file(path: Path) -> bytes:
     Raises:
       OSError: it cannot be read, or is a pipe or a device, which might never end.
     """
-    if isinstance(path, ObjectPath):
+    if in_storage(path):
         return path.read_bytes()
     # Opening a pipe would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -107,7 +107,7 @@ def lock_file(path: Path, *, refusal: str) -> Iterator[None]:
       UserError: `refusal`: another process holds it.
       OSError: the file cannot be made.
     """
-    if isinstance(path, ObjectPath):
+    if in_storage(path):
         with lease(path, refusal=refusal):
             yield
         return
@@ -130,7 +130,7 @@ def lock_file(path: Path, *, refusal: str) -> Iterator[None]:
 
 def is_locked(path: Path) -> bool:
     """Returns whether a process holds a lock by `lock_file`."""
-    if isinstance(path, ObjectPath):
+    if in_storage(path):
         return is_leased(path)
     try:
         with path.open("rb") as file:
@@ -157,7 +157,7 @@ def is_full_disk(error: BaseException) -> str:
 
 def check_writable(path: Path) -> None:
     """Raises `UserError` if a file or folder of this name cannot be written; changes nothing."""
-    if isinstance(path, ObjectPath):
+    if in_storage(path):
         path.check_bucket()
         return
     if path.exists() and not os.access(path, os.W_OK):
@@ -174,7 +174,7 @@ def check_writable(path: Path) -> None:
 @contextmanager
 def place_to_fill(folder: Path) -> Iterator[Path]:
     """Where files of a folder can be filled before `move_file` puts them there: itself, or a local one for a while."""
-    if isinstance(folder, ObjectPath):
+    if in_storage(folder):
         with tempfile.TemporaryDirectory(prefix="fqgan_") as local:
             yield Path(local)
     else:
@@ -183,7 +183,7 @@ def place_to_fill(folder: Path) -> Iterator[Path]:
 
 def move_file(file: Path, path: Path) -> None:
     """Gives a local file another name; in object storage it appears when all of it is there."""
-    if isinstance(path, ObjectPath):
+    if in_storage(path):
         path.upload(file)
         file.unlink()
     else:
@@ -199,7 +199,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists():
         raise UserError(f"{folder} exists already: choose another --out, or remove it first.")
-    if isinstance(folder, ObjectPath):
+    if in_storage(folder):
         with tempfile.TemporaryDirectory(prefix="fqgan_") as filled:
             yield Path(filled)
             upload_folder(Path(filled), folder)

@@ -138,9 +138,9 @@ class Generator(Model):
         check(keep.dtype == bool, f"keep must hold booleans, not {keep.dtype}.")
         # What is not kept may be anything, such as -1.
         kept = np.where(keep[..., None], codes, 0)
-        kept = checked_codes(kept, num_codebooks=K, codebook_size=self.module.codebook_size)
+        given = checked_codes(kept, num_codebooks=K, codebook_size=self.module.codebook_size)
         return Known(
-            codes=jnp.broadcast_to(kept, (num_samples, h, w, K)), keep=jnp.broadcast_to(keep, (num_samples, h, w))
+            codes=jnp.broadcast_to(given, (num_samples, h, w, K)), keep=jnp.broadcast_to(keep, (num_samples, h, w))
         )
 
     def check_labels(self, labels: Labels) -> None:

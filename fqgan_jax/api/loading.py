@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def load_tokenizer(path: str | Path, **overrides: Any) -> Tokenizer:
     Raises:
       UserError: no tokenizer there, a damaged file, tensors that do not fit.
     """
-    return _load(as_path(path), "tokenizer", overrides)
+    return cast(Tokenizer, _load(as_path(path), "tokenizer", overrides))
 
 
 def load_generator(path: str | Path, **overrides: Any) -> Generator:
@@ -56,7 +56,7 @@ def load_generator(path: str | Path, **overrides: Any) -> Generator:
     Raises:
       UserError: no generator there, a damaged file, tensors that do not fit.
     """
-    return _load(as_path(path), "generator", overrides)
+    return cast(Generator, _load(as_path(path), "generator", overrides))
 
 
 def load_model(path: str | Path, **overrides: Any) -> Model:

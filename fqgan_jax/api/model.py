@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 from fqgan_jax.checkpoints import CheckpointName, ModelDescription, write_export
 from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.fields import build_module, model_kind, module_fields
 from fqgan_jax.storage import as_path
 
@@ -73,4 +74,4 @@ class Model:
 @partial(jax.jit, static_argnames=("module", "method"))
 def apply_method(module: nn.Module, params: PyTree, *inputs: Array, method: str) -> Array:
     """Calls a method of a module with these parameters, compiled."""
-    return module.apply({"params": params}, *inputs, method=method)
+    return apply(module, params, *inputs, method=method)

@@ -181,7 +181,7 @@ def _image_file(label: str, *, height: int, elem_id: str) -> gr.Image:
     """A place to drop an image file; its value is the file's path."""
     image = gr.Image(label=label, height=height, elem_id=elem_id, sources=["upload", "clipboard"], type="filepath")
     # Not opened by Gradio: it would let any of Pillow's decoders see the file, `read_image` does not.
-    image.preprocess = lambda payload: None if payload is None else payload.path
+    image.preprocess = lambda payload: None if payload is None else payload.path  # type: ignore[method-assign]
     return image
 
 
@@ -190,9 +190,13 @@ def _codebooks(label: str, choices: list[int], value: list[int], *, elem_id: str
 
 
 def _gallery(label: str, *, elem_id: str) -> gr.Gallery:
-    buttons = ["download", "download_all", "fullscreen"]
     return gr.Gallery(
-        label=label, format="png", buttons=buttons, elem_id=elem_id, elem_classes="pixels", interactive=False
+        label=label,
+        format="png",
+        buttons=["download", "download_all", "fullscreen"],
+        elem_id=elem_id,
+        elem_classes="pixels",
+        interactive=False,
     )
 
 

@@ -26,7 +26,7 @@ from fqgan_jax.caches.records import (
     records_state,
 )
 from fqgan_jax.config.rules import Choice, Many, Text, Whole, with_tuples
-from fqgan_jax.data.stream import Batch, Stream, train_batches
+from fqgan_jax.data.stream import Batch, Prepared, Stream, train_batches
 from fqgan_jax.data.transforms import CropBox
 from fqgan_jax.errors import UserError, check
 
@@ -172,7 +172,7 @@ def held_out_batches(cache: CodeCache, batch_size: int) -> Iterator[Batch]:
 def code_batches(cache: CodeCache, stream: Stream) -> Iterator[Batch]:
     """Yields training batches: "codes" int32 [B, h, w, K] of a random crop of each image, and "label" int32 [B]."""
 
-    def prepare(element: tuple[int, np.ndarray], rng: np.random.Generator) -> Batch:
+    def prepare(element: tuple[int, np.ndarray], rng: np.random.Generator) -> Prepared:
         label, codes = element
         return {"codes": codes[rng.integers(len(codes))].astype(np.int32), "label": np.int32(label)}
 

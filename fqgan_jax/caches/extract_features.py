@@ -17,7 +17,7 @@ from fqgan_jax.data.sources import Source
 from fqgan_jax.data.transforms import Size
 from fqgan_jax.pretrained import teachers as pretrained
 from fqgan_jax.pretrained.weights import check_fetched
-from fqgan_jax.sharding.passes import Batch
+from fqgan_jax.sharding.passes import DeviceBatch
 
 
 def extract_features(
@@ -66,7 +66,7 @@ def extract_features(
         source=source, image_size=image_size, num_crops=augmentations, seed=seed, full_decode=full_decode
     )
 
-    def features(params: PyTree, batch: Batch) -> dict[str, Array]:
+    def features(params: PyTree, batch: DeviceBatch) -> dict[str, Array]:
         images = to_float(batch["image"])
         return {teacher: network.features(params[teacher], images) for teacher, network in networks.items()}
 

@@ -1,5 +1,6 @@
 """Reading caches of the outputs of frozen networks: their manifest and their records."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,8 @@ class Crops(NamedTuple):
     rows: dict[str, np.ndarray]
 
 
-class Example(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Example:
     """An image of the source; `crops` is None if it could not be read, for a `reason`."""
 
     index: int

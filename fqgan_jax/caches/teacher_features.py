@@ -30,7 +30,7 @@ from fqgan_jax.data.images import UnreadableImageError
 from fqgan_jax.data.loader import collect_skipped
 from fqgan_jax.data.skipping import Skipped, read_or_next
 from fqgan_jax.data.sources import Source, fingerprint
-from fqgan_jax.data.stream import Batch, Stream, train_batches
+from fqgan_jax.data.stream import Batch, Prepared, Stream, train_batches
 from fqgan_jax.data.transforms import CropBox, Size, crop_at, largest_side, needed_side, written_size
 from fqgan_jax.errors import UserError, check
 
@@ -212,11 +212,12 @@ def feature_batches(
     images, size = ImagesWithFeatures(source, cache), cache.image_size
     side = None if cache.full_decode else needed_side(size, largest_side(size))
 
-    def prepare(index: int, rng: np.random.Generator) -> Batch:
+    def prepare(index: int, rng: np.random.Generator) -> Prepared:
         served, image = read_or_next(images, int(index), side)
         record, r = cache[served], rng.integers(cache.augmentations)
-        example = {"image": crop_at(image, size, record.crop_boxes[r]), "label": np.int32(record.label)}
-        example |= {"requested": np.int64(index), "served": np.int64(served)}
-        return example | {f"feature/{name}": record.features[name][r] for name in teachers}
+        crop = crop_at(image, size, record.crop_boxes[r])
+        features = {f"feature/{name}": record.features[name][r] for name in teachers}
+        label, numbers = np.int32(record.label), {"requested": np.int64(index), "served": np.int64(served)}
+        return {"image": crop, "label": label, **numbers, **features}
 
     return collect_skipped(train_batches(range(len(source)), prepare, stream), images, skipped)

@@ -18,7 +18,8 @@ from fqgan_jax.data.skipping import Skipped
 from fqgan_jax.data.sources import Source
 from fqgan_jax.data.transforms import height_and_width
 from fqgan_jax.errors import check
-from fqgan_jax.sharding.passes import Batch
+from fqgan_jax.models.applying import apply
+from fqgan_jax.sharding.passes import DeviceBatch
 
 FIXED_CROPS = {"ten": 10, "center": 1}
 
@@ -104,7 +105,7 @@ def tokenize(
       UserError: `out` is complete or holds something else, or no image can be read.
     """
     module, size = tokenizer.module, tokenizer.image_size
-    kind, count = (crops, FIXED_CROPS[crops]) if crops in FIXED_CROPS else ("random", crops)
+    kind, count = (crops, FIXED_CROPS[crops]) if isinstance(crops, str) else ("random", crops)
     manifest = CodesManifest(
         tokenizer=tokenizer.fingerprint,
         num_codebooks=module.num_codebooks,
@@ -121,8 +122,8 @@ def tokenize(
         images = transforms.ten_crops(image, size) if kind == "ten" else transforms.center_crop(image, size)[None]
         return Crops(images, np.zeros((0, 4), np.int32), {})
 
-    def encode(params: PyTree, batch: Batch) -> dict[str, Array]:
-        return {"codes": module.apply({"params": params}, to_float(batch["image"]), method="encode")}
+    def encode(params: PyTree, batch: DeviceBatch) -> dict[str, Array]:
+        return {"codes": apply(module, params, to_float(batch["image"]), method="encode")}
 
     random_crops = RandomCrops(source=source, image_size=size, num_crops=count, seed=seed)
     work = CachePass(

@@ -229,10 +229,7 @@ def _write_records(
 
 
 def _manifest(work: CachePass, folder: ShardFolder, specs: Sequence[ShardSpec], *, plan: str) -> dict:
-    notes = [folder.read_note(spec) for spec in specs]
-    if None in notes:
-        missing = specs[notes.index(None)].file
-        raise UserError(f"{folder.path / missing} is missing: all hosts must write to one folder that they share.")
+    notes = [folder.finished_note(spec) for spec in specs]
     skipped = {name: reason for note in notes for name, reason in note.pop("skipped").items()}
     if len(skipped) == len(work.source):
         reasons = [f"{name} ({reason})" for name, reason in list(skipped.items())[:3]]

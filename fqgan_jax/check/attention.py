@@ -65,7 +65,7 @@ def compare_attention(row: Attention, subjects: Subjects) -> tuple[Numbers, Numb
         raise NotHereError(f"not on {platform}")
 
     def results(function: Callable[..., Array], query: Array, key: Array, value: Array) -> dict[str, Array]:
-        found = {}
+        found: dict[str, Array] = {}
         for length, causal in ((64, True), (64, False), (65, False)):  # some kernels take even lengths alone
             inputs = (query[:, :length], key[:, :length], value[:, :length])
             y, pull_back = jax.vjp(partial(function, causal=causal), *inputs)

@@ -85,9 +85,11 @@ def _run(name: str, part: Part, *, subjects: Subjects, stored: Numbers | None) -
         lines = str(error).splitlines() or [""]
         sentence = lines[0] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[0]}"
         return dataclasses.replace(result, note=sentence)
-    if part.stored and stored is None:
-        return dataclasses.replace(result, note="there are no stored numbers")
-    computed, expected = (found, stored) if part.stored else found
+    if not isinstance(found, tuple):
+        if stored is None:
+            return dataclasses.replace(result, note="there are no stored numbers")
+        found = found, stored
+    computed, expected = found
     size, worst = deviation(computed, expected)
     if not math.isfinite(size):
         return dataclasses.replace(result, note=f"{worst}: not finite, missing, or of another shape")
@@ -97,7 +99,8 @@ def _run(name: str, part: Part, *, subjects: Subjects, stored: Numbers | None) -
 def computed_numbers(subjects: Subjects) -> dict[str, Numbers]:
     """Returns the numbers of all parts that are compared with stored ones."""
     with jax.default_matmul_precision("highest"):
-        return {name: part.function(subjects) for name, part in parts.items() if part.stored}
+        found = {name: part.function(subjects) for name, part in parts.items() if part.stored}
+    return {name: numbers for name, numbers in found.items() if not isinstance(numbers, tuple)}
 
 
 def surroundings() -> dict[str, str]:

@@ -57,8 +57,8 @@ def compare_split(kind: str, mesh: str, subjects: Subjects) -> tuple[Numbers, Nu
     single = subjects.training_step(kind, batch_size=_batch_size())
     parts_of_batch = jax.device_count() // MESHES[mesh].get("tensor", 1)
     return (
-        split.numbers | {"parts of the batch": np.array(split.batch_parts)},
-        single.numbers | {"parts of the batch": np.array(parts_of_batch)},
+        {**split.numbers, "parts of the batch": np.array(split.batch_parts)},
+        {**single.numbers, "parts of the batch": np.array(parts_of_batch)},
     )
 
 

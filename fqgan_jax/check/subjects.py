@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from fqgan_jax.check.numbers import Numbers, summaries
 from fqgan_jax.config import generator_defaults, tokenizer_defaults
 from fqgan_jax.data.pixels import to_float
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.drawing import sampling_options
 from fqgan_jax.models.sampling import sample_codes
 from fqgan_jax.models.stacking import axes_within_layer
@@ -211,11 +212,11 @@ class Subjects:
         module = self.tokenizer.module.clone(dtype=dtype)
 
         @jax.jit
-        def encode(variables: PyTree, images: Array) -> tuple[Array, Array]:
-            latents = module.apply(variables, images, method="latents")
-            return latents, module.apply(variables, latents, method="latents_to_codes")
+        def encode(params: PyTree, images: Array) -> tuple[Array, Array]:
+            latents = apply(module, params, images, method="latents")
+            return latents, apply(module, params, latents, method="latents_to_codes")
 
-        return jax.device_get(encode({"params": self.tokenizer.params}, to_float(self.images)))
+        return jax.device_get(encode(self.tokenizer.params, to_float(self.images)))
 
     def decode(self, dtype: jnp.dtype) -> Float[np.ndarray, "B H W 3"]:
         """Returns the images of the codes."""

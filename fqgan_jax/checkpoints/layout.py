@@ -11,7 +11,7 @@ import enum
 from pathlib import Path
 from typing import Literal, Self
 
-from fqgan_jax.storage import ObjectPath, as_path
+from fqgan_jax.storage import as_path, in_storage
 
 FOLDER = "checkpoints"
 CHECKSUMS = "checksums.json"
@@ -70,7 +70,7 @@ def saved_steps(folder: Path) -> list[int]:
     """Steps of the checkpoints in `WORKDIR/checkpoints`, newest first."""
     # Orbax gives a step's folder its name only when it is complete; in object storage the checksums are written last.
     paths = [path for path in folder.glob("*") if path.name.isdigit()]
-    if isinstance(folder, ObjectPath):
+    if in_storage(folder):
         paths = [path for path in paths if (path / CHECKSUMS).exists()]
     return sorted((int(path.name) for path in paths), reverse=True)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fqgan_jax.checkpoints.layout import CHECKSUMS, Item, damaged_folders, saved_steps
 from fqgan_jax.files import upload_folder
-from fqgan_jax.storage import PARALLEL, ObjectPath
+from fqgan_jax.storage import PARALLEL, ObjectPath, as_path, in_storage
 
 # What is kept at hand of the checkpoints that are not restored: enough to tell which ones to keep.
 _SMALL_ITEMS = (Item.METRICS,)
@@ -26,19 +26,21 @@ class Mirror:
 
     def __init__(self, folder: Path):
         """Makes the local folder, in which the checkpoints are without their parameters."""
-        self.local, self._remote = folder, None
-        if not isinstance(folder, ObjectPath):
+        self.local = folder
+        self._remote: ObjectPath | None = None
+        self._steps: set[int] = set()
+        if not in_storage(folder):
             return
         self._remote = folder
         self._scratch = tempfile.TemporaryDirectory(prefix="fqgan_checkpoints_", ignore_cleanup_errors=True)
         self.local = Path(self._scratch.name)
-        self._steps = set(saved_steps(folder))
+        self._steps = set(saved_steps(as_path(folder)))
         for path in folder.glob("*"):
             if path.name.isdigit() and int(path.name) not in self._steps:
                 path.remove_tree()  # its upload or its removal was stopped by a kill
         for step in self._steps:
             _fetch(folder / str(step), self.local / str(step), _SMALL_ITEMS)
-        for damaged in damaged_folders(folder):
+        for damaged in damaged_folders(as_path(folder)):
             (self.local / damaged.name).mkdir()
 
     def __str__(self) -> str:
@@ -54,7 +56,7 @@ class Mirror:
         (self.local / str(step)).rename(self.local / name)
         if self._remote is not None:
             upload_folder(self.local / name, self._remote / name, last=CHECKSUMS)
-            self._remove(step)
+            self._remove(self._remote, step)
 
     def upload(self, folder: Path, step: int) -> None:
         """Uploads a checkpoint from the folder in which it is complete."""
@@ -66,17 +68,17 @@ class Mirror:
         """Removes the checkpoints that have been removed from the local folder."""
         if self._remote is not None:
             for step in self._steps - set(saved_steps(self.local)):
-                self._remove(step)
+                self._remove(self._remote, step)
 
-    def _remove(self, step: int) -> None:
-        (self._remote / str(step) / CHECKSUMS).unlink(missing_ok=True)
-        (self._remote / str(step)).remove_tree()
+    def _remove(self, remote: ObjectPath, step: int) -> None:
+        (remote / str(step) / CHECKSUMS).unlink(missing_ok=True)
+        (remote / str(step)).remove_tree()
         self._steps.discard(step)
 
 
 def local_checkpoint(folder: Path, items: Collection[Item]) -> Path:
     """Returns a local folder with items of a checkpoint: the same one, or copies that last as long as this process."""
-    if not isinstance(folder, ObjectPath):
+    if not in_storage(folder):
         return folder
     return Path(_downloaded(folder, tuple(items), (folder / CHECKSUMS).read_bytes()).name, folder.name)
 

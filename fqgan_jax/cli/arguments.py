@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fqgan_jax.errors import UserError
 from fqgan_jax.storage import as_path
@@ -265,7 +266,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def sampling_choices(options: argparse.Namespace) -> dict[str, list]:
+def sampling_choices(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the flags of `add_sampling` as arguments of `Generator.sample`."""
     return {name: getattr(options, name) for name in SAMPLING}
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fqgan_jax.cli.arguments import add_config, add_tokenizer_config, natural, positive
@@ -83,14 +83,14 @@ def run(options) -> None:
 
 @parts("tokenizer-train", **TOKENIZER)
 @parts("generator-train", **GENERATOR)
-def _training(options, config) -> dict[str, float | str]:
+def _training(options, config) -> Mapping[str, float | str]:
     from fqgan_jax.performance.bench import bench_training
 
     return bench_training(config, _tokenizer_config(options), _clock(options))
 
 
 @parts("tokenizer-encode", **TOKENIZER)
-def _encoding(options, config) -> dict[str, float | str]:
+def _encoding(options, config) -> Mapping[str, float | str]:
     from fqgan_jax.performance.bench import bench_inference
     from fqgan_jax.performance.inference import encoding
 
@@ -98,7 +98,7 @@ def _encoding(options, config) -> dict[str, float | str]:
 
 
 @parts("tokenizer-decode", **TOKENIZER)
-def _decoding(options, config) -> dict[str, float | str]:
+def _decoding(options, config) -> Mapping[str, float | str]:
     from fqgan_jax.performance.bench import bench_inference
     from fqgan_jax.performance.inference import decoding
 
@@ -106,7 +106,7 @@ def _decoding(options, config) -> dict[str, float | str]:
 
 
 @parts("generator-sample", **GENERATOR)
-def _sampling(options, config) -> dict[str, float | str]:
+def _sampling(options, config) -> Mapping[str, float | str]:
     from fqgan_jax.performance.bench import bench_sampling
     from fqgan_jax.performance.inference import sampling
 
@@ -114,7 +114,7 @@ def _sampling(options, config) -> dict[str, float | str]:
 
 
 @parts("loader", **TOKENIZER)
-def _loader(options, config) -> dict[str, float | str]:
+def _loader(options, config) -> Mapping[str, float | str]:
     from fqgan_jax.data.sources.folder import ImageFolder
     from fqgan_jax.data.stream import Stream
     from fqgan_jax.performance.bench_loader import bench_loader, synthetic_folder
@@ -132,7 +132,7 @@ def _loader(options, config) -> dict[str, float | str]:
 
 
 @parts("quantizer", **TOKENIZER)
-def _quantizer(options, config) -> dict[str, float | str]:
+def _quantizer(options, config) -> Mapping[str, float | str]:
     from fqgan_jax.models.fields import build_module
     from fqgan_jax.performance.bench import bench_quantizer
     from fqgan_jax.training.from_config import tokenizer_fields

@@ -45,8 +45,8 @@ def run(options) -> None:
     for name in options.only:
         parts.check(name, "--only")
     subjects, where = Subjects(options.folder), surroundings()
-    for name, value in where.items():
-        print(f"{name:<10} {value}", flush=True)
+    for name, text in where.items():
+        print(f"{name:<10} {text}", flush=True)
     if options.write_numbers:
         numbers, made_on = computed_numbers(subjects), {name: where[name] for name in ("devices", "versions")}
         if processes.is_first():
@@ -60,7 +60,7 @@ def run(options) -> None:
         print(_line(result), flush=True)
     failed = [result.part for result in results if not result.holds]
     print(_verdict(failed, held=sum(result.holds and not result.skipped for result in results)), flush=True)
-    times = {}
+    times: dict[str, float | str] = {}
     if options.bench:
         print("\nMedians of three calls:", flush=True)
         for name, value in headline_times():

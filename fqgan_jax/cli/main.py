@@ -20,6 +20,7 @@ from fqgan_jax.cli.help import ScreenHelp
 from fqgan_jax.config.plugins import load_plugins
 from fqgan_jax.errors import UserError, check
 from fqgan_jax.files import check_writable, is_full_disk
+from fqgan_jax.storage import as_path
 
 COMMANDS = (
     *("demo", "data", "prepare", "train", "runs", "reconstruct", "tokenize", "sample", "edit", "evaluate", "ablate"),
@@ -165,9 +166,10 @@ def _sentence(error: Exception) -> str:
 def _check_outputs(options: argparse.Namespace) -> None:
     """Raises `UserError` if a file or a folder that the command is to write cannot be written; before any work."""
     for name in OUTPUTS:
-        path = getattr(options, name, None)
-        if not isinstance(path, PurePath):
+        value = getattr(options, name, None)
+        if not isinstance(value, PurePath):
             continue
+        path = as_path(value)
         check_writable(path)
         is_file = path.suffix in (".json", ".png", ".npz", ".html")
         check(not (is_file and path.is_dir()), f"{path} is a folder, but a file is to be written: choose another name.")

@@ -38,7 +38,8 @@ def run(options) -> None:
 
     tokenizer = load_tokenizer(options.checkpoint).first(options.codebooks)
     folder = out_folder(options.out)
-    num_written, names = 0, set()
+    names: set[str] = set()
+    num_written = 0
     for path in options.images:
         try:
             image = read_scaled(path, options.max_side)

@@ -100,7 +100,8 @@ def file_names(labels: "Int[np.ndarray, ' n']", class_names: "Sequence[str]") ->
     """Returns a file name for each sample: number and name of its class, and its number among samples of the class."""
     from collections import Counter
 
-    seen, names = Counter(), []
+    seen: Counter[int] = Counter()
+    names = []
     for label in labels.tolist():
         name = f"{label:03d}_{class_names[label]}" if class_names else f"{label:03d}"
         names.append(f"{name}_{seen[label]:03d}".replace(" ", "_").replace("/", "_"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fqgan_jax.cli.arguments import add_config
-from fqgan_jax.storage import ObjectPath, as_path
+from fqgan_jax.storage import as_path, in_storage
 
 OVERRIDES = True
 MANY_PROCESSES = True
@@ -38,7 +38,7 @@ def _keep_compiled(folder: Path) -> None:
     """
     import jax
 
-    if isinstance(folder, ObjectPath) and folder.protocol not in ("gs", "s3"):
+    if in_storage(folder) and folder.protocol not in ("gs", "s3"):
         return
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -95,7 +96,9 @@ def _verify() -> None:
     from fqgan_jax.hub import cached, check_digest, hub_models
     from fqgan_jax.pretrained.weights import cache_folder, find_weights, networks
 
-    present = {name: partial(find_weights, name) for name, network in networks.items() if network.is_present}
+    present: dict[str, Callable[[], object]] = {
+        name: partial(find_weights, name) for name, network in networks.items() if network.is_present
+    }
     for name, model in hub_models.items():
         if path := cached(model.address):
             present[name] = partial(check_digest, model.address, path)

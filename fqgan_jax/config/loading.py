@@ -27,18 +27,17 @@ def parse_arguments(arguments: str, **defaults: int | float | str | Field) -> di
     Raises:
       UserError: an argument that the config does not have, or a value that it cannot have.
     """
-    fields = {name: value for name, value in defaults.items() if isinstance(value, Field)}
-    defaults |= {name: field.default for name, field in fields.items()}
-    values = dict(defaults)
+    rules = {name: value.rule for name, value in defaults.items() if isinstance(value, Field)}
+    values = {name: value.default if isinstance(value, Field) else value for name, value in defaults.items()}
     for part in filter(None, arguments.split(",")):
         name, _, value = part.partition("=")
-        check(name in defaults, f"This config has no argument {name!r}{nearest(name, defaults)}")
+        check(name in values, f"This config has no argument {name!r}{nearest(name, values)}")
         try:
-            values[name] = type(defaults[name])(value)
+            values[name] = type(values[name])(value)
         except ValueError as error:
-            kind = type(defaults[name]).__name__
+            kind = type(values[name]).__name__
             raise UserError(f"The config argument {name}={value!r} is not of type {kind}.") from error
-    check_fields(values, {name: field.rule for name, field in fields.items()}, where="The config argument ")
+    check_fields(values, rules, where="The config argument ")
     return values
 
 
@@ -95,6 +94,8 @@ def _execute(file: Path, arguments: str) -> ConfigDict:
     check(file.suffix == ".py", f"{file} is no config file: its name must end in .py.")
     search_beside(file)
     spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -129,7 +130,7 @@ def _locate(path: str) -> Path:
         return Path(path)
     packaged = importlib.util.find_spec("fqgan_jax.configs")
     # In a clone the configs are beside the package, in an installed wheel inside it.
-    folder = Path(packaged.origin).parent if packaged else Path(__file__).parents[2] / "configs"
+    folder = Path(packaged.origin).parent if packaged and packaged.origin else Path(__file__).parents[2] / "configs"
     if (folder / Path(path).name).is_file():
         return folder / Path(path).name
     shipped = ", ".join(sorted(f"configs/{file.name}" for file in folder.glob("*.py") if file.name != "__init__.py"))

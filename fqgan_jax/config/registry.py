@@ -2,12 +2,13 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from fqgan_jax.errors import UserError
 
 Row = TypeVar("Row")
 Definition = TypeVar("Definition")
+Default = TypeVar("Default")
 
 
 class Registry(Mapping[str, Row], Generic[Row]):
@@ -35,7 +36,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
         self.kind = kind
         self.section = section
         self.task = task
-        self._wrap = wrap or _unchanged
+        self._wrap: Callable[..., Row] = wrap or _unchanged
         self._rows: dict[str, Row] = {}
         self._definitions: dict[str, str] = {}
         if section:
@@ -96,6 +97,12 @@ class Registry(Mapping[str, Row], Generic[Row]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    @overload
+    def get(self, name: str, default: None = None) -> Row | None: ...
+
+    @overload
+    def get(self, name: str, default: Row | Default) -> Row | Default: ...
+
     def get(self, name: str, default: object = None) -> object:
         """Returns the row of a name, or a default if no row has this name."""
         return self._rows.get(name, default)
@@ -146,7 +153,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f": choose one of {', '.join(known) or 'none'}."
 
 
-def _unchanged(definition: Row) -> Row:
+def _unchanged(definition: Any) -> Any:
     return definition
 
 

@@ -37,7 +37,8 @@ class Whole(Rule):
 
     def allows(self, value: Any) -> bool:
         """Refuses booleans and floats too."""
-        return isinstance(value, int | np.integer) and not isinstance(value, bool) and self.low <= value <= self.high
+        is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return is_whole and bool(self.low <= value <= self.high)
 
     def __str__(self) -> str:
         if self.high == LARGEST_WHOLE:
@@ -229,10 +230,10 @@ def check_complete(content: object, rules: Mapping[str, Rule], *, where: str, re
       where: the file, for the message: "codes.json: ".
       remedy: what to do if a value is missing: "write it again".
     """
-    known = content.keys() if isinstance(content, Mapping) else ()
-    if missing := sorted(rules.keys() - known):
+    values = content if isinstance(content, Mapping) else {}
+    if missing := sorted(rules.keys() - values.keys()):
         raise UserError(f"{where}it lacks {', '.join(missing)}: {remedy}.")
-    check_fields(content, rules, where=where)
+    check_fields(values, rules, where=where)
 
 
 def shortened(value: Any, *, longest: int = 60) -> str:

@@ -11,10 +11,10 @@ from jaxtyping import Float, UInt8
 
 from fqgan_jax.data import transforms
 from fqgan_jax.data.images import UnreadableImageError
-from fqgan_jax.data.skipping import Skipped, passed_over, read_or_next
+from fqgan_jax.data.skipping import Images, Skipped, passed_over, read_or_next
 from fqgan_jax.data.sources import Source
 from fqgan_jax.data.stalls import Stalls
-from fqgan_jax.data.stream import Batch, Stream, train_batches
+from fqgan_jax.data.stream import Batch, Prepared, Stream, train_batches
 
 FeatureFunction = Callable[[UInt8[np.ndarray, "H W 3"]], Float[np.ndarray, " W"]]
 
@@ -46,7 +46,7 @@ def image_batches(
     """
     stalls = Stalls(source.name)
 
-    def prepare(index: int, rng: np.random.Generator) -> Batch:
+    def prepare(index: int, rng: np.random.Generator) -> Prepared:
         side = transforms.random_side(image_size, rng)
         with stalls.reading(int(index)):
             served, image = read_or_next(
@@ -60,7 +60,7 @@ def image_batches(
     return collect_skipped(stalls.watched(train_batches(range(len(source)), prepare, stream)), source, skipped)
 
 
-def collect_skipped(batches: Iterator[Batch], source: Source, skipped: Skipped) -> Iterator[Batch]:
+def collect_skipped(batches: Iterator[Batch], source: Images, skipped: Skipped) -> Iterator[Batch]:
     """Removes "requested" and "served" indices from batches and records the unreadable images between them.
 
     This counts each image once, whether images are read in threads or in other processes.
@@ -101,7 +101,7 @@ def evaluation_batches(
     """
     stalls = Stalls(source.name)
 
-    def read(index: int) -> Batch | str:
+    def read(index: int) -> Prepared | str:
         try:
             with stalls.reading(index):
                 image = source.read(index)
@@ -112,7 +112,7 @@ def evaluation_batches(
 
     count = min(len(source), limit or len(source))
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4 * num_threads)
-    pending: list[Batch] = []
+    pending: list[Prepared] = []
     examples = grain.MapDataset.range(count).map(read).to_iter_dataset(options)
     for index, example in enumerate(stalls.watched(examples)):
         if isinstance(example, str):
@@ -127,13 +127,13 @@ def evaluation_batches(
         yield _stack(pending + [filler] * (batch_size - len(pending)))
 
 
-def _stack(examples: Sequence[Batch]) -> Batch:
+def _stack(examples: Sequence[Prepared]) -> Batch:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 
 def to_devices(batches: Iterator[Batch], sharding: Sharding, *, num_ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
     """Yields global arrays made of each host's slices; batches are transferred `num_ahead` steps before use."""
-    queue = deque()
+    queue: deque[dict[str, jax.Array]] = deque()
     for batch in batches:
         queue.append(jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch))
         if len(queue) > num_ahead:

@@ -16,7 +16,7 @@ from pathlib import Path
 from fqgan_jax.config.rules import FileName, Whole, check_complete
 from fqgan_jax.errors import UserError, check
 from fqgan_jax.files import lock_file, move_file, place_to_fill, read_json, write_atomically
-from fqgan_jax.storage import ObjectPath, local_copies
+from fqgan_jax.storage import as_path, in_storage, local_copies
 
 PLAN = ".plan.json"
 LOCK = ".lock"
@@ -114,8 +114,8 @@ class ShardFolder:
                     f"{self.path} was written from other images or with other settings than these: "
                     "choose another folder, or remove this one first."
                 )
-        elif found := sorted(path.name for path in self.path.iterdir() if not _is_hidden(path.name)):
-            raise UserError(f"{self.path} holds other files ({', '.join(found[:3])}): choose an empty or a new folder.")
+        elif names := sorted(path.name for path in self.path.iterdir() if not _is_hidden(path.name)):
+            raise UserError(f"{self.path} holds other files ({', '.join(names[:3])}): choose an empty or a new folder.")
 
     def start(self, plan: str, settings: dict) -> None:
         """Prepares the folder for writing shards; if it is finished, only removes hidden files.
@@ -130,6 +130,17 @@ class ShardFolder:
         for partial in self.path.glob(".*.partial"):
             partial.unlink()
         write_atomically(self.path / PLAN, json.dumps({"plan": plan, "settings": settings}))
+
+    def finished_note(self, spec: ShardSpec) -> dict:
+        """Returns the note of a shard that some host has written.
+
+        Raises:
+          UserError: the shard is not finished.
+        """
+        note = self.read_note(spec)
+        if note is None:
+            raise UserError(f"{self.path / spec.file} is missing: all hosts must write to one folder that they share.")
+        return note
 
     def read_note(self, spec: ShardSpec) -> dict | None:
         """Returns the note of a finished shard, or None if the shard is not finished."""
@@ -235,7 +246,8 @@ def check_shards(shards: object, where: str = "") -> None:
       shards: what a manifest says.
       where: the manifest, for the message: "codes.json: ".
     """
-    check(isinstance(shards, list), f"{where}shards is no list: write the folder again.")
+    if not isinstance(shards, list):
+        raise UserError(f"{where}shards is no list: write the folder again.")
     for shard in shards:
         check_complete(shard, _SHARD, where=f"{where}shards: ", remedy="write the folder again")
 
@@ -253,13 +265,13 @@ def open_shards(folder: Path, shards: Mapping[str, tuple[int, int]]) -> Sequence
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     files = [folder / file for file in shards]
-    if isinstance(folder, ObjectPath):  # one request instead of one for each
-        listed = {path.name: path for path in folder.files()}
+    if in_storage(folder):  # one request instead of one for each
+        listed = {path.name: as_path(path) for path in folder.files()}
         files = [listed.get(path.name, path) for path in files]
     for path, (_, size) in zip(files, shards.values(), strict=True):
         check_size(path, size)
-    if isinstance(folder, ObjectPath):  # the library reads local files alone
-        files = local_copies(files)
+    if in_storage(folder):  # the library reads local files alone
+        files = local_copies([file for file in files if in_storage(file)])
     try:
         records = ArrayRecordDataSource([str(file) for file in files])
         found = len(records)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from typing import Protocol
 
 from PIL import Image
 
@@ -56,7 +57,21 @@ class Skipped:
         return f"Skipped {len(self.reasons)} unreadable image(s): {', '.join(names)}{more}"
 
 
-def read_or_next(source, index: int, shortest_side: int | None = None) -> tuple[int, Image.Image]:
+class Images(Protocol):
+    """What is asked of a source here."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int, /) -> str:
+        """Name of an image."""
+        ...
+
+    def read(self, index: int, shortest_side: int | None = None, /) -> Image.Image:
+        """The image; raises `UnreadableImageError`."""
+        ...
+
+
+def read_or_next(source: Images, index: int, shortest_side: int | None = None) -> tuple[int, Image.Image]:
     """Reads an image or, if it is unreadable, the next readable one, so that a batch depends on the files alone.
 
     Returns:
@@ -75,7 +90,7 @@ def read_or_next(source, index: int, shortest_side: int | None = None) -> tuple[
     raise UserError(f"None of the {tried} images that were tried in a row can be read, the last one {reason}.")
 
 
-def passed_over(source, requested: int, served: int) -> dict[str, str]:
+def passed_over(source: Images, requested: int, served: int) -> dict[str, str]:
     """Returns name and reason of each image that `read_or_next` passed over between two indices.
 
     Args:

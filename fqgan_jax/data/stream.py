@@ -8,8 +8,9 @@ uninterrupted one, on any number of hosts.
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from typing import Protocol, TypeVar
 
 import grain
 import numpy as np
@@ -22,6 +23,9 @@ from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice
 log = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
+Prepared = Mapping[str, np.ndarray | np.generic]  # an example, before it is part of a batch
+Element = TypeVar("Element")
+Element_co = TypeVar("Element_co", covariant=True)
 NUM_EXAMPLES = 2**48  # length of the endless order: more than any run reads
 MAX_WORKER_DEATHS = 3  # at the same batch
 
@@ -47,8 +51,16 @@ class Stream:
     num_workers: int = 0
 
 
+class Elements(Protocol[Element_co]):
+    """What examples are made from, by position."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Element_co: ...
+
+
 def train_batches(
-    elements: Sequence, prepare: Callable[[object, np.random.Generator], Batch], stream: Stream
+    elements: Elements[Element], prepare: Callable[[Element, np.random.Generator], Prepared], stream: Stream
 ) -> Iterator[Batch]:
     """Returns an endless iterator over this host's slice of each global batch, from `stream.start_step` on.
 
@@ -63,7 +75,7 @@ def train_batches(
     """
     index, count = stream.batch_slice.index, stream.batch_slice.count
 
-    def make_example(position: int, rng: np.random.Generator) -> Batch:
+    def make_example(position: int, rng: np.random.Generator) -> Prepared:
         return prepare(elements[shuffled_index(position, len(elements), stream.seed)], rng)
 
     dataset = grain.MapDataset.range(NUM_EXAMPLES).seed(stream.seed).random_map(make_example)
@@ -91,7 +103,7 @@ def _permutation(num_elements: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(num_elements).astype(np.uint32)
 
 
-def _worker_batches(start: Callable[[int], Iterator[Batch]], step: int) -> Iterator[Batch]:
+def _worker_batches(start: Callable[[int], grain.DatasetIterator], step: int) -> Iterator[Batch]:
     """Yields batches from worker processes; if one dies, all are restarted at the missing batch.
 
     Raises:

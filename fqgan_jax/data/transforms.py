@@ -85,7 +85,8 @@ def zoomed(size: Size, side: int) -> Size:
     if isinstance(size, int):
         return side
     shorter = min(size)
-    return tuple(max(length, round(length * side / shorter)) for length in size)
+    height, width = (max(length, round(length * side / shorter)) for length in size)
+    return height, width
 
 
 def needed_side(size: Size, side: int) -> int:

@@ -16,6 +16,7 @@ from fqgan_jax.data.pixels import to_float
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.metrics import FeatureSet, ImageFeatures
 from fqgan_jax.files import sha256_of
+from fqgan_jax.models.applying import apply
 from fqgan_jax.pretrained import efficientnet_lite, inception
 from fqgan_jax.pretrained.weights import networks
 from fqgan_jax.sharding.passes import rows_of_examples
@@ -81,8 +82,8 @@ def describe(
       pixels: the images.
     """
     described: dict[str, Float[Array, "B d"]] = {}
-    for name, apply in functions:
-        described.update(apply(params[name], pixels))
+    for name, function in functions:
+        described.update(function(params[name], pixels))
     return described
 
 
@@ -105,7 +106,7 @@ def load_inception_network(file: Path | None = None) -> FeatureNetwork:
 
 def inception_features(params: PyTree, pixels: UInt8[Array, "B H W 3"]) -> ImageFeatures:
     """Returns features of the FID's Inception network; logits without bias."""
-    features = inception.Inception().apply({"params": params}, inception.preprocess(pixels))
+    features = apply(inception.Inception(), params, inception.preprocess(pixels))
     return {"pool": features.pool, "spatial": features.spatial, "logits": features.logits_without_bias}
 
 
@@ -125,8 +126,8 @@ def load_lite_network(file: Path | None = None) -> FeatureNetwork:
 def lite_features(params: PyTree, pixels: UInt8[Array, "B H W 3"]) -> ImageFeatures:
     """Returns the last features and the logits of EfficientNet-Lite0."""
     network, seen = efficientnet_lite.EfficientNetLite0(), efficientnet_lite.preprocess(to_float(pixels))
-    features = network.apply({"params": params}, seen, method="features")
-    return {"lite0": features, "lite0_logits": network.apply({"params": params}, features, method="classify")}
+    features = apply(network, params, seen, method="features")
+    return {"lite0": features, "lite0_logits": apply(network, params, features, method="classify")}
 
 
 def features_of(

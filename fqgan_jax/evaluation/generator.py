@@ -1,13 +1,14 @@
 """Evaluation of a generator by its samples."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Int, PyTree
 
 from fqgan_jax.api import Generator, Tokenizer
 from fqgan_jax.checkpoints import fingerprint
@@ -18,11 +19,12 @@ from fqgan_jax.evaluation.metrics import FeatureSet, Reference
 from fqgan_jax.evaluation.networks import EvaluationNetworks
 from fqgan_jax.evaluation.protocol import Evaluation, Measurement
 from fqgan_jax.evaluation.results import code_results, feature_results
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.drawing import SamplingOptions, sampling_options
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.models.sampling import sample_codes
-from fqgan_jax.sharding.passes import Step, rows_of_examples
+from fqgan_jax.sharding.passes import DeviceBatch, Step, rows_of_examples
 
 
 def evaluate_generator(
@@ -31,7 +33,7 @@ def evaluate_generator(
     *,
     count: int,
     seed: int,
-    sampling: dict[str, Sequence[float]],
+    sampling: Mapping[str, Any],
     reference: Reference | None,
     networks: EvaluationNetworks,
     batch_size: int,
@@ -105,7 +107,7 @@ def measure_generator(
     """
     labels = np.arange(count, dtype=np.int32) % module.num_classes
     features = FeatureSet() if networks.features else None
-    codes = []
+    parts: list[Int[np.ndarray, "n h w K"]] = []
     for rows in draw_samples(
         module,
         params,
@@ -117,11 +119,11 @@ def measure_generator(
         networks=networks.features,
         mesh=mesh,
     ):
-        codes.append(rows["codes"])
+        parts.append(rows["codes"])
         if features is not None:
             features.add(rows["features"])
 
-    codes = np.concatenate(codes)
+    codes = np.concatenate(parts)
     results, missing = feature_results(features, reference, task="generator", networks=networks)
     dtypes = {"generator": jnp.dtype(module.dtype).name, "tokenizer": "float32"}
     evaluation = Evaluation(
@@ -143,7 +145,7 @@ def draw_samples(
     tokenizer: Tokenizer | None = None,
     networks: FeatureNetworks | None = None,
     mesh: Mesh | None = None,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[dict[str, Any]]:
     """Draws a sample of every label in order; sample i has a key of the seed and i.
 
     Args:
@@ -164,7 +166,8 @@ def draw_samples(
     def batches(size: int) -> Iterator[Batch]:
         for first in range(0, len(labels), size):
             index = np.arange(first, first + size, dtype=np.int32)
-            yield {"index": index, "label": np.resize(labels[first:], size), "mask": np.float32(index < len(labels))}
+            mask = (index < len(labels)).astype(np.float32)
+            yield {"index": index, "label": np.resize(labels[first:], size), "mask": mask}
 
     frozen = {"generator": params, "options": options, "seed": jnp.uint32(seed)}
     decoder = None
@@ -183,12 +186,12 @@ def draw_samples(
 def _sampling_step(module: FAR, decoder: FQGAN | None, features: tuple[tuple[str, Callable], ...]) -> Step:
     """Returns a step that draws codes for each "label" and "index", with images or features if networks are given."""
 
-    def step(params: PyTree, batch: Batch) -> dict[str, Array]:
+    def step(params: PyTree, batch: DeviceBatch) -> dict[str, Any]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(params["seed"]), batch["index"])
         codes = sample_codes(module, params["generator"], keys=keys, labels=batch["label"], options=params["options"])
         if decoder is None:
             return {"codes": codes}
-        images = to_uint8(decoder.apply({"params": params["tokenizer"]}, codes, method="decode"))
+        images = to_uint8(apply(decoder, params["tokenizer"], codes, method="decode"))
         if not features:
             return {"codes": codes, "image": images}
         return {"codes": codes, "features": describe(features, params["features"], images)}

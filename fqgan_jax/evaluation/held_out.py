@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from fqgan_jax.data.stream import Batch
 from fqgan_jax.losses.generator_losses import code_losses
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.far import FAR
-from fqgan_jax.sharding.passes import Step, rows_of_examples
+from fqgan_jax.sharding.passes import DeviceBatch, Step, rows_of_examples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,9 +83,9 @@ def measure_held_out(
 def _step(module: FAR) -> Step:
     """Returns a step that computes the loss of each code."""
 
-    def step(params: PyTree, batch: Batch) -> dict[str, Array]:
+    def step(params: PyTree, batch: DeviceBatch) -> dict[str, Array]:
         codes = jnp.reshape(batch["codes"], (len(batch["codes"]), -1, module.num_codebooks))
-        logits = module.apply({"params": params}, codes, batch["label"])
+        logits = apply(module, params, codes, batch["label"])
         return {"losses": code_losses(logits, codes), "label": batch["label"]}
 
     return step

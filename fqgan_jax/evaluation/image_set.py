@@ -22,7 +22,7 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.storage import as_path, local_copy
 
 
-class ArrayImages:
+class ArrayImages(Source):
     """An array of images as a source (see `fqgan_jax.data.sources.Source`), of one class."""
 
     class_names = ("image",)
@@ -30,6 +30,12 @@ class ArrayImages:
     def __init__(self, images: UInt8[np.ndarray, "n H W 3"], path: str):
         self.images = images
         self.root = path
+
+    @staticmethod
+    def recognizes(name: str) -> bool:
+        """No name of a source: `open_images` reads the file."""
+        del name
+        return False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -130,10 +136,11 @@ def open_images(
     Raises:
       UserError: there are no images, no such split, or no size to crop to.
     """
+    source: Source
     if name.endswith(".npz"):
-        source, split = _open_array(as_path(name)), "all"
-        height, width = source.images.shape[1:3]
-        size = height if height == width else (height, width)
+        array, split = _open_array(as_path(name)), "all"
+        height, width = array.images.shape[1:3]
+        source, size = array, height if height == width else (height, width)
     else:
         source, split = _open_split(name, split, data_dir)
     return ImageSet(

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from jaxtyping import PyTree
@@ -44,8 +45,8 @@ class EvaluationNetworks:
 
     def protocol(self, reference: metrics.Reference | None) -> dict:
         """Returns what the numbers of every evaluation depend on."""
-        protocol = {"reference": None if reference is None else reference.protocol, "rounding": ROUNDING}
-        protocol |= self.features.protocol()
+        origin = None if reference is None else reference.protocol
+        protocol: dict[str, Any] = {"reference": origin, "rounding": ROUNDING, **self.features.protocol()}
         if "inception" in protocol:
             protocol["inception"]["score"] = f"splits of {SPLIT} in the order of the images, logits without bias"
         return protocol | {"devices": jax.device_count()}

@@ -8,11 +8,11 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from fqgan_jax.api import Tokenizer
 from fqgan_jax.data.pixels import to_float
-from fqgan_jax.data.stream import Batch
 from fqgan_jax.errors import check
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.protocol import Measurement
-from fqgan_jax.sharding.passes import rows_of_examples
+from fqgan_jax.models.applying import apply
+from fqgan_jax.sharding.passes import DeviceBatch, rows_of_examples
 
 PROTOCOL = (
     "each image's mean over positions of the entries of its codes, scaled to deviation 1 on the training split; "
@@ -89,9 +89,9 @@ def pooled_codes(tokenizer: Tokenizer, images: ImageSet, *, batch_size: int) -> 
     """Computes what a probe sees of every readable image, in one pass."""
     module = tokenizer.module.clone(dtype=jnp.float32)
 
-    def step(params: PyTree, batch: Batch) -> dict[str, Array]:
-        codes = module.apply({"params": params}, to_float(batch["image"]), method="encode")
-        entries = module.apply({"params": params}, codes, method="codes_to_entries")
+    def step(params: PyTree, batch: DeviceBatch) -> dict[str, Array]:
+        codes = apply(module, params, to_float(batch["image"]), method="encode")
+        entries = apply(module, params, codes, method="codes_to_entries")
         return {"entries": jnp.mean(entries, axis=(1, 2)), "labels": batch["label"]}
 
     rows = list(

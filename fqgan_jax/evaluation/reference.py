@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,10 +50,10 @@ def open_reference(
     stored = read_arrays(as_path(name)) if name.endswith(".npz") else {}
     has_statistics = any(mean in stored for mean, _ in STORED_NAMES.values())
     has_images = not stored or "arr_0" in stored
-    if not (has_statistics or has_images):
-        raise UserError(f"{name} holds neither images (arr_0) nor statistics (mu, sigma).")
     statistics = _stored_statistics(stored, networks, name) if has_statistics else None
     if not has_images:
+        if statistics is None:
+            raise UserError(f"{name} holds neither images (arr_0) nor statistics (mu, sigma).")
         return statistics
     images = open_images(name, split=split, size=size, data_dir=data_dir, num_threads=num_threads)
     features = features_of(images, networks, batch_size=batch_size, title="reference")
@@ -77,7 +78,8 @@ def reference_of(features: FeatureSet, protocol: dict) -> Reference:
 
 def save_statistics(path: Path, features: FeatureSet, protocol: dict) -> None:
     """Writes mean and covariance of each kind of features (`STORED_NAMES`, float64) and the protocol."""
-    content, arrays = io.BytesIO(), {}
+    content = io.BytesIO()
+    arrays: dict[str, Any] = {}
     for kind, gaussian in features.gaussians().items():
         mean, covariance = STORED_NAMES[kind]
         arrays |= {mean: gaussian.mean, covariance: gaussian.covariance}

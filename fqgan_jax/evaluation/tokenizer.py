@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,6 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from fqgan_jax.api import Tokenizer
 from fqgan_jax.data.pixels import to_float, to_uint8
-from fqgan_jax.data.stream import Batch
 from fqgan_jax.data.transforms import height_and_width
 from fqgan_jax.errors import check
 from fqgan_jax.evaluation import metrics
@@ -23,8 +23,9 @@ from fqgan_jax.evaluation.networks import EvaluationNetworks
 from fqgan_jax.evaluation.protocol import Evaluation, Measurement
 from fqgan_jax.evaluation.reference import reference_of
 from fqgan_jax.evaluation.results import code_results, feature_results
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.fqgan import FQGAN
-from fqgan_jax.sharding.passes import Step, rows_of_examples
+from fqgan_jax.sharding.passes import DeviceBatch, Step, rows_of_examples
 
 PAIRS = "of images in [0, 1], clipped, before rounding; data range 1, SSIM's window Gaussian of 11"
 
@@ -136,7 +137,8 @@ def _gather(batches: Iterable[dict], images: ImageSet) -> _Rows:
       UserError: no image can be read.
     """
     codes, labels = [], []
-    values, features = defaultdict(list), defaultdict(FeatureSet)
+    values: dict[str, list[np.ndarray]] = defaultdict(list)
+    features: dict[str, FeatureSet] = defaultdict(FeatureSet)
     for rows in batches:
         codes.append(rows["codes"])
         labels.append(rows["label"])
@@ -155,7 +157,7 @@ def _gather(batches: Iterable[dict], images: ImageSet) -> _Rows:
 
 def _protocol(images: ImageSet, counted: int, networks: EvaluationNetworks) -> dict:
     """Returns what the reconstruction metrics depend on."""
-    protocol = {"data": images.protocol(counted), "dtype": "float32", "psnr, ssim": PAIRS}
+    protocol: dict[str, Any] = {"data": images.protocol(counted), "dtype": "float32", "psnr, ssim": PAIRS}
     for name, metric in metrics.reconstruction.items():
         if metric.load is not None:
             network = networks.reconstruction.get(name)
@@ -174,10 +176,10 @@ def _measuring_step(
 ) -> Step:
     """Returns a step that gives, per image, codes, reconstruction metrics, and features if there are networks."""
 
-    def step(params: PyTree, batch: Batch) -> dict[str, Array]:
+    def step(params: PyTree, batch: DeviceBatch) -> dict[str, Any]:
         original = to_float(batch["image"])
         codes, reconstruction = _reconstruct(module, params["tokenizer"], original)
-        rows = {"codes": codes, "label": batch["label"], "metrics": {}, "features": {}}
+        rows: dict[str, Any] = {"codes": codes, "label": batch["label"], "metrics": {}, "features": {}}
         for name, metric in reconstruction_metrics:
             if metric.load is None:
                 values = metric.function(reconstruction, original)
@@ -225,7 +227,7 @@ def reconstructions(
 def _reconstruction_step(module: FQGAN) -> Step:
     """Returns a step that gives, per image, the original and its reconstruction."""
 
-    def step(params: PyTree, batch: Batch) -> tuple[Array, Array]:
+    def step(params: PyTree, batch: DeviceBatch) -> tuple[Array, Array]:
         original = to_float(batch["image"])
         return original, _reconstruct(module, params, original)[1]
 
@@ -236,5 +238,5 @@ def _reconstruct(
     module: FQGAN, params: PyTree, images: Float[Array, "B H W 3"]
 ) -> tuple[Int[Array, "B h w K"], Float[Array, "B H W 3"]]:
     """Returns the codes of images in [-1, 1] and the images that they decode to, clipped."""
-    codes = module.apply({"params": params}, images, method="encode")
-    return codes, jnp.clip(module.apply({"params": params}, codes, method="decode"), -1, 1)
+    codes = apply(module, params, images, method="encode")
+    return codes, jnp.clip(apply(module, params, codes, method="decode"), -1, 1)

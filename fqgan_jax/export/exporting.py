@@ -113,7 +113,9 @@ def _discriminator(checkpoint: Path) -> Mapping[str, np.ndarray]:
     """Published tensors of the discriminator of a run; UserError if it has none."""
     params = load_discriminator_params(checkpoint)
     config = saved_config(CheckpointName.parse(checkpoint).workdir)
-    return export_discriminator(params, build_discriminator(config), image_size(config.data))
+    discriminator = build_discriminator(config)
+    assert discriminator is not None
+    return export_discriminator(params, discriminator, image_size(config.data))
 
 
 def _which_weights(checkpoint: Path, *, with_ema: bool) -> str:

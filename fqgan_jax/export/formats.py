@@ -13,7 +13,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fqgan_jax.config import Registry
 from fqgan_jax.errors import import_extra
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jaxtyping import PyTree
 
     from fqgan_jax.api import Model
+    from fqgan_jax.models.fqgan import FQGAN
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,9 @@ class Export:
         """The named sets of tensors with published names and layouts."""
         from fqgan_jax.interop import export_params
 
-        sets = {name: export_params(params, self.model.module) for name, params in self.sets.items()}
+        sets: dict[str, Mapping[str, np.ndarray]] = {
+            name: export_params(params, self.model.module) for name, params in self.sets.items()
+        }
         return sets if self.discriminator is None else sets | {"discriminator": self.discriminator}
 
 
@@ -200,7 +203,7 @@ def write_safetensors(folder: Path, export: Export) -> None:
     export = export.in_published_terms()
     metadata = {"format": "pt", METADATA: json.dumps(export.model.description.to_json())}
     for name, tensors in export.published_sets().items():
-        (folder / f"{name}.safetensors").write_bytes(save(tensors, metadata=metadata))
+        (folder / f"{name}.safetensors").write_bytes(save(dict(tensors), metadata=metadata))
 
 
 _STABLEHLO_TOKENIZER = """\
@@ -294,6 +297,6 @@ def write_onnx(folder: Path, export: Export) -> None:
     """Writes one ONNX model for encoding and one for decoding."""
     from fqgan_jax.export.onnx import tokenizer_models
 
-    models = tokenizer_models(export.model.module, export.model.params, batch_size=export.batch_size)
+    models = tokenizer_models(cast("FQGAN", export.model.module), export.model.params, batch_size=export.batch_size)
     for name, model in models.items():
         (folder / f"{name}.onnx").write_bytes(model)

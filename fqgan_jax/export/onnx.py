@@ -12,6 +12,7 @@ from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float, Int, PyTree
 
 from fqgan_jax.errors import UserError, import_extra
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.fields import downsampling
 from fqgan_jax.models.fqgan import FQGAN
 
@@ -41,7 +42,7 @@ def tokenizer_models(module: FQGAN, params: PyTree, *, batch_size: int) -> dict[
         return tokenizer.latents_to_codes(latents), latents
 
     def decode(codes: Int[Array, "B h w K"]) -> Float[Array, "B H W 3"]:
-        return jnp.clip(module.apply({"params": params}, codes, method="decode"), -1, 1)
+        return jnp.clip(apply(module, params, codes, method="decode"), -1, 1)
 
     (h, w), f = module.grid, downsampling(module.multipliers)
     images = jax.ShapeDtypeStruct((batch_size, h * f, w * f, 3), jnp.float32)
@@ -106,6 +107,7 @@ def _expected(module: FQGAN, params: PyTree, images: Array, *, onnx_codes: Array
     latents = tokenizer.latents(images)
     quantized = tokenizer.quantize(latents)
     onnx_entries = tokenizer.codes_to_entries(onnx_codes)
+    assert quantized.entries is not None
     squared_distance = jnp.sum((quantized.latents - onnx_entries) ** 2, -1)
     nearest_squared_distance = jnp.sum((quantized.latents - quantized.entries) ** 2, -1)
     largest = jnp.max(jnp.sum(quantized.latents**2, -1))

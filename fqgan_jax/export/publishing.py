@@ -107,7 +107,8 @@ def _fingerprints(model: Model) -> tuple[str, ...]:
 def _logged(checkpoint: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The last evaluation during training up to the checkpoint, if there was one."""
     step = checkpoint_step(checkpoint)
-    results, measured = {}, 0
+    results: dict[str, float] = {}
+    measured = 0
     for line in read_log(CheckpointName.parse(checkpoint).workdir):
         found = validation_metrics(line)
         if found and line["step"] <= step:

@@ -23,8 +23,8 @@ class KindText:
     """
 
     title: str
-    sizes: Callable[[Model], dict[str, int]]
-    values: Callable[[Model, ExportFormat], list[str]]
+    sizes: Callable[..., dict[str, int]]
+    values: Callable[..., list[str]]
 
 
 kind_texts: Registry[KindText] = Registry("kind of model")

@@ -14,6 +14,7 @@ from jax import export
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from fqgan_jax.config import Registry
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.drawing import SamplingOptions
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fields import downsampling
@@ -42,7 +43,7 @@ def tokenizer_programs(module: FQGAN, params: PyTree) -> dict[str, export.Export
     """
 
     def encode(params: FlatParams, images: Float[Array, "b H W 3"]) -> Int[Array, "b h w K"]:
-        tokenizer = module.bind(_variables(params))
+        tokenizer = module.bind({"params": _nested(params)})
 
         def nearest(latents: Float[Array, "h w K d"]) -> Int[Array, "h w K"]:
             return tokenizer.latents_to_codes(latents[None])[0]
@@ -51,7 +52,7 @@ def tokenizer_programs(module: FQGAN, params: PyTree) -> dict[str, export.Export
         return jax.lax.map(nearest, tokenizer.latents(images))
 
     def decode(params: FlatParams, codes: Int[Array, "b h w K"]) -> Float[Array, "b H W 3"]:
-        return jnp.clip(module.apply(_variables(params), codes, method="decode"), -1, 1)
+        return jnp.clip(apply(module, _nested(params), codes, method="decode"), -1, 1)
 
     b = _symbolic_batch_size()
     (h, w), f = module.grid, downsampling(module.multipliers)
@@ -74,7 +75,7 @@ def generator_programs(module: FAR, params: PyTree) -> dict[str, export.Exported
         guidance, temperature = scales
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(labels.shape[0]))
         options = SamplingOptions(guidance=guidance, temperature=temperature)
-        return sample_codes(module, _variables(params)["params"], keys=keys, labels=labels, options=options)
+        return sample_codes(module, _nested(params), keys=keys, labels=labels, options=options)
 
     key = jax.eval_shape(jax.random.key, 0)
     labels = jax.ShapeDtypeStruct((_symbolic_batch_size(),), jnp.int32)
@@ -93,5 +94,5 @@ def _export(function: Callable, params: PyTree, *inputs: jax.ShapeDtypeStruct) -
     return export.export(jax.jit(function), platforms=PLATFORMS)(flat, *inputs)
 
 
-def _variables(params: FlatParams) -> dict[str, PyTree]:
-    return {"params": traverse_util.unflatten_dict(params, sep="/")}
+def _nested(params: FlatParams) -> PyTree:
+    return traverse_util.unflatten_dict(params, sep="/")

@@ -95,7 +95,7 @@ def _published_digest(address: HubAddress, path: Path) -> str:
         return path.readlink().name
     with explained(address, task="check"):
         url = hf_hub_url(address.repository, address.file, revision=address.revision)
-        return get_hf_file_metadata(url).etag
+        return get_hf_file_metadata(url).etag or ""
 
 
 def _download_export(address: HubAddress) -> Path:

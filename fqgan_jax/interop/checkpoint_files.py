@@ -135,11 +135,11 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             # PyTorch stores records as they are: a few compressed bytes could fill the memory.
             packed = [record.filename for record in archive.infolist() if record.compress_type != zipfile.ZIP_STORED]
-            damaged = packed or [archive.testzip()]
+            damaged = packed[0] if packed else archive.testzip()
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise UserError(f"{path} is damaged or no PyTorch file ({_first_line(error)}): get it again.") from error
-    if damaged[0] is not None:
-        raise UserError(f"{path} is damaged ({damaged[0]} is not what was written): get it again.")
+    if damaged is not None:
+        raise UserError(f"{path} is damaged ({damaged} is not what was written): get it again.")
 
 
 def _first_line(error: Exception) -> str:
@@ -160,7 +160,9 @@ def _select(content: dict, tensor_type: type, path: Path) -> CheckpointFile:
 
 
 def _tensors(state: dict, tensor_type: type, path: Path) -> dict[str, np.ndarray]:
-    tensors = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, tensor_type)}
+    tensors: dict[str, Any] = {
+        key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, tensor_type)
+    }
     arrays = {}
     for name, tensor in tensors.items():
         plain = tensor.layout is _strided() and not (tensor.is_meta or tensor.is_quantized)

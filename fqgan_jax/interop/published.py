@@ -70,11 +70,11 @@ class PublishedKind:
 
     tensor: str
     infer_fields: Callable[..., dict[str, Any]]
-    rules: Callable[[nn.Module], Sequence[Rule]]
-    codebook_names: Callable[[nn.Module], Sequence[Mapping[str, str]]]
-    inputs: Callable[[nn.Module], tuple[jax.ShapeDtypeStruct, ...]]
-    buffers: Callable[[nn.Module], dict[str, np.ndarray]]
-    in_published_terms: Callable[[nn.Module, Mapping], tuple[nn.Module, Mapping]] = _unchanged
+    rules: Callable[..., Sequence[Rule]]
+    codebook_names: Callable[..., Sequence[Mapping[str, str]]]
+    inputs: Callable[..., tuple[jax.ShapeDtypeStruct, ...]]
+    buffers: Callable[..., dict[str, np.ndarray]]
+    in_published_terms: Callable[..., tuple[nn.Module, Mapping]] = _unchanged
 
 
 published_kinds: Registry[PublishedKind] = Registry("kind of model")
@@ -162,7 +162,7 @@ def import_published(
       UserError: the tensors are not those of a model of this kind.
     """
     shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
-    written = file.description if file.description.get("kind") == kind else {"kind": kind}
+    written: Mapping[str, Any] = file.description if file.description.get("kind") == kind else {"kind": kind}
     known = {"dtype": "float32", **written.get("fields", {}), **overrides}
     fields = infer_fields(kind, shapes, **known) | known
     description = ModelDescription.from_json({**written, "fields": fields})

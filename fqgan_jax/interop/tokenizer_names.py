@@ -20,6 +20,7 @@ from fqgan_jax.interop.correspondence import (
     shape_of,
     within,
 )
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.fqgan import FQGAN
 
 _MODEL = "a tokenizer"
@@ -126,7 +127,7 @@ def tokenizer_in_published_terms(module: FQGAN, params: Mapping) -> tuple[FQGAN,
     """
     if module.quantizer not in ("simvq", "ibq"):
         return module, params
-    table = module.apply({"params": params}, method="all_entries")
+    table = apply(module, params, method="all_entries")
     return module.clone(quantizer="vq"), {**params, "quantizer": {"codebooks": table}}
 
 

@@ -50,6 +50,7 @@ def feature_loss(
     values = []
     for k, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
         if prediction is not None:
+            assert target is not None
             groups = (-1, feature_group or len(target))
             grouped = [x.reshape(*groups, x.shape[-1]) for x in (prediction, target)]
             value = jnp.mean(jax.vmap(info_nce)(*grouped))

@@ -132,6 +132,7 @@ class FARBlock(nn.Module, kw_only=True):
         if cache is None:
             y = attention(query, key, value, causal=True)
         else:
+            assert position is not None
             cache = cache.put(position, key, value)
             y = cache.attend(position, query)
         x = x + self.drop(self._dense(D, "out")(y.reshape(B, T, D)), train=self.train)

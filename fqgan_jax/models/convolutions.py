@@ -40,7 +40,7 @@ def convolve(
         raise NotImplementedError("convolutions with dilation or groups")
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    steps = _Steps(tuple(strides), tuple(map(tuple, padding)), settings.get("precision"))
+    steps = _Steps(tuple(strides), tuple((low, high) for low, high in padding), settings.get("precision"))
     return _convolve(steps, x, kernel)
 
 
@@ -50,8 +50,8 @@ Conv = partial(nn.Conv, conv_general_dilated=convolve)
 class _Steps(NamedTuple):
     """How a kernel moves over a feature map."""
 
-    strides: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
     precision: Any
 
 
@@ -87,7 +87,7 @@ _convolve.defvjp(_forward_with_residuals, _backward)
 
 
 def _kernel_gradient(
-    x: Float[Array, "B H W c"], cotangent: Float[Array, "B h w o"], *, window: tuple[int, int], steps: _Steps
+    x: Float[Array, "B H W c"], cotangent: Float[Array, "B h w o"], *, window: tuple[int, ...], steps: _Steps
 ) -> Float[Array, "i j c o"]:
     """Multiplies the patches of x, a block of rows at a time, by the cotangent; images are added last.
 

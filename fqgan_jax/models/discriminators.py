@@ -5,6 +5,7 @@ own is a subclass of `Discriminator` under the decorator `@discriminators("name"
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -31,7 +32,8 @@ class Discriminator(nn.Module, kw_only=True):
     @classmethod
     def from_width(cls, width: int, *, dtype: Dtype) -> "Discriminator":
         """Builds the discriminator that the config field `adversarial.width` describes."""
-        return cls(width=width, dtype=dtype)
+        make: Callable[..., Discriminator] = cls  # a subclass, which has the field `width`
+        return make(width=width, dtype=dtype)
 
 
 discriminators: Registry[type[Discriminator]] = Registry("discriminator")

@@ -3,7 +3,6 @@
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeVar
 
 import flax.struct
@@ -18,7 +17,7 @@ from fqgan_jax.errors import check
 T = TypeVar("T")
 
 
-@partial(flax.struct.dataclass, kw_only=True)
+@flax.struct.dataclass(kw_only=True)
 class SamplingOptions:
     """How codes are drawn, one value per sub-codebook.
 
@@ -40,6 +39,7 @@ class SamplingOptions:
 
     def scale(self, k: int, t: Int[Array, ""], num_positions: int) -> Float[Array, ""]:
         """Returns the scale of guidance of sub-codebook k at position t."""
+        assert self.guidance is not None
         scale = self.guidance[k]
         schedule = None if self.schedules is None else self.schedules[k]
         if schedule is None:
@@ -116,7 +116,7 @@ def _spread(num_codebooks: int, name: str, values: Sequence[T]) -> Sequence[T]:
     return list(values) * num_codebooks if len(values) == 1 else values
 
 
-@partial(flax.struct.dataclass, kw_only=True)
+@flax.struct.dataclass(kw_only=True)
 class GuidanceSchedule:
     """How guidance changes along the positions.
 

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -83,15 +84,15 @@ class AdapterHeads(Head):
     def __call__(self, features: Float[Array, "B h w c"]) -> Float[Array, "B h w K d"]:
         """Computes the latents of all sub-codebooks from the same features."""
         K = self.sizes.num_codebooks
-        stacked = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
+        stacked: dict[str, Any] = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
         if not self.sizes.unroll:
             heads = nn.vmap(AdapterHead, in_axes=None, out_axes=-2, axis_size=K, **stacked)
             return heads(sizes=self.sizes, name="heads")(features)
         # One after the other each keeps the batch in front, sharded, as fused attention needs it.
-        heads = nn.scan(
+        in_turn = nn.scan(
             lambda head, features, _: (features, head(features)), length=K, unroll=K, out_axes=-2, **stacked
         )
-        return heads(AdapterHead(sizes=self.sizes, name="heads"), features, None)[1]
+        return in_turn(AdapterHead(sizes=self.sizes, name="heads"), features, None)[1]
 
 
 @heads("split")

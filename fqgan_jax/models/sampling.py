@@ -13,7 +13,7 @@ from fqgan_jax.models.predictions import predictions
 from fqgan_jax.models.stepwise import StepwiseFAR
 
 
-@partial(flax.struct.dataclass, kw_only=True)
+@flax.struct.dataclass(kw_only=True)
 class Known:
     """Codes that are given and not drawn.
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.causal_layers import Cache, FARBlock
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.products import float32_product
@@ -88,8 +89,8 @@ class StepwiseFAR:
         x: Float[Array, "B 1 D"],
         caches: Sequence[Cache],
         *,
-        index: Int[Array, ""],
-        row: Int[Array, ""],
+        index: int | Int[Array, ""],
+        row: int | Int[Array, ""],
     ) -> tuple[Float[Array, "B 1 D"], list[Cache]]:
         far, new_caches = self.far, []
         block = FARBlock(
@@ -114,7 +115,7 @@ class StepwiseFAR:
 
 @partial(jax.jit, static_argnums=0)  # traced once for all layers
 def _apply_block(block: FARBlock, params: PyTree, x: Array, **place: Any) -> tuple[Array, Cache]:
-    x, cache = block.apply({"params": _transposed(params)}, x, **place)
+    x, cache = apply(block, _transposed(params), x, **place)
     # Rounded between layers, as in the loop over layers of training.
     return jax.lax.optimization_barrier(x), cache
 

@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from fqgan_jax.losses.quantization_losses import codebook_loss, commitment_loss, entropy_loss, soft_entries_loss
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.quantizers import CodebookQuantizer, Quantizer, QuantizerSizes, quantizers
 from fqgan_jax.performance.chips import chip_of
 from fqgan_jax.performance.flops import count_flops
@@ -50,7 +50,10 @@ def bench_inference(inference: Inference, batch_size: int, clock: Clock) -> Valu
     mesh, key = make_mesh({"data": -1}), jax.random.key(0)
     check_batch_size(batch_size, batch_shards(mesh))
     params = jax.jit(inference.init, out_shardings=replicated(mesh))(key)
-    random_batch = partial(inference.random_batch, size=batch_size)
+
+    def random_batch(key: Array) -> PyTree:
+        return inference.random_batch(key, batch_size)
+
     batch = jax.jit(random_batch, out_shardings=batch_sharding(mesh))(key)
     grid = inference.module.grid
     work = Work(
@@ -72,7 +75,8 @@ def bench_sampling(inference: Inference, clock: Clock) -> Values:
     params = jax.jit(inference.init)(jax.random.key(0))
     chip = chip_of(jax.devices()[0])
     bandwidth = chip.bandwidth if chip else copy_bandwidth()
-    values: Values = {"bandwidth (GB/s)": bandwidth / 1e9, "bandwidth from": chip.name if chip else "a copy, measured"}
+    origin = chip.name if chip else "a copy, measured"
+    values: dict[str, float | str] = {"bandwidth (GB/s)": bandwidth / 1e9, "bandwidth from": origin}
     for size in SAMPLE_BATCHES:
         floor = inference.floor(params, size) / bandwidth
         numbers = _bench_samples(inference, params, batch_size=size, clock=clock)
@@ -81,7 +85,7 @@ def bench_sampling(inference: Inference, clock: Clock) -> Values:
     return values
 
 
-def _bench_samples(inference: Inference, params: PyTree, *, batch_size: int, clock: Clock) -> Values:
+def _bench_samples(inference: Inference, params: PyTree, *, batch_size: int, clock: Clock) -> dict[str, float]:
     """Time and rates of drawing a batch."""
     batch = inference.random_batch(jax.random.key(1), batch_size)
     start = time.perf_counter()
@@ -104,7 +108,7 @@ def _bench_samples(inference: Inference, params: PyTree, *, batch_size: int, clo
     }
 
 
-def bench_quantizer(name: str, sizes: QuantizerSizes, *, tokens: int, clock: Clock) -> Values:
+def bench_quantizer(name: str, sizes: QuantizerSizes, *, tokens: int, clock: Clock) -> dict[str, float]:
     """Measures a quantizer in training, its statistics and gradients included.
 
     A quantizer with a table is also measured with all distances at once, if that is as little as `LARGEST_TABLE`.
@@ -124,7 +128,8 @@ def bench_quantizer(name: str, sizes: QuantizerSizes, *, tokens: int, clock: Clo
     has_table = issubclass(quantizers[name], CodebookQuantizer)
     if has_table and tokens * sizes.num_codebooks * sizes.codebook_size <= LARGEST_TABLE:
         kinds["direct"] = dataclasses.replace(sizes, chunk_tokens=tokens)
-    values, results = {}, {}
+    values: dict[str, float] = {}
+    results: dict[str, PyTree] = {}
     for kind, settings in kinds.items():
         step = training_of(quantizers[name](sizes=settings))
         params = quantizers[name](sizes=settings).init(jax.random.key(1), latents).get("params", {})
@@ -143,7 +148,7 @@ def training_of(module: Quantizer) -> Callable[[PyTree, Array], tuple[Array, tup
     """Returns what training makes of a quantizer: its losses, with gradients to its parameters and the latents."""
 
     def loss(params: PyTree, latents: Array) -> Float[Array, ""]:
-        output = module.apply({"params": params}, latents)
+        output = apply(module, params, latents)
         found = vars(output)
         losses = (codebook_loss(**found), commitment_loss(**found), soft_entries_loss(**found), entropy_loss(**found))
         return sum(jnp.sum(value) for value in losses if value is not None) + jnp.mean(output.quantized**3)
@@ -155,11 +160,14 @@ def _relative_difference(a: Array, b: Array) -> Float[Array, ""]:
     return jnp.max(jnp.abs(a - b)) / jnp.maximum(jnp.max(jnp.abs(a)), 1e-30)
 
 
-def _memory_and_time(function: Callable, params: PyTree, latents: Array, *, clock: Clock) -> tuple[Values, PyTree]:
+def _memory_and_time(
+    function: Callable, params: PyTree, latents: Array, *, clock: Clock
+) -> tuple[dict[str, float], PyTree]:
     """Numbers of a function, and its result."""
     start = time.perf_counter()
     compiled = jax.jit(function).lower(params, latents).compile()
-    values: Values = {"compilation (s)": time.perf_counter() - start}
-    values["temporaries (bytes)"] = compiled.memory_analysis().temp_size_in_bytes
+    compilation, sizes = time.perf_counter() - start, compiled.memory_analysis()
+    assert sizes is not None
+    values = {"compilation (s)": compilation, "temporaries (bytes)": sizes.temp_size_in_bytes}
     seconds = timed(lambda _: (compiled(params, latents), None), None, clock)
     return values | spread(seconds), compiled(params, latents)

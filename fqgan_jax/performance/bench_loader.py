@@ -60,7 +60,7 @@ def bench_loader(
             batches = torch_batches(images, stream.batch_size, count=WARM_UP + num_steps, num_workers=num_torch_workers)
             rates[kind].append(_rate(batches, stream.batch_size, num_steps))
             del batches
-    values = {}
+    values: dict[str, float] = {}
     for name, each in rates.items():
         values |= {f"{name} (images/s)": median(each), f"{name}, slowest": min(each), f"{name}, fastest": max(each)}
     return values | {f"times as fast as {kind}": median(rates[GRAIN]) / median(rates[kind]) for kind in others}
@@ -102,8 +102,8 @@ class PillowImages:
         import torch  # in a worker process
 
         file, label = self.files[index]
-        with Image.open(file) as image:
-            image = image.convert("RGB")
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
         rng, size = np.random.default_rng(), self.image_size
         image = resize_to_cover(image, random_side(size, rng))
         left, top = int(rng.integers(image.width - size + 1)), int(rng.integers(image.height - size + 1))

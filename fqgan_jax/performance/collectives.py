@@ -77,9 +77,9 @@ def _groups(attributes: str, devices: int) -> Sequence[Sequence[int]]:
     if found := re.search(r"(?:replica_groups|source_target_pairs)=\{(\{.*?\})\}", attributes):
         return [[int(number) for number in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", found[1])]
     if found := re.search(r"replica_groups=\[([\d,]+)\]<=(\[[\d,]+\](?:T\([\d,]+\))?)", attributes):
-        return _iota(found[2]).reshape(_numbers(found[1]))
+        return _iota(found[2]).reshape(_numbers(found[1])).tolist()
     if found := re.search(r"replica_groups=\w*\[('[^\]]*)\](?:, device_ids=\((.*?)\))?\s*\{([^}]*)\}", attributes):
-        return _groups_of_axes(*found.groups(), devices=devices)
+        return _groups_of_axes(*found.groups(), devices=devices).tolist()
     return [range(devices)]
 
 

@@ -5,6 +5,7 @@ XLA's `cost_analysis` counts the body of a loop once, however often it runs; lay
 
 from collections.abc import Callable, Iterator
 from math import prod
+from typing import Any
 
 import jax
 import numpy as np
@@ -65,15 +66,19 @@ def inner_jaxprs(params: dict) -> Iterator[Jaxpr]:
             yield value
 
 
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
+
+
 def _dot_general(equation: JaxprEqn) -> float:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    left, result = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    left, result = _shape(equation.invars[0]), _shape(equation.outvars[0])
     return 2.0 * prod(result) * prod(left[axis] for axis in contracted)
 
 
 def _convolution(equation: JaxprEqn) -> float:
     params, numbers = equation.params, equation.params["dimension_numbers"]
-    left, right, result = (v.aval.shape for v in (*equation.invars, *equation.outvars))
+    left, right, result = map(_shape, (*equation.invars, *equation.outvars))
     taps = 1.0
     spatial = zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
     for i, (left_axis, right_axis, result_axis) in enumerate(spatial):

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import jax
 
 from fqgan_jax.errors import UserError, import_extra
-from fqgan_jax.performance.chips import CHIPS, Chip
+from fqgan_jax.performance.chips import CHIPS, Chip, Gpu
 
 GPUS = {chip.gpu.topology: chip for chip in CHIPS.values() if chip.gpu is not None}
 
 # Without a GPU nothing can be timed, so the compiler cannot choose tiles for Triton's products; cuBLAS does them.
-COMPILER_OPTIONS = {"xla_gpu_enable_triton_gemm": False}
+COMPILER_OPTIONS: dict[str, str | bool] = {"xla_gpu_enable_triton_gemm": False}
 
 
 def is_gpu_topology(name: str) -> bool:
@@ -28,6 +28,8 @@ def gpu_topology_devices(name: str) -> Sequence[jax.Device]:
     """
     chip_name, _, counts = name.partition(":")
     chip = GPUS[chip_name]
+    gpu = chip.gpu
+    assert gpu is not None
     hosts, gpus = _counts(name, counts, chip)
     import_extra("jax_cuda13_plugin", "cuda")
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # of versions, which asks a driver
@@ -36,7 +38,7 @@ def gpu_topology_devices(name: str) -> Sequence[jax.Device]:
     layout = f"1x{hosts}x{gpus}"
     try:
         return topologies.get_topology_desc(
-            chip_name, "cuda", target_config=_target_config(chip), topology=layout
+            chip_name, "cuda", target_config=_target_config(chip, gpu), topology=layout
         ).devices
     except RuntimeError as error:  # a plugin that does not belong to this JAX is not loaded
         raise UserError(
@@ -48,8 +50,8 @@ def gpu_topology_devices(name: str) -> Sequence[jax.Device]:
 def _counts(name: str, counts: str, chip: Chip) -> tuple[int, int]:
     """Number of hosts, and of GPUs a host."""
     found = re.fullmatch(r"(?:([1-9]\d*)x)?([1-9]\d*)", counts)
-    if found is None or int(found[2]) > chip.host:
-        gpu, most = chip.gpu.topology, chip.host
+    gpu, most = name.partition(":")[0], chip.host or 1
+    if found is None or int(found[2]) > most:
         raise UserError(
             f"There is no topology {name!r}: after the chip comes the number of GPUs of one host, 1 to {most}, or the "
             f"number of hosts and that, as in {gpu}:{most} and {gpu}:4x{most}."
@@ -57,9 +59,8 @@ def _counts(name: str, counts: str, chip: Chip) -> tuple[int, int]:
     return int(found[1] or 1), int(found[2])
 
 
-def _target_config(chip: Chip) -> str:
+def _target_config(chip: Chip, gpu: Gpu) -> str:
     """The chip as a text proto (`xla.gpu.GpuTargetConfigProto`)."""
-    gpu = chip.gpu
     return f"""
         gpu_device_info {{
           threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048

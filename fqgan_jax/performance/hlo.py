@@ -65,10 +65,9 @@ class Instruction:
         found = re.search(pattern, self.attributes)
         return found[1] if found else ""
 
-    def called(self, attribute: str) -> str | None:
+    def called(self, attribute: str) -> str:
         """Name of the computation that an attribute names."""
-        found = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)
-        return None if found is None else found[1]
+        return self._attribute(rf"\b{attribute}=%?([\w.\-]+)")
 
 
 Computation = dict[str, Instruction]

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.transforms import height_and_width
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.drawing import sampling_options
 from fqgan_jax.models.fields import build_module
 from fqgan_jax.models.sampling import sample_codes
@@ -52,7 +53,7 @@ def encoding(config: ConfigDict) -> Inference:
     shape = (*height_and_width(image_size(config.data)), 3)
 
     def encode(module: nn.Module, params: PyTree, images: UInt8[Array, "B H W 3"]) -> Int[Array, "B h w K"]:
-        return module.apply({"params": params}, to_float(images), method="encode")
+        return apply(module, params, to_float(images), method="encode")
 
     def random_images(key: jax.Array, size: int) -> UInt8[Array, "B H W 3"]:
         return jax.random.bits(key, (size, *shape), jnp.uint8)
@@ -65,7 +66,7 @@ def decoding(config: ConfigDict) -> Inference:
     fields = tokenizer_fields(config)
 
     def decode(module: nn.Module, params: PyTree, codes: Int[Array, "B h w K"]) -> Array:
-        return module.apply({"params": params}, codes, method="decode")
+        return apply(module, params, codes, method="decode")
 
     def random_codes(key: jax.Array, size: int) -> Int[Array, "B h w K"]:
         shape = (size, *fields["grid"], fields["num_codebooks"])
@@ -111,7 +112,7 @@ def sampling(config: ConfigDict, tokenizer_config: ConfigDict | None = None) -> 
         return {"generator": generator, "options": sampling_options(module.num_codebooks)}
 
     def random_labels(key: jax.Array, size: int) -> dict[str, Array]:
-        return {"index": jnp.arange(size), "label": jax.random.randint(key, size, 0, module.num_classes)}
+        return {"index": jnp.arange(size), "label": jax.random.randint(key, (size,), 0, module.num_classes)}
 
     def floor(params: PyTree, size: int) -> float:
         return sampling_floor_bytes(module, params["generator"], size)

@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from fqgan_jax.performance.roofline import roofline
 from fqgan_jax.performance.topology import hosts_of
 from fqgan_jax.performance.traffic import read_traffic
 
-Values = dict[str, float | str]
+Values = Mapping[str, float | str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,12 +64,15 @@ def measure(work: Work, clock: Clock) -> Values:
     """
     start = time.perf_counter()
     compiled = work.lowered.compile()
-    values: Values = {"compilation (s)": time.perf_counter() - start}
-    values |= spread(timed(partial(work.call, compiled), work.inputs, clock))
-    devices, device, median = jax.device_count(), jax.devices()[0], values["median (s)"]
+    values: dict[str, float | str] = {"compilation (s)": time.perf_counter() - start}
+    times = spread(timed(partial(work.call, compiled), work.inputs, clock))
+    values |= times
+    devices, device, median = jax.device_count(), jax.devices()[0], times["median (s)"]
     values["images/s a device"] = work.images / median / devices
     values["tokens/s a device"] = work.tokens / median / devices
-    traffic = read_traffic(compiled.as_text(), hosts_of(jax.devices()))
+    text = compiled.as_text()
+    assert text is not None
+    traffic = read_traffic(text, hosts_of(jax.devices()))
     values |= _memory(compiled, device)
     values["TFLOP/s a device"] = work.flops / devices / median / 1e12
     values["memory traffic (GB, estimate)"] = traffic.bytes / 1e9
@@ -112,7 +115,7 @@ def timed(call: Callable[[Any], tuple[PyTree, Any]], inputs: Any, clock: Clock) 
     return seconds
 
 
-def spread(seconds: list[float]) -> Values:
+def spread(seconds: list[float]) -> dict[str, float]:
     """Returns median and range."""
     return {"median (s)": statistics.median(seconds), "fastest (s)": min(seconds), "slowest (s)": max(seconds)}
 

@@ -88,7 +88,9 @@ def make_plan(program: Program) -> Plan:
     traffic, xla_flops = None, None
     if compiled is not None:
         memory |= _program_bytes(compiled, inputs=sum(memory.values()), cores=cores)
-        traffic = read_traffic(compiled.as_text(), hosts).times(cores)
+        text = compiled.as_text()
+        assert text is not None
+        traffic = read_traffic(text, hosts).times(cores)
         xla_flops = _xla_flops(compiled, cores)
     if available is not None:
         available *= cores
@@ -114,6 +116,7 @@ def make_plan(program: Program) -> Plan:
 def _program_bytes(compiled: jax.stages.Compiled, *, inputs: float, cores: int) -> dict[str, float]:
     """Bytes on a chip that the program needs beside its `inputs`, by kind."""
     sizes = compiled.memory_analysis()
+    assert sizes is not None
     return {
         "padding": max(sizes.argument_size_in_bytes * cores - inputs, 0),
         "temporaries": sizes.temp_size_in_bytes * cores,
@@ -138,7 +141,7 @@ def _limit(available: float | None, chip: Chip | None) -> float:
 @contextmanager
 def _without_cache() -> Iterator[None]:
     """Does without JAX's cache of compiled programs: programs for a topology cannot be read back from it."""
-    before = jax.config.jax_enable_compilation_cache
+    before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         yield

@@ -1,9 +1,13 @@
 """Plans as text and as JSON."""
 
 import dataclasses
+from collections.abc import Sequence
 
+from fqgan_jax.performance.chips import Chip
+from fqgan_jax.performance.collectives import Collective
 from fqgan_jax.performance.plan import Plan
-from fqgan_jax.performance.roofline import scaling
+from fqgan_jax.performance.roofline import Roofline, scaling
+from fqgan_jax.performance.traffic import Mover, Traffic
 
 # Numbers of chips in the table of scaling.
 SCALES = (1, 4, 16, 64, 256, 1024, 4096)
@@ -44,14 +48,15 @@ def plan_text(plan: Plan, movers: int = 0) -> str:
     if plan.devices != plan.chips:
         lines.append(f"each chip is {plan.devices // plan.chips} devices; figures are a chip's")
     lines += ["", *_memory(plan), "", *_operations(plan)]
-    if plan.traffic is not None:
-        lines += _traffic(plan)
+    chip, traffic, least = plan.chip, plan.traffic, plan.roofline
+    if traffic is not None:
+        lines += _traffic(plan, traffic)
         if movers:
-            lines += ["", *_movers(plan, movers)]
-    if plan.roofline is not None:
-        lines += ["", *_roofline(plan)]
-        if plan.chips > 1:
-            lines += ["", *_scaling(plan)]
+            lines += ["", *_movers(plan, traffic.movers[:movers])]
+    if chip is not None and least is not None:
+        lines += ["", *_roofline(plan, chip, least)]
+        if plan.chips > 1 and traffic is not None:
+            lines += ["", *_scaling(plan, chip, least, collectives=traffic.collectives)]
     return "\n".join(lines)
 
 
@@ -87,8 +92,8 @@ def _operations(plan: Plan) -> list[str]:
     return lines
 
 
-def _traffic(plan: Plan) -> list[str]:
-    traffic, images = plan.traffic, plan.images_per_chip
+def _traffic(plan: Plan, traffic: Traffic) -> list[str]:
+    images = plan.images_per_chip
     size = f"{traffic.bytes / 1e9:.1f} GB {_once(plan)}, {traffic.bytes / images / 1e9:.2f} GB an example"
     ratio = traffic.bytes / plan.floor
     lines = [
@@ -97,15 +102,15 @@ def _traffic(plan: Plan) -> list[str]:
     ]
     if traffic.unknown_loops:
         lines.append(f"  {traffic.unknown_loops} loop(s) of unknown length count once")
-    return lines + _collectives(plan)
+    return lines + _collectives(plan, traffic.collectives)
 
 
-def _collectives(plan: Plan) -> list[str]:
-    if not plan.traffic.collectives:
+def _collectives(plan: Plan, collectives: Sequence[Collective]) -> list[str]:
+    if not collectives:
         return ["collectives: none"]
     many = plan.hosts > 1
     lines = [f"collectives {_once(plan)}{', sent within a host and between hosts' if many else ''}:"]
-    for each in plan.traffic.collectives:
+    for each in collectives:
         devices = f"{each.group} devices" + (f" of {each.hosts} hosts" if each.hosts > 1 else "")
         sent = f"{each.sent_within / 1e6:10.2f} MB {'within' if many else 'sent'}"
         if many:
@@ -122,16 +127,15 @@ _FLOORS = {
 }
 
 
-def _movers(plan: Plan, count: int) -> list[str]:
+def _movers(plan: Plan, movers: Sequence[Mover]) -> list[str]:
     lines = [f"operations that move most bytes, {_once(plan)}:"]
-    for each in plan.traffic.movers[:count]:
+    for each in movers:
         what = ", ".join(each.instructions)
         lines.append(f"  {each.bytes / 1e9:8.2f} GB {each.count:8g} x  {each.name} ({what})")
     return lines
 
 
-def _roofline(plan: Plan) -> list[str]:
-    least, chip = plan.roofline, plan.chip
+def _roofline(plan: Plan, chip: Chip, least: Roofline) -> list[str]:
     best = plan.model_flops / chip.flops / least.seconds
     rate = plan.images_per_chip / least.seconds
     sides = dataclasses.asdict(least)
@@ -144,9 +148,8 @@ def _roofline(plan: Plan) -> list[str]:
     ]
 
 
-def _scaling(plan: Plan) -> list[str]:
-    images, least = plan.images_per_chip, plan.roofline
-    busy = max(least.compute, least.memory)
+def _scaling(plan: Plan, chip: Chip, least: Roofline, *, collectives: Sequence[Collective]) -> list[str]:
+    images, busy = plan.images_per_chip, max(least.compute, least.memory)
 
     def rate(chips: int, seconds: float) -> str:
         return f"{chips * images / seconds:12.0f} ex/s {busy / seconds:4.0%}"
@@ -157,12 +160,12 @@ def _scaling(plan: Plan) -> list[str]:
         "   chips   overlapped              exposed",
     ]
     rows = scaling(
-        plan.chip,
+        chip,
         least,
-        collectives=plan.traffic.collectives,
+        collectives=collectives,
         chips=plan.chips,
         hosts=plan.hosts,
-        counts=SCALES if plan.chip.host is None else SCALES_OF_HOSTS,
+        counts=SCALES if chip.host is None else SCALES_OF_HOSTS,
     )
     for row in rows:
         lines.append(f"  {row.chips:>6} {rate(row.chips, row.overlapped)}  {rate(row.chips, row.exposed)}")

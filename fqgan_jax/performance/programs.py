@@ -67,7 +67,7 @@ def _step(config: ConfigDict, devices: Sequence[jax.Device], tokenizer_config: C
     state = sum(memory[kind] for kind in ("parameters", "optimizer", "moving average"))
     return Program(
         name="step",
-        devices=step.mesh.devices.ravel(),
+        devices=list(step.mesh.devices.flat),
         batch_size=config.data.batch_size,
         lower=step.lower,
         memory=memory,
@@ -118,7 +118,7 @@ def _inference(name: str, inference: Inference, *, devices: Sequence[jax.Device]
     }
     return Program(
         name=name,
-        devices=mesh.devices.ravel(),
+        devices=list(mesh.devices.flat),
         batch_size=batch_size,
         lower=lambda: function.lower(params, batch),
         memory=memory,

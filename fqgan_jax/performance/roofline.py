@@ -32,7 +32,7 @@ class Roofline:
     def bound(self) -> str:
         """The side that takes longest."""
         sides = dataclasses.asdict(self)
-        return max(sides, key=sides.get)
+        return max(sides, key=sides.__getitem__)
 
 
 def roofline(chip: Chip, flops: float, num_bytes: float, collectives: Sequence[Collective] = ()) -> Roofline:
@@ -45,7 +45,7 @@ def _sending(chip: Chip, collectives: Sequence[Collective]) -> tuple[float, floa
     """Seconds of the interconnect and of the network."""
     within = sum(collective.sent_within for collective in collectives)
     between = sum(collective.sent_between for collective in collectives)
-    return within / chip.interconnect, between / chip.network if between else 0.0
+    return within / chip.interconnect, between / chip.network if chip.network else 0.0
 
 
 @dataclasses.dataclass(frozen=True)

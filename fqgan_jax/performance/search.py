@@ -43,10 +43,10 @@ def largest_batch(plan_of: Callable[[int], Plan], start: int, *, max_compilation
 def _next_batch(plans: dict[int, Plan], fitting: int, failing: int | None) -> int:
     """Predicts the largest batch from the line through the two nearest plans, between the bounds that are known."""
     if len(plans) == 1:
-        return 2 * fitting if fitting else max(failing // 2, 1)
+        return 2 * fitting if failing is None else max(failing // 2, 1)
     room = next((plan.available for plan in plans.values() if plan.available), None)
     if room is None:
-        room = next(plan.chip.memory * 0.98 for plan in plans.values())
+        room = next(plan.chip.memory * 0.98 for plan in plans.values() if plan.chip)
     low, high = sorted(sorted(plans, key=lambda n: abs(plans[n].total_memory - room))[:2])
     slope = (plans[high].total_memory - plans[low].total_memory) / (high - low)
     guess = int(low + (room - plans[low].total_memory) / slope) if slope > 0 else 2 * high

@@ -1,7 +1,7 @@
 """Training steps from configs alone: without data, code cache or weights."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 from jax.sharding import Mesh
@@ -44,7 +44,7 @@ class Step:
 
     task: Task
     mesh: Mesh
-    function: Callable
+    function: jax.stages.Wrapped
     shapes: StepInputs
     shardings: StepInputs
 

@@ -58,6 +58,6 @@ def hosts_of(devices: Sequence[jax.Device]) -> tuple[int, ...]:
     return tuple(0 if device.platform == "tpu" else device.process_index for device in devices)
 
 
-def compiler_options(device: jax.Device) -> dict[str, bool]:
+def compiler_options(device: jax.Device) -> dict[str, str | bool]:
     """Returns what XLA must be told to compile for a device, which may be one of a topology."""
     return {} if device.platform == "tpu" or device in jax.devices() else COMPILER_OPTIONS

@@ -15,6 +15,7 @@ SHOWN_CODEBOOKS = 8  # more have no legend and no numbers
 
 def code_pictures(measured: Measurement, codebook_size: int, folder: Path) -> dict[Path, str]:
     """Writes the PNGs of measured codes into a folder; returns their captions."""
+    assert measured.codes is not None
     codes = CodeSet(codes=measured.codes, codebook_size=codebook_size)
     save_usage(codes, folder / "usage.png")
     pictures = {folder / "usage.png": "How often each entry of each sub-codebook is chosen."}

@@ -39,7 +39,8 @@ def save_entry_maps(codebooks: Float[np.ndarray, "K N d"], codes: Int[np.ndarray
     shares = np.concatenate([share for _, share in maps.values()])
     scale = LogNorm(shares.min(), max(shares.max(), shares.min() * 1.01))
     for axes, (k, (entries, share)) in zip(plots, maps.items(), strict=True):
-        shown = axes.scatter(*tsne(entries).T, c=share, s=5, cmap="viridis", norm=scale)
+        x, y = tsne(entries).T
+        shown = axes.scatter(x, y, c=share, s=5, cmap="viridis", norm=scale)
         axes.set(title=f"sub-codebook {k}", xticks=[], yticks=[])
     figure.colorbar(shown, ax=figure.axes, label="share of positions")
     save_figure(figure, path)
@@ -59,15 +60,16 @@ def save_image_map(
     codes, labels = codes[:LARGEST_MAP], labels[:LARGEST_MAP]
     if len(codes) < SMALLEST_MAP:
         return False
-    positions = tsne(code_histograms(codes))
+    x, y = tsne(code_histograms(codes)).T
     found, counts = np.unique(labels, return_counts=True)
     coloured = sorted(found[np.argsort(-counts, kind="stable")][:COLOURED_CLASSES])
     figure, axes = new_figure(7, 5)
     others = ~np.isin(labels, coloured)
     if others.any():
-        axes.scatter(*positions[others].T, s=8, color="lightgrey", label="others")
+        axes.scatter(x[others], y[others], s=8, color="lightgrey", label="others")
     for number, label in enumerate(coloured):
-        axes.scatter(*positions[labels == label].T, s=12, color=f"C{number}", label=class_names[label])
+        shown = labels == label
+        axes.scatter(x[shown], y[shown], s=12, color=f"C{number}", label=class_names[label])
     axes.set(xticks=[], yticks=[])
     figure.legend(loc="outside right upper", fontsize=8)
     save_figure(figure, path)

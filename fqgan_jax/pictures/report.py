@@ -107,7 +107,9 @@ def number_rows(results: Mapping[str, float]) -> list[Row]:
     """Returns a row for each number, with its unit; one for all values by sub-codebook, `usage/0` and so on."""
     grouped: dict[str, dict[str, float]] = {}
     for name, value in results.items():
-        number, part = re.fullmatch(r"(.+?)(?:/(\d+(?:-\d+)?|all))?", name).groups()
+        found = re.fullmatch(r"(.+?)(?:/(\d+(?:-\d+)?|all))?", name)
+        assert found is not None
+        number, part = found.groups()
         grouped.setdefault(number, {})[part or ""] = value
     return [_number_row(name, values) for name, values in grouped.items()]
 

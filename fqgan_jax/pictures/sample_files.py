@@ -3,7 +3,7 @@
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ MAX_WAITING = 1024  # images queued for writing
 @contextmanager
 def png_folder(folder: Path) -> Iterator[Write]:
     """Yields a function that writes images as `NAME.png` in threads; all are written when the block ends."""
-    waiting = deque()
+    waiting: deque[Future] = deque()
     with ThreadPoolExecutor() as threads:
 
         def write(images, names, labels):
@@ -47,7 +47,7 @@ def npz_file(path: Path, count: int) -> Iterator[Write]:
       UserError: the file cannot be created.
     """
     check_writable(path)
-    labels_so_far = []
+    labels_so_far: list[Int[np.ndarray, " n"]] = []
     with whole_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as member:
 

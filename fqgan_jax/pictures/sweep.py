@@ -27,10 +27,10 @@ def save_sweep_plot(points: Sequence[Point], path: Path) -> bool:
     for point in points:
         lines.setdefault(", ".join(f"{name} {point.options[name]:g}" for name in others), []).append(point)
     for label, line in lines.items():
-        x, y = ([point.results[name] for point in line] for name in (score, distance))
-        axes.plot(x, y, marker="o", label=label)
-        for point, *place in zip(line, x, y, strict=True):
-            axes.annotate(f"{point.options[first]:g}", place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+        xs, ys = ([point.results[name] for point in line] for name in (score, distance))
+        axes.plot(xs, ys, marker="o", label=label)
+        for point, x, y in zip(line, xs, ys, strict=True):
+            axes.annotate(f"{point.options[first]:g}", (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axes.set(xlabel=f"{score} ({how_to_read(score)})", ylabel=f"{distance} ({how_to_read(distance)})")
     axes.set_title(f"labels: {first}")
     if others:

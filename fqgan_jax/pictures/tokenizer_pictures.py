@@ -27,6 +27,9 @@ def tokenizer_pictures(
     tokenizer: Tokenizer, images: ImageSet, measured: Measurement, *, folder: Path
 ) -> dict[Path, str]:
     """Writes the PNGs of a tokenizer's evaluation into a folder; returns their captions."""
+    codes, labels = measured.codes, measured.labels
+    assert codes is not None
+    assert labels is not None
     batch = next(images.batches(min(SHOWN_IMAGES, len(images))))
     shown = to_float(batch["image"][batch["mask"] > 0])
     path = folder / "reconstructions.png"
@@ -42,10 +45,10 @@ def tokenizer_pictures(
         pictures[path] = caption
     codebooks = tokenizer.params.get("quantizer", {}).get("codebooks")  # not every quantizer has them
     path = folder / "entries.png"
-    if codebooks is not None and save_entry_maps(np.asarray(l2_normalize(codebooks)), measured.codes, path):
+    if codebooks is not None and save_entry_maps(np.asarray(l2_normalize(codebooks)), codes, path):
         pictures[path] = "Each sub-codebook's used entries (t-SNE): near ones are alike."
     path = folder / "images.png"
-    if save_image_map(measured.codes, measured.labels, class_names=images.source.class_names, path=path):
+    if save_image_map(codes, labels, class_names=images.source.class_names, path=path):
         pictures[path] = "Images by the codes they are made of (t-SNE), coloured by class."
     return pictures | code_pictures(measured, tokenizer.module.codebook_size, folder)
 

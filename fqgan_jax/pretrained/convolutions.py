@@ -90,7 +90,7 @@ def convolve_channels(
         padded[:, i : i + rows : strides[0], j : j + columns : strides[1]] * kernel[i, j, 0]
         for i, j in np.ndindex(kernel.shape[:2])
     )
-    return sum(shifted).astype(x.dtype)
+    return sum(shifted, jnp.float32(0)).astype(x.dtype)
 
 
 def unit_rules(path: str, *, convolution: str, normalization: str) -> tuple[Rule, ...]:

@@ -148,7 +148,7 @@ def published_files(network: FrozenNetwork) -> PublishedFiles:
     hub = HfApi()
     try:
         info = hub.model_info(network.repository, revision=network.revision, files_metadata=True, timeout=_SECONDS)
-        published = {file.rfilename: str(file.lfs.sha256) for file in info.siblings if file.lfs}
+        published = {file.rfilename: str(file.lfs.sha256) for file in info.siblings or () if file.lfs}
     except (OSError, errors.HTTPError) as error:
         raise _unreachable(network, network.page, error) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:  # an answer that is no JSON, or another object
@@ -157,7 +157,7 @@ def published_files(network: FrozenNetwork) -> PublishedFiles:
     known = {name: digest for name, digest in published.items() if re.fullmatch("[0-9a-f]{64}", digest)}
     tensors = {f"{commit}/{name}": known[name] for name in HUB_FILES if name in known}
     check(tensors, f"The hub publishes no SHA-256 of {' or '.join(HUB_FILES)} of {network.repository}.")
-    return PublishedFiles(tensors=tensors, config=f"{commit}/{CONFIG}", commit=info.sha)
+    return PublishedFiles(tensors=tensors, config=f"{commit}/{CONFIG}", commit=str(info.sha))
 
 
 def _known_digests(network: FrozenNetwork) -> list[str]:

@@ -83,7 +83,7 @@ def _block_8(pool: Callable[[Array], Array]) -> tuple[Branch, ...]:
     )
 
 
-STEM: Branch = (
+STEM: tuple[Unit | Callable[[Array], Array], ...] = (
     Unit("Conv2d_1a_3x3", 32, (3, 3), 2, "VALID"),
     Unit("Conv2d_2a_3x3", 32, (3, 3), 1, "VALID"),
     Unit("Conv2d_2b_3x3", 64, (3, 3)),
@@ -151,13 +151,13 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B h w c"]) -> tuple[Float[Array, "B h w C"], dict[str, Array]]:
         """Returns the joined outputs of the branches, and name to output of every unit."""
-        units = {}
+        units: dict[str, Array] = {}
 
         def apply(step: Step, y: Array) -> Array:
             if isinstance(step, Unit):
                 units[step.name] = _conv_norm(step)(y)
                 return units[step.name]
-            return jnp.concatenate([apply(each, y) for each in step], -1) if isinstance(step, tuple) else step(y)
+            return step(y) if callable(step) else jnp.concatenate([apply(each, y) for each in step], -1)
 
         outputs = []
         for branch in self.branches:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from fqgan_jax.config import Registry
+from fqgan_jax.models.applying import apply
 from fqgan_jax.pretrained import efficientnet_lite
 from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
 
@@ -43,7 +44,7 @@ class PerceptualNetwork:
         self, params: PyTree, reconstruction: Float[Array, "B H W 3"], images: Float[Array, "B H W 3"]
     ) -> Float[Array, " B"]:
         """Returns the distance of each pair of images; pure."""
-        return self.module.apply({"params": params}, reconstruction, images)
+        return apply(self.module, params, reconstruction, images)
 
     def init(self, key: jax.Array) -> PyTree:
         """Returns random parameters (nested, float32), for benchmarks and compilation without published weights."""

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from fqgan_jax.config import Registry
 from fqgan_jax.errors import UserError, check
+from fqgan_jax.models.applying import apply
 from fqgan_jax.pretrained import efficientnet_lite, hog
 from fqgan_jax.pretrained.preprocessing import Resize, bicubic, nearest, preprocess
 from fqgan_jax.pretrained.vit import ViT, clip_vit, dino_vit
@@ -84,7 +85,7 @@ class DeviceTeacher:
           UserError: the module's features have another width than the row says.
         """
         seen = preprocess(images, mean=self.mean, std=self.std, size=self.image_size, resize=self.resize)
-        features = self.module.apply({"params": params}, seen, method=self.method)
+        features = apply(self.module, params, seen, method=self.method)
         check(
             features.shape == (len(images), self.width),
             f"The teacher {type(self.module).__name__} returns features of shape {list(features.shape)} for "

@@ -1,6 +1,7 @@
 """One vision transformer for CLIP (Radford et al. 2021) and DINOv2 (Oquab et al. 2023, with registers Darcet 2023)."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -135,11 +136,11 @@ def _apply_block(block: ViTBlock, x: Array, _: None) -> tuple[Array, None]:
 
 def clip_vit(*, width: int, **fields) -> ViT:
     """Returns CLIP's image tower; its output is the class token before the final LayerNorm."""
-    defaults = {"mlp_width": 4 * width, "activation": "quick_gelu", "norm_eps": 1e-5, "norm_in": True}
-    return ViT(**defaults | {"width": width} | fields)
+    defaults: dict[str, Any] = {"activation": "quick_gelu", "norm_eps": 1e-5, "norm_in": True}
+    return ViT(**defaults | {"width": width, "mlp_width": 4 * width} | fields)
 
 
 def dino_vit(*, width: int, **fields) -> ViT:
     """Returns DINOv2; its output is the class token after the final LayerNorm."""
-    defaults = {"mlp_width": 4 * width, "patch_size": 14, "patch_bias": True, "layer_scale": True, "norm_out": True}
-    return ViT(**defaults | {"width": width} | fields)
+    defaults: dict[str, Any] = {"patch_size": 14, "patch_bias": True, "layer_scale": True, "norm_out": True}
+    return ViT(**defaults | {"width": width, "mlp_width": 4 * width} | fields)

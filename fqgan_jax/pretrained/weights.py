@@ -83,10 +83,10 @@ class FrozenNetwork:
         """A part of what was recorded when it was fetched; UserError if that is damaged."""
         path = self.folder / SOURCE
         record = read_json(path, remedy=self.how_to_replace).get(part)
-        is_whole = isinstance(record, dict) and all(isinstance(value, str) for value in record.values())
         needed = {"published": "sha256", "files": TENSORS}[part]
-        check(is_whole and needed in record, f"{path} is damaged: {self.how_to_replace}.")
-        return record
+        if isinstance(record, dict) and needed in record and all(isinstance(value, str) for value in record.values()):
+            return record
+        raise UserError(f"{path} is damaged: {self.how_to_replace}.")
 
     @property
     def how_to_replace(self) -> str:
@@ -126,7 +126,8 @@ class PackagedNetwork(FrozenNetwork):
         """Its folder in the package; only the path in it if the package is not installed."""
         package, *parts = Path(self.file).parent.parts
         found = find_spec(package)
-        return (Path(package) if found is None else Path(found.origin).parent).joinpath(*parts)
+        root = Path(found.origin).parent if found and found.origin else Path(package)
+        return root.joinpath(*parts)
 
     @property
     def is_present(self) -> bool:

@@ -82,7 +82,7 @@ def batch_slice(mesh: Mesh) -> BatchSlice:
     indices = batch_sharding(mesh).devices_indices_map((shards,))
     held: dict[int, set[int]] = {}
     for device, (part,) in indices.items():
-        held.setdefault(device.process_index, set()).update(range(shards)[part])
+        held.setdefault(device.process_index, set()).update(range(shards)[part])  # type: ignore[attr-defined]
     slices = sorted({tuple(sorted(part)) for part in held.values()})
     if sum(map(len, slices)) != shards or len(set(map(len, slices))) > 1:
         raise UserError(

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from fqgan_jax.sharding.mesh import BATCH_AXES, batch_sharding, make_mesh, put_global, replicated
 
 Batch = dict[str, np.ndarray]
-Step = Callable[[PyTree, Batch], PyTree]
+DeviceBatch = dict[str, jax.Array]
+Step = Callable[[PyTree, DeviceBatch], PyTree]
 Tag = TypeVar("Tag")
 
 
@@ -57,7 +58,7 @@ def rows_of_batches(
     params = everywhere(params, replicated(mesh))
     compiled = jax.jit(step, out_shardings=replicated(mesh))
     sharding = batch_sharding(mesh)
-    pending = None
+    pending: tuple[PyTree, Tag] | None = None
     for batch, tag in batches:
         started = compiled(params, put_global(batch, sharding)), tag
         # The devices work on this batch while the previous one's results are read.

@@ -11,8 +11,9 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import jax
 from jax._src import distributed
@@ -50,17 +51,24 @@ def start(
     address, count, index, devices = _detected(*given, timeout_seconds)
     if count == 1 or (count is None and given == (None, None, None)):
         return
-    if None in (address, count, index) or not 0 <= index < count or not address.rpartition(":")[2].isdigit():
+    if (
+        (address is None or count is None or index is None)
+        or not 0 <= index < count
+        or not address.rpartition(":")[2].isdigit()
+    ):
         raise UserError(
             f"--coordinator={address} --num-processes={count} --process-id={index} is incomplete: the environment does "
             "not say the rest. Give HOST:PORT of process 0, the number of processes, and this one's number from 0."
         )
     _check_all_present(address, count, index, timeout_seconds)
-    alone = {"cluster_detection_method": "deactivate", "initialization_timeout": timeout_seconds}
-    jax.distributed.initialize(address, count, index, devices, **alone)
+    jax.distributed.initialize(
+        address, count, index, devices, cluster_detection_method="deactivate", initialization_timeout=timeout_seconds
+    )
 
 
-def _detected(address, count, index, timeout: int) -> tuple[str | None, int | None, int | None, list[int] | None]:
+def _detected(
+    address: str | None, count: int | None, index: int | None, timeout: int
+) -> tuple[str | None, int | None, int | None, Sequence[int] | None]:
     """Returns address, count and index completed by JAX's detection of the cluster, and this process's own devices."""
     address = address or os.environ.get("JAX_COORDINATOR_ADDRESS")
     # In Kubernetes JAX asks the server about this pod, which has an answer for indexed jobs only.
@@ -165,29 +173,34 @@ def agreed_to_stop(step: int) -> bool:
     return multihost_utils.reached_preemption_sync_point(step)
 
 
-def compiled_together(step: Callable) -> Callable:
+def compiled_together(step: jax.stages.Wrapped) -> Callable:
     """Returns the jitted function; each of many processes compiles it at its first call and then waits for the others.
 
     They compile at different speeds, and collectives on CPUs fail if one is half a minute late.
     """
     if not are_many():
         return step
-    compiled = []
+    compiled: list[Callable] = []
 
     def run(*arguments):
         if not compiled:
             compiled.append(step.lower(*arguments).compile())
-            distributed.global_state.client.wait_at_barrier(f"compiled {next(_meetings)}", COMPILE_TIMEOUT * 1000)
+            _client().wait_at_barrier(f"compiled {next(_meetings)}", COMPILE_TIMEOUT * 1000)
         return compiled[0](*arguments)
 
     return run
+
+
+def _client() -> Any:
+    """Returns this process's connection to the others."""
+    return distributed.global_state.client
 
 
 def exchange(text: str) -> list[str]:
     """Returns the texts of all processes, in order of their numbers, once all have given theirs; uses no devices."""
     if not are_many():
         return [text]
-    client, name, timeout = distributed.global_state.client, f"exchange {next(_meetings)}", COMPILE_TIMEOUT * 1000
+    client, name, timeout = _client(), f"exchange {next(_meetings)}", COMPILE_TIMEOUT * 1000
     client.key_value_set(f"{name} {jax.process_index()}", text)
     # Process 0 collects, so that the others ask for one text each.
     if is_first():
@@ -200,7 +213,7 @@ def leave(code: int) -> None:
     """Ends a process of many after an error, and does not wait for the others if only this one failed."""
     try:
         # If all fail alike each prints its error; JAX waits far longer at the end of a process.
-        distributed.global_state.client.wait_at_barrier("fqgan_jax_leave", LEAVE_TIMEOUT * 1000)
+        _client().wait_at_barrier("fqgan_jax_leave", LEAVE_TIMEOUT * 1000)
     except jax.errors.JaxRuntimeError:
         sys.stdout.flush()
         sys.stderr.flush()

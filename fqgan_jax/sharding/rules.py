@@ -158,14 +158,14 @@ def partition(
     """Returns the split of one array, by its path and the sizes of the mesh axes; see `state_sharding`."""
     spec: list[str | None] = [None] * len(shape)
     rule = next((rule for rule in RULES if rule.matches(name)), None)
-    axes = () if rule is None else rule.axes
+    axes, pattern = ((), "") if rule is None else (rule.axes, rule.pattern)
     for dimension, axis in enumerate(axes, len(shape) - len(axes)):
         if axis is None or axis_sizes[axis] == 1:
             continue
         if shape[dimension] % axis_sizes[axis]:
             raise UserError(
                 f"mesh.{axis}={axis_sizes[axis]} does not divide dimension {dimension} of parameter {name} "
-                f"{list(shape)}, which the rule {rule.pattern!r} of sharding/rules.py splits: choose another size of "
+                f"{list(shape)}, which the rule {pattern!r} of sharding/rules.py splits: choose another size of "
                 f"mesh.{axis}."
             )
         spec[dimension] = axis

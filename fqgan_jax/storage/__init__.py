@@ -5,7 +5,7 @@
 
 from fqgan_jax.storage.cache import cached_bytes, cached_result, local_copies, local_copy, set_cache
 from fqgan_jax.storage.lease import is_leased, lease
-from fqgan_jax.storage.paths import PARALLEL, ObjectPath, Stat, as_path
+from fqgan_jax.storage.paths import PARALLEL, ObjectPath, Stat, as_path, in_storage
 
 __all__ = [
     "PARALLEL",
@@ -14,6 +14,7 @@ __all__ = [
     "as_path",
     "cached_bytes",
     "cached_result",
+    "in_storage",
     "is_leased",
     "lease",
     "local_copies",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from fqgan_jax.errors import UserError, check, import_extra
-from fqgan_jax.storage.paths import PARALLEL, ObjectPath, Stat
+from fqgan_jax.storage.paths import PARALLEL, ObjectPath, Stat, in_storage
 
 GIGABYTES = 20.0  # of copies, by default
 _FOLDER, _GIGABYTES = "FQGAN_OBJECT_CACHE", "FQGAN_OBJECT_CACHE_GB"  # variables that carry the setting to workers
@@ -72,7 +72,7 @@ def local_copy(path: Path) -> Path:
       FileNotFoundError: there is no such object.
       UserError: it does not fit into the cache.
     """
-    return local_copies([path])[0] if isinstance(path, ObjectPath) else path
+    return local_copies([path])[0] if in_storage(path) else path
 
 
 def local_copies(paths: Sequence[ObjectPath]) -> list[Path]:

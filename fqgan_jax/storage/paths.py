@@ -8,8 +8,8 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple, Self
+from pathlib import Path, PurePath, PurePosixPath
+from typing import IO, Any, NamedTuple, Self, TypeGuard, cast
 
 import fsspec
 
@@ -31,16 +31,21 @@ _CLIENTS = {"aiobotocore", "aiohttp", "asyncio", "botocore", "fsspec", "gcsfs", 
 _FORBIDDEN = ("Forbidden", "Credential", "AccessDenied", "Access Denied", "Anonymous caller", "Invalid bucket name")
 
 
-def as_path(path: str | PurePosixPath) -> Path:
+def as_path(path: str | PurePath) -> Path:
     """Returns the path that a text names: an `ObjectPath` for a URL, and otherwise a `Path`.
 
     The result is declared as a `Path`, because everything that takes it uses only the methods that both have.
     """
-    if isinstance(path, PurePosixPath):
-        return path
+    if isinstance(path, PurePath):
+        return cast(Path, path)
     if path.startswith("file://"):
         return Path(path.removeprefix("file://"))
-    return ObjectPath(path) if _URL.match(path) else Path(path)
+    return cast(Path, ObjectPath(path)) if _URL.match(path) else Path(path)
+
+
+def in_storage(path: PurePath) -> "TypeGuard[ObjectPath]":
+    """Whether a path is an `ObjectPath`, though it may be declared as a `Path`."""
+    return isinstance(path, ObjectPath)
 
 
 class Stat(NamedTuple):

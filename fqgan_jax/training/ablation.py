@@ -211,7 +211,7 @@ def save_curves(variants: Mapping[str, Sequence[AblationRun]], path: Path) -> No
         values: dict[int, list[float]] = {}
         for line in (line for run in runs for line in read_log(run.workdir) if f"validation/{headline}" in line):
             values.setdefault(line["step"], []).append(line[f"validation/{headline}"])
-        deviations = [np.std(each, ddof=1) if len(each) > 1 else 0 for each in values.values()]
+        deviations = [float(np.std(each, ddof=1)) if len(each) > 1 else 0.0 for each in values.values()]
         means = [np.mean(each) for each in values.values()]
         axes.errorbar(list(values), means, deviations, fmt="o-", markersize=3, capsize=3, label=variant)
         axes.set_ylabel(TITLES[headline])

@@ -6,6 +6,7 @@ Of a tokenizer a linear probe, and prefixes if it is nested; of a generator the 
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,6 +49,7 @@ def measure_run(workdir: Path, config: ConfigDict, *, probe: bool) -> dict:
     model = api.load_model(workdir)
     if isinstance(model, api.Generator):
         return {"seconds_a_sample": seconds_a_sample(model)}
+    assert isinstance(model, api.Tokenizer)
     return _measure_tokenizer(model, config, probe=probe)
 
 
@@ -68,7 +70,7 @@ def _measure_tokenizer(tokenizer: "api.Tokenizer", config: ConfigDict, *, probe:
     def images(split: str) -> ImageSet:
         return open_images(data.source, split=split, size=image_size(data), data_dir=data.data_dir or None)
 
-    found = {}
+    found: dict[str, Any] = {}
     if probe:
         found["probe"], _ = probe_tokenizer(tokenizer, images("train"), images("validation"), batch_size=batch_size)
     if tokenizer.module.nested:

@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from fqgan_jax.losses.adversarial import adversarial_losses, lecam_regularization, r1_penalty
+from fqgan_jax.models.applying import apply
 from fqgan_jax.training.state import Adversary, apply_gradients
 
 Images = Float[Array, "B H W 3"]
@@ -99,7 +100,7 @@ def adversarial_step(
     """
 
     def discriminate(params: PyTree, x: Images) -> Array:
-        return training.module.apply({"params": params}, x)
+        return apply(training.module, params, x)
 
     fake_logits, pull_back = jax.vjp(discriminate, adversary.params, reconstruction)
     loss, logits_cotangent = jax.value_and_grad(adversarial_losses[training.loss].generator)(fake_logits)

@@ -8,7 +8,8 @@ class Background:
     """Calls functions in a thread, one after the other; at most one is not done when the next one starts."""
 
     def __init__(self):
-        self._thread, self._call = ThreadPoolExecutor(1), Future()
+        self._thread = ThreadPoolExecutor(1)
+        self._call: Future = Future()
         self._call.set_result(None)
 
     def start(self, function: Callable, *arguments: object) -> None:

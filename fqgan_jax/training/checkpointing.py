@@ -30,7 +30,7 @@ from fqgan_jax.checkpoints import (
 from fqgan_jax.errors import UserError
 from fqgan_jax.files import is_full_disk
 from fqgan_jax.sharding import processes
-from fqgan_jax.storage import ObjectPath
+from fqgan_jax.storage import in_storage
 from fqgan_jax.training import first_process
 from fqgan_jax.training.state import Adversary, TrainState
 
@@ -58,7 +58,7 @@ class Checkpoints:
             raise UserError(
                 f"train.keep_checkpoints must be 1 or more and train.keep_every 0 or more, not {keep} and {keep_every}."
             )
-        self._by_first = jax.process_count() > 1 and isinstance(workdir, ObjectPath)
+        self._by_first = jax.process_count() > 1 and in_storage(workdir)
         self._manager: ocp.CheckpointManager | None = None
         if self._by_first and not processes.is_first():
             return
@@ -101,29 +101,30 @@ class Checkpoints:
         step = int(state.step)
         if self._said(lambda manager: step in manager.all_steps()):
             return
-        state = first_process.gather(state) if self._by_first else state
-        if self._manager is None:
+        content: TrainState | None = first_process.gather(state) if self._by_first else state
+        if self._manager is None or content is None:
             return
         self._check_metric(step, validation or {})
-        saves = {name: ocp.args.PyTreeSave(item) for name, item in _items(state).items()}
+        saves = {name: ocp.args.PyTreeSave(item) for name, item in _items(content).items()}
         with self._full_disk():
             self._manager.wait_until_finished()
             self._mirror.prune()
             self._saving = step
-            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(content)))
             self._manager.save(step, args=ocp.args.Composite(**saves), metrics=validation or {})
 
     def restore(self, abstract: TrainState) -> TrainState:
         """Returns the newest state, with the shapes, types and shardings of `abstract`."""
         wanted = _items(abstract)
-        items = self._read(self.latest_step(), wanted)
-        items = first_process.scatter(items, wanted) if self._by_first else items
+        read = self._read(self.latest_step(), wanted)
+        items = first_process.scatter(read, wanted) if self._by_first else read
+        assert items is not None
         rest = _loaded_fields(items[Item.REST])
         if "adversary" in rest:
             rest["adversary"] = Adversary(params=items[Item.DISCRIMINATOR], **_loaded_fields(rest["adversary"]))
-        return abstract.replace(params=items[Item.PARAMS], ema=items.get(Item.EMA), **rest)
+        return dataclasses.replace(abstract, params=items[Item.PARAMS], ema=items.get(Item.EMA), **rest)
 
-    def _read(self, step: int, wanted: dict[str, PyTree]) -> dict[str, PyTree] | None:
+    def _read(self, step: int | None, wanted: dict[str, PyTree]) -> dict[str, PyTree] | None:
         """The items of a checkpoint, as global arrays or, if the first process alone reads, as its NumPy arrays."""
         if self._manager is None:
             return None
@@ -171,6 +172,7 @@ class Checkpoints:
         # Called when all items are written and before the folder takes its name, so they belong to the whole.
         partial = next(self._folder.glob(f"{self._saving}{ocp.path.atomicity_types.TMP_DIR_SUFFIX}*"))
         write_checksums(partial)
+        assert self._saving is not None
         self._mirror.upload(partial, self._saving)
 
     def _check_space(self, needed: int) -> None:

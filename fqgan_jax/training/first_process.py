@@ -20,7 +20,7 @@ GROUP = 2**30  # bytes that are gathered at a time, on every device
 def gather(tree: PyTree) -> PyTree | None:
     """Returns a tree of global arrays as NumPy arrays in the first process, and None in the others; all call it."""
     leaves, structure = jax.tree.flatten(tree)
-    kept = []
+    kept: list[np.ndarray] = []
     for group in _groups(leaves):
         mesh = group[0].sharding.mesh
         whole = jax.block_until_ready(everywhere(list(group), NamedSharding(mesh, PartitionSpec())))
@@ -36,7 +36,7 @@ def scatter(tree: PyTree | None, abstract: PyTree) -> PyTree:
       abstract: shapes, types and shardings of the result, in every process.
     """
     shapes, structure = jax.tree.flatten(abstract)
-    leaves = shapes if tree is None else structure.flatten_up_to(tree)
+    leaves = shapes if tree is None else structure.flatten_up_to(tree)  # type: ignore[attr-defined]
     found = []
     for group, given in zip(_groups(shapes), _groups(leaves), strict=True):
         # As bytes: they are added to zeros on the way, which keeps every bit of integers.

@@ -4,7 +4,7 @@ Everything below this file takes modules, dataclasses and numbers.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -17,7 +17,9 @@ from fqgan_jax.errors import check
 from fqgan_jax.losses.adversarial import adversarial_losses
 from fqgan_jax.losses.rows import Loss
 from fqgan_jax.models.discriminators import discriminators
+from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fields import build_module, downsampling
+from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.models.heads import heads
 from fqgan_jax.models.predictions import predictions
 from fqgan_jax.models.quantizers import CodebookQuantizer, quantizers
@@ -189,7 +191,7 @@ def tokenizer_training(
     module = build_module("tokenizer", fields | {"chunk_tokens": config.model.chunk_tokens * num_devices})
 
     return TokenizerTraining(
-        module=module,
+        module=cast(FQGAN, module),
         tx=make_tx(optimizer_settings(config.optimizer, config.train.steps), fixed),
         loss_weights=weights,
         loss_options=options,
@@ -281,7 +283,7 @@ def generator_training(config, fields: dict) -> GeneratorTraining:
     """
     weights, _ = loss_weights(config.loss, losses.generator)
     return GeneratorTraining(
-        module=build_module("generator", fields),
+        module=cast(FAR, build_module("generator", fields)),
         tx=make_tx(optimizer_settings(config.optimizer, config.train.steps), config.train.freeze),
         loss_weights=weights,
         fixed=config.train.freeze,

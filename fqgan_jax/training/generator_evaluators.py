@@ -62,9 +62,9 @@ class GeneratorContext:
 
     @cached_property
     def reference(self) -> Reference | None:
-        """What the samples are compared with; None without a name or a network that describes images."""
+        """What the samples are compared with; None without a name, a tokenizer or a network that describes images."""
         networks = self.networks.features
-        if not self.reference_name or not networks:
+        if self.tokenizer is None or not self.reference_name or not networks:
             return None
         return open_reference(
             self.reference_name,
@@ -129,4 +129,4 @@ def show_samples(context: GeneratorContext, params: PyTree, mesh: Mesh) -> tuple
         mesh=mesh,
     )
     images = np.asarray(context.tokenizer.decode(np.concatenate([rows["codes"] for rows in drawn])))
-    return {}, {"samples": image_rows(images.reshape(len(classes), context.per_class, *images.shape[1:]))}
+    return {}, {"samples": image_rows(list(images.reshape(len(classes), context.per_class, *images.shape[1:])))}

@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from fqgan_jax import losses
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.far import FAR
 from fqgan_jax.training.optimizers import without_fixed_gradients
 from fqgan_jax.training.state import TrainState, apply_gradients, next_state, updated_ema
@@ -69,7 +70,7 @@ def generator_step(
 
     def objective(params: PyTree) -> tuple[Float[Array, ""], dict[str, Array]]:
         params = without_fixed_gradients(params, patterns=training.fixed)
-        logits = module.apply({"params": params}, codes, labels, order=order, train=True, rngs={"dropout": dropout_key})
+        logits = apply(module, params, codes, labels, order=order, train=True, rngs={"dropout": dropout_key})
         return losses.objective(
             losses.generator,
             training.loss_weights,
@@ -84,7 +85,7 @@ def generator_step(
     params, opt_state = apply_gradients(state.params, grads, state.opt_state, tx=training.tx)
     ema = updated_ema(state.ema, params, decay=training.ema_decay)
     norm = optax.tree.norm(grads)
-    new = state.replace(params=params, opt_state=opt_state, ema=ema)
+    new = dataclasses.replace(state, params=params, opt_state=opt_state, ema=ema)
     metrics = metrics | {"loss": total, "gradient_norm": norm}
     return next_state(state, new, finite=jnp.isfinite(total + norm)), metrics
 

@@ -1,5 +1,6 @@
 """The task of training a generator: its state, batches and evaluations. The step itself is in `generator_step`."""
 
+import dataclasses
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -16,8 +17,10 @@ from fqgan_jax.caches.codes import MANIFEST, VALIDATION, CodeCache, CodesManifes
 from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.config import generator_defaults
 from fqgan_jax.data.stream import Batch, Stream
-from fqgan_jax.errors import check
+from fqgan_jax.errors import UserError, check
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.drawing import sampling_options
+from fqgan_jax.models.far import FAR
 from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice, put_global
 from fqgan_jax.storage import as_path
 from fqgan_jax.training import evaluators
@@ -65,7 +68,7 @@ class GeneratorTask(Task):
             entry_dim=self._entry_dim(entry_dim),
         )
         self.training = generator_training(config, self.fields)
-        self.module = self.training.module
+        self.module: FAR = self.training.module
 
     @classmethod
     def without_data(cls, config, num_shards: int, *, tokenizer_config=None) -> "GeneratorTask":
@@ -150,10 +153,10 @@ class GeneratorTask(Task):
             return 0
         if self.cache is None:
             return without_tokenizer
-        check(
-            self.tokenizer is not None,
-            "model.embeddings='codebook' begins with the tokenizer's entries: name it with sample.tokenizer.",
-        )
+        if self.tokenizer is None:
+            raise UserError(
+                "model.embeddings='codebook' begins with the tokenizer's entries: name it with sample.tokenizer."
+            )
         return self.tokenizer.module.code_dim
 
     def first_state(self, state: TrainState, mesh: Mesh) -> TrainState:
@@ -161,9 +164,11 @@ class GeneratorTask(Task):
         del mesh
         if not self.module.entry_dim or self.config.train.init_from:
             return state
+        assert self.tokenizer is not None
         old = state.params["code_entries"]
         params = state.params | {"code_entries": put_global(scaled_entries(self.tokenizer), old.sharding)}
-        return state.replace(params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(state, params=params, ema=ema)
 
     def description(self) -> ModelDescription:
         """Returns what `model.json` says of the generator."""
@@ -195,9 +200,10 @@ class GeneratorTask(Task):
             batch_slice=batch_slice,
             num_threads=self.config.data.num_threads,
         )
+        assert self.cache is not None
         return code_batches(self.cache, stream)
 
-    def random_batch(self, key: jax.Array) -> Batch:
+    def random_batch(self, key: jax.Array) -> dict[str, jax.Array]:
         """Returns a global batch of random codes with the shapes of `batches`."""
         shape = (self.config.data.batch_size, *self.module.grid, self.module.num_codebooks)
         codes = jax.random.randint(key, shape, 0, self.module.codebook_size)
@@ -236,7 +242,7 @@ def scaled_entries(tokenizer: api.Tokenizer) -> Float[np.ndarray, "K N d"]:
     """Returns the entries of a tokenizer, scaled to a mean square length of 1."""
     K, N = tokenizer.module.num_codebooks, tokenizer.module.codebook_size
     codes = jnp.broadcast_to(jnp.arange(N)[None, :, None, None], (1, N, 1, K))
-    entries = tokenizer.module.apply({"params": tokenizer.params}, codes, method="codes_to_entries")
+    entries = apply(tokenizer.module, tokenizer.params, codes, method="codes_to_entries")
     entries = np.asarray(entries[0, :, 0], np.float32).swapaxes(0, 1)
     return entries / np.sqrt((entries**2).sum(axis=-1).mean())
 

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 
@@ -36,7 +37,7 @@ def interruption() -> Iterator[Interruption]:
     If there are many processes, JAX itself catches SIGTERM and notifies all of them, so SIGINT becomes SIGTERM.
     """
     found = Interruption()
-    previous: dict[int, object] = {}
+    previous: dict[signal.Signals, Any] = {}
 
     def receive(number, frame):
         del frame

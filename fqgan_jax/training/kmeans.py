@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.errors import check
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.models.quantizers.distances import l2_normalize, nearest_codes
 
@@ -69,7 +70,7 @@ def codebooks_from_latents(
 
     @jax.jit
     def latents(params: PyTree, images: Array) -> Array:
-        found = module.apply({"params": params}, to_float(images), method="latents")
+        found = apply(module, params, to_float(images), method="latents")
         return found.reshape(-1, *found.shape[-2:])
 
     collected = jnp.concatenate([latents(params, batch["image"]) for batch in batches])

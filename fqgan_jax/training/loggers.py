@@ -19,7 +19,7 @@ from fqgan_jax.config import Registry
 from fqgan_jax.config.rules import flat
 from fqgan_jax.errors import UserError, import_extra
 from fqgan_jax.files import read_json, upload_folder, write_atomically
-from fqgan_jax.storage import ObjectPath
+from fqgan_jax.storage import ObjectPath, in_storage
 from fqgan_jax.training.background import Background
 
 IDENTITIES = "loggers.json"
@@ -99,7 +99,7 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
 
         folder = run.workdir / "tensorboard"
-        self._copy = _UploadedFolder(folder) if isinstance(folder, ObjectPath) else None
+        self._copy = _UploadedFolder(folder) if in_storage(folder) else None
         self._writer = SummaryWriter(str(self._copy.local if self._copy else folder), purge_step=run.step + 1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -167,7 +167,7 @@ class WeightsAndBiases:
                 resume="allow",
                 name=run.workdir.name,
                 project=self._wandb.setup().settings.project or PROJECT,
-                dir=None if isinstance(run.workdir, ObjectPath) else run.workdir,
+                dir=None if in_storage(run.workdir) else run.workdir,
                 config=dict(run.config),
                 settings=settings,
             )

@@ -9,7 +9,7 @@ import numpy as np
 
 from fqgan_jax.files import write_atomically
 from fqgan_jax.pictures.figures import save_picture
-from fqgan_jax.storage import ObjectPath
+from fqgan_jax.storage import in_storage
 from fqgan_jax.training.background import Background
 from fqgan_jax.training.loggers import LoggedRun, open_loggers
 
@@ -93,7 +93,7 @@ class _Lines:
 
     def add(self, line: str) -> None:
         """Appends a line."""
-        if isinstance(self._path, ObjectPath):
+        if in_storage(self._path):
             self._text += line
             self._write.start(self._path.write_text, self._text)
             return

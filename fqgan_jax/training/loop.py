@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def _train(config: ConfigDict, workdir: Path, stop_after: int | None) -> TrainSt
         run.checkpoints.close()  # within the block, so that a signal cannot interrupt the last save
     if report := task.skipped.report():
         tqdm.write(report)
-    if interrupted:
+    if interrupted.signal is not None:
         tqdm.write(f"Stopped by signal at step {run.step}; the same command continues from there.")
         raise SystemExit(128 + interrupted.signal)
     return run.state
@@ -160,6 +160,7 @@ def _run_from(beginning: _Beginning, task: Task, mesh: Mesh, *, workdir: Path) -
         workdir, step, writes=processes.is_first(), loggers=config.train.logger, config=json.loads(to_json(config))
     )
     state, beginning.state = beginning.state, None
+    assert state is not None
     with closing(log), tqdm(total=config.train.steps, initial=step, desc=task.kind) as progress:
         yield Run(
             step=step,
@@ -176,7 +177,7 @@ def _run_from(beginning: _Beginning, task: Task, mesh: Mesh, *, workdir: Path) -
         )
 
 
-def compiled_step(task: Task, sharding: TrainState, mesh: Mesh) -> Callable:
+def compiled_step(task: Task, sharding: TrainState, mesh: Mesh) -> jax.stages.Wrapped:
     """Returns the task's step, jitted for a mesh: `(state, frozen, batch) -> (state, metrics)`; the state is donated.
 
     The mesh is ambient while the step is traced, and nowhere else: `keep_batch_sharded` in the models' layers reads it.

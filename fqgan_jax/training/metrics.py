@@ -71,6 +71,7 @@ class Meter:
 
     def read(self, step: int) -> tuple[dict[str, float], float]:
         """Returns the metrics' values and the examples per second, and begins anew."""
+        assert self._collected is not None
         values = compute(self._collected)
         rate = (step - self._first_step) * self._batch_size / (time.monotonic() - self._start)
         self._collected = None

@@ -62,6 +62,7 @@ class Task:
 
     Attributes:
       kind: kind of the model, in `model.json`.
+      module: the model; plans, benchmarks and checks read it.
       headline: name of the metric that is shown beside the progress bar.
       config: the whole config, of which each task reads the fields it defines.
       num_shards: parts into which devices split a batch.
@@ -69,6 +70,7 @@ class Task:
     """
 
     kind: ClassVar[str]
+    module: nn.Module
     headline: ClassVar[str] = "loss"
 
     def __init__(self, config: ConfigDict, num_shards: int):

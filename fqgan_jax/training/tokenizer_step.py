@@ -29,6 +29,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from fqgan_jax import losses
+from fqgan_jax.models.applying import apply
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.training.adversarial import AdversarialTraining, LastLayer, adversarial_step
 from fqgan_jax.training.nested import kept_codebooks
@@ -140,6 +141,7 @@ def tokenizer_step(
 
     adversary = state.adversary
     if training.adversarial is not None:
+        assert adversary is not None
         played = adversarial_step(
             adversary,
             batch.images,
@@ -156,6 +158,7 @@ def tokenizer_step(
     params, opt_state = apply_gradients(state.params, grads, state.opt_state, tx=training.tx)
     idle = state.idle
     if training.reseed_after:
+        assert idle is not None
         params, idle = reseed(
             keys.reseeding,
             params,
@@ -166,7 +169,7 @@ def tokenizer_step(
             after=training.reseed_after,
         )
     ema = updated_ema(state.ema, params, decay=training.ema_decay)
-    new = state.replace(params=params, opt_state=opt_state, ema=ema, adversary=adversary, idle=idle)
+    new = dataclasses.replace(state, params=params, opt_state=opt_state, ema=ema, adversary=adversary, idle=idle)
 
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(total + norm + metrics.get("discriminator_gradient_norm", 0.0))
@@ -197,18 +200,18 @@ def _forward(
     module, perturbation = training.module, training.perturbation
     params = without_fixed_gradients(params, patterns=training.fixed)
 
-    def apply(method: str, *inputs: Array, **options: int) -> Any:
-        return module.apply({"params": params}, *inputs, method=method, **options)
+    def call(method: str, *inputs: Array, **options: int) -> Any:
+        return apply(module, params, *inputs, method=method, **options)
 
     def decode(quantized: Array) -> tuple[Images, Array, tuple]:
-        features = apply("decoder_features", quantized)
-        return apply("to_pixels", features), features, apply("predict_features", quantized)
+        features = call("decoder_features", quantized)
+        return call("to_pixels", features), features, call("predict_features", quantized)
 
-    latents = in_parts(partial(apply, "latents"), training.accumulate)(images)
-    found = apply("quantize", latents)
+    latents = in_parts(partial(call, "latents"), training.accumulate)(images)
+    found = call("quantize", latents)
     quantized = found.quantized
     if perturbation is not None:
-        near = apply("near_entries", keys.near, found.latents, nearest=perturbation.nearest)
+        near = call("near_entries", keys.near, found.latents, nearest=perturbation.nearest)
         quantized = replaced(keys.replaced, quantized, near, perturbation=perturbation)
     kept = kept_codebooks(keys.kept, module.nested) if module.nested else None
     if kept is not None:
@@ -260,7 +263,7 @@ def _last_layer(module: FQGAN, params: PyTree, features: Float[Array, "B H W C"]
 
     def to_pixels(kernel: Array) -> Images:
         decoder = {"conv_out": {"kernel": kernel, "bias": last["bias"]}}
-        return module.apply({"params": {"decoder": decoder}}, features, method="to_pixels")
+        return apply(module, {"decoder": decoder}, features, method="to_pixels")
 
     return LastLayer(to_pixels=to_pixels, kernel=last["kernel"])
 

@@ -1,5 +1,6 @@
 """The task of training a tokenizer: its state, batches and evaluations. The step itself is in `tokenizer_step`."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from functools import cached_property, partial
@@ -24,6 +25,7 @@ from fqgan_jax.data.transforms import Size, height_and_width
 from fqgan_jax.errors import check
 from fqgan_jax.evaluation.image_set import ImageSet
 from fqgan_jax.evaluation.metrics.codebooks import CodeUsage
+from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.pretrained.teachers import device_teachers, host_teachers, known_weights, needed_weights
 from fqgan_jax.pretrained.weights import check_fetched
 from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice, batch_sharding, batch_slice
@@ -65,7 +67,7 @@ class TokenizerTask(Task):
         self.teachers = device_teachers(config.teachers, config.frozen_dtype) if self.features is None else {}
         self.perceptual = perceptual_network(config)
         self.training = tokenizer_training(config, self.fields, num_devices=num_devices, perceptual=self.perceptual)
-        self.module = self.training.module
+        self.module: FQGAN = self.training.module
 
     def _open_features(self) -> FeatureCache:
         """Opens the teachers' cached features.
@@ -192,7 +194,8 @@ class TokenizerTask(Task):
             itertools.islice(to_devices(self.batches(0, batch_slice(mesh)), batch_sharding(mesh)), count),
             key=jax.random.fold_in(jax.random.key(self.config.seed), 1),
         )
-        return state.replace(params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(state, params=params, ema=ema)
 
     def warm_parts(self) -> tuple[nn.Module, tuple[nn.Module, Size] | None]:
         """Returns the tokenizer, and its discriminator if it has one."""
@@ -254,11 +257,11 @@ class TokenizerTask(Task):
             "codes": codes
         }
 
-    def _counts(self, value: jax.Array, kept: jax.Array) -> jax.Array:
+    def _counts(self, value: jax.Array, kept: jax.Array) -> jax.Array | float:
         """What a metric of a step counts in the average: one per sub-codebook, or per teacher, if it is kept."""
         taught = np.array([name is not None for name in self.config.teachers])
         masks = {len(kept[taught]): kept[taught], len(kept): kept}
-        return masks.get(value.size, 1.0) if value.ndim else 1.0
+        return masks[value.size] if value.ndim and value.size in masks else 1.0
 
     def _targets(self, frozen: PyTree, batch: dict[str, jax.Array], images: jax.Array) -> list[jax.Array | None]:
         """Per sub-codebook, its teacher's features: of a network that runs here, or as the batch brings them."""

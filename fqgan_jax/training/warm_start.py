@@ -58,7 +58,7 @@ class Start:
     fingerprint: str
     params: PyTree
     trained: PyTree | None
-    discriminator: Callable[[nn.Module, int], PyTree | None]
+    discriminator: Callable[[nn.Module, Size], PyTree | None]
 
 
 def load_start(path: str, kind: str) -> Start:
@@ -146,7 +146,8 @@ def fitted(fresh: PyTree, given: PyTree, *, modules: tuple[nn.Module, nn.Module]
       UserError: most of the network would begin anew.
     """
     ours, theirs = flatten_dict(fresh, sep="/"), flatten_dict(given, sep="/")
-    result, notes, taken = dict(ours), {"resized": [], "partly": [], "fresh": []}, 0
+    notes: dict[str, list[str]] = {"resized": [], "partly": [], "fresh": []}
+    result, taken = dict(ours), 0
     for path, leaf in ours.items():
         value, note = _fit(path, leaf, theirs.get(path), modules=modules)
         if note:
@@ -233,7 +234,7 @@ class Started:
 
 
 def warm_start(
-    state: TrainState, path: str, parts: tuple[nn.Module, tuple[nn.Module, int] | None], *, workdir: Path
+    state: TrainState, path: str, parts: tuple[nn.Module, tuple[nn.Module, Size] | None], *, workdir: Path
 ) -> tuple[TrainState, Started]:
     """Returns the state of the first step with another model's weights, and what was taken.
 
@@ -260,8 +261,8 @@ def warm_start(
     given = None if discriminator is None else start.discriminator(*discriminator)
     if adversary is not None and given is not None:
         network, fits["discriminator"] = fit(adversary.params, given)
-        adversary = adversary.replace(params=network)
-    state = state.replace(params=params, ema=ema, adversary=adversary)
+        adversary = dataclasses.replace(adversary, params=network)
+    state = dataclasses.replace(state, params=params, ema=ema, adversary=adversary)
     return state, Started(path=path, fingerprint=start.fingerprint, fits=fits)
 
 

@@ -2,20 +2,22 @@
 
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.synchronize
 import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
 from tqdm import tqdm
 
 from fqgan_jax.errors import UserError
 
-_worker = {}  # in a worker process: the task function, its shared argument and the progress callback
+_worker: dict[str, Any] = {}  # in a worker process: the task function, its shared argument and the progress callback
 
 
 Progress = Callable[[], None]  # called after each image; raises `TaskStoppedError` if the task is to stop
@@ -55,6 +57,10 @@ class Pool:
         Raises:
           UserError: a worker process died.
         """
+        counter: Counter
+        stop: Stop
+        executor: Executor
+        run_item: Callable[[Any], Any]
         if self.processes:
             context = multiprocessing.get_context("spawn")
             counter, stop = context.Value("q", 0), context.Event()
@@ -94,8 +100,12 @@ class _Counter:
         return self._lock
 
 
-def _progress(counter, stop) -> Progress:
-    def progress():
+Counter = _Counter | Synchronized
+Stop = threading.Event | multiprocessing.synchronize.Event
+
+
+def _progress(counter: Counter, stop: Stop) -> Progress:
+    def progress() -> None:
         if stop.is_set():
             raise TaskStoppedError
         with counter.get_lock():
@@ -108,7 +118,7 @@ def _run_in_thread(task: Task, shared: object, progress: Progress, item: object)
     return task(shared, item, progress)
 
 
-def _start_worker(task: Task, shared: object, counter, stop) -> None:
+def _start_worker(task: Task, shared: object, counter: Counter, stop: Stop) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker.update(task=task, shared=shared, progress=_progress(counter, stop))
@@ -116,7 +126,9 @@ def _start_worker(task: Task, shared: object, counter, stop) -> None:
 
 def _end_with_parent() -> None:
     """Ends this process if its parent is killed, so that it does not write at the same time as the next run."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
 
 

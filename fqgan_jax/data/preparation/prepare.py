@@ -80,7 +80,7 @@ def prepare(name: str, folder: Path, settings: Settings, *, pool: Pool, data_dir
         )
         class_names = tuple(sources["train"].class_names)
         splits = {
-            split: tuple(Shard.from_json(shards.read_note(spec)) for spec in split_specs)
+            split: tuple(Shard.from_json(shards.finished_note(spec)) for spec in split_specs)
             for split, split_specs in specs.items()
         }
         _check_readable(splits)
@@ -154,8 +154,8 @@ def stored_bytes(content: bytes, settings: Settings) -> bytes:
     if not settings.shorter_side or min(image.size) <= settings.shorter_side:
         return content
     scale = settings.shorter_side / min(image.size)
-    size = tuple(max(settings.shorter_side, round(length * scale)) for length in image.size)
+    width, height = (max(settings.shorter_side, round(length * scale)) for length in image.size)
     buffer = io.BytesIO()
-    small = image.resize(size, Image.Resampling.LANCZOS)
+    small = image.resize((width, height), Image.Resampling.LANCZOS)
     small.save(buffer, "JPEG", quality=settings.quality, subsampling=0, optimize=True)
     return buffer.getvalue()

@@ -69,6 +69,6 @@ def _survey_images(source: Source, indices: range, progress: Progress) -> Survey
             found.sizes.append(size)
             found.bytes += len(content)
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                found.formats[image.format] += 1
+                found.formats[str(image.format)] += 1
         progress()
     return found

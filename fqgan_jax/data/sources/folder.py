@@ -8,7 +8,7 @@ from fqgan_jax.data.sources.source import FALLBACK, Source, sources
 from fqgan_jax.data.sources.splits import EmptySplitError, present_splits, split_positions
 from fqgan_jax.errors import UserError
 from fqgan_jax.files import read_regular_file
-from fqgan_jax.storage import ObjectPath, Stat, as_path, cached_bytes
+from fqgan_jax.storage import ObjectPath, Stat, as_path, cached_bytes, in_storage
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
@@ -39,11 +39,11 @@ class ImageFolder(Source):
         splits = present_splits(_subfolders(folder))
         if splits:
             folder = folder / splits[split]
-        if isinstance(folder, ObjectPath):
+        if in_storage(folder):
             self._objects = _objects(folder)
             by_class = _by_class(self._objects) or {folder.name: sorted(self._objects)}
         else:
-            by_class = {name: files for name in _subfolders(folder) if (files := _image_files(folder, name))}
+            by_class = {name: found for name in _subfolders(folder) if (found := _image_files(folder, name))}
             by_class = by_class or {folder.name: _image_files(folder, "")}
         self.root = str(folder)
         self.class_names = tuple(by_class)
@@ -73,14 +73,14 @@ class ImageFolder(Source):
     def files(self) -> Iterator[Path]:
         """A file for each image."""
         root = as_path(self.root)
-        if isinstance(root, ObjectPath):
-            return ((root / file).known(self._objects[file]) for file, _ in self._files)
+        if in_storage(root):
+            return (as_path((root / file).known(self._objects[file])) for file, _ in self._files)
         return (root / file for file, _ in self._files)
 
     def encoded(self, index: int) -> bytes:
         """Content of the file."""
         path = as_path(self.name(index))
-        if isinstance(path, ObjectPath):
+        if in_storage(path):
             found = self._objects[self._files[index][0]]
             return cached_bytes(path, found.version, stop=found.st_size)
         return read_regular_file(path)
@@ -108,7 +108,7 @@ def _by_class(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _subfolders(folder: Path) -> list[str]:
-    if isinstance(folder, ObjectPath):
+    if in_storage(folder):
         return [path.name for path in folder.iterdir()]  # a file among them has no name of a split
     try:
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))

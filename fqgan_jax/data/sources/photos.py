@@ -41,7 +41,10 @@ class BundledPhotos(Source):
     def __init__(self, name: str, split: str, **_):
         del name
         self.class_names = tuple(PHOTOS)
-        folder = Path(find_spec("skimage").origin).parent / "data"
+        spec = find_spec("skimage")
+        assert spec is not None
+        assert spec.origin is not None
+        folder = Path(spec.origin).parent / "data"
         self._photos = [read_image(folder / file) for file in PHOTOS.values()]
         boxes_of = _validation_boxes if split == "validation" else _train_boxes
         self._crops = [(label, box) for label, photo in enumerate(self._photos) for box in boxes_of(photo)]

@@ -22,7 +22,7 @@ def split_of(name: str) -> str | None:
 def present_splits(names: Iterable[str]) -> dict[str, str]:
     """Returns the name of each split, or nothing unless both splits are among the names."""
     names = set(names)
-    found = {split: next((name for name in wanted if name in names), None) for split, wanted in SPLIT_NAMES.items()}
+    found = {split: next((name for name in wanted if name in names), "") for split, wanted in SPLIT_NAMES.items()}
     return found if all(found.values()) else {}
 
 

@@ -10,14 +10,14 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from fqgan_jax.data.sources.folder import EXTENSIONS
 from fqgan_jax.data.sources.source import Source, sources
 from fqgan_jax.data.sources.splits import SPLIT_NAMES, EmptySplitError, present_splits, split_of, split_positions
 from fqgan_jax.errors import UserError, check
-from fqgan_jax.storage import ObjectPath, as_path, cached_bytes, cached_result
+from fqgan_jax.storage import as_path, cached_bytes, cached_result, in_storage
 
 CLASS_NAMES = "classnames.txt"
 MOST_CLASSES = 2**20  # more are no classes, but damage
@@ -39,7 +39,7 @@ def tar_files(path: Path) -> list[Path]:
     if path.suffix == ".tar" and path.is_file():
         return [path]
     # Object storage would be asked for each class of an image folder.
-    folders = sum(SPLIT_NAMES.values(), ()) if isinstance(path, ObjectPath) else ("*",)
+    folders = sum(SPLIT_NAMES.values(), ()) if in_storage(path) else ("*",)
     return sorted(path.glob("*.tar")) or sorted(file for name in folders for file in path.glob(f"{name}/*.tar"))
 
 
@@ -66,12 +66,12 @@ class TarShards(Source):
             index.add(file, entries)
         members = list(index.images.values())
         self._tars = [str(file) for file in files]
-        self._versions = [file.stat().version if isinstance(file, ObjectPath) else "" for file in files]
+        self._versions = [file.stat().version if in_storage(file) else "" for file in files]
         self.class_names, labels = _labels(index.written_classes(), files[0].parent)
         names_and_labels = [(member.name, label) for member, label in zip(members, labels, strict=True)]
         if not members:
             raise UserError(f"The tar files of {name} hold no images (looked for {' '.join(sorted(EXTENSIONS))}).")
-        chosen = range(len(members))
+        chosen: Sequence[int] = range(len(members))
         if not has_splits:
             chosen = split_positions(names_and_labels, split, validation_fraction)
         self._members = [members[i] for i in chosen]
@@ -98,7 +98,7 @@ class TarShards(Source):
         """Content of the member."""
         member = self._members[index]
         path = as_path(self._tars[member.tar])
-        if isinstance(path, ObjectPath):
+        if in_storage(path):
             stop = member.offset + member.size
             return cached_bytes(path, self._versions[member.tar], start=member.offset, stop=stop)
         with open(self._tars[member.tar], "rb") as file:
@@ -165,7 +165,7 @@ def _all_entries(files: Sequence[Path]) -> Iterator[list[_Entry]]:
     Raises:
       UserError: a file is damaged or compressed.
     """
-    if not isinstance(files[0], ObjectPath):
+    if not in_storage(files[0]):
         yield from map(_read_entries, files)
         return
     with ThreadPoolExecutor(PARALLEL) as threads:
@@ -181,7 +181,7 @@ def _read_entries(path: Path) -> list[_Entry]:
 
 def _entries(path: Path) -> Iterable[_Entry]:
     """Returns the images and classes of a tar file, in order; what object storage holds is looked through once."""
-    if not isinstance(path, ObjectPath):
+    if not in_storage(path):
         with tarfile.open(path, "r:") as tar:
             yield from _scan(tar, path)
         return
@@ -193,7 +193,7 @@ def _entries(path: Path) -> Iterable[_Entry]:
     yield from (_Entry(*fields) for fields in json.loads(cached_result(path, "tar index", scan)))
 
 
-def _scan(tar: tarfile.TarFile, path: Path) -> Iterator[_Entry]:
+def _scan(tar: tarfile.TarFile, path: PurePath) -> Iterator[_Entry]:
     for entry in tar:
         stem, _, extension = entry.name.rpartition("/")[2].partition(".")
         if not entry.isfile() or not stem:
@@ -203,7 +203,9 @@ def _scan(tar: tarfile.TarFile, path: Path) -> Iterator[_Entry]:
         elif extension == "cls":
             if entry.size > _LONGEST_CLASS:
                 raise UserError(f"{entry.name} in {path} has {entry.size} bytes, but holds one class.")
-            yield _Entry(entry.name, entry.offset_data, entry.size, tar.extractfile(entry).read().decode().strip())
+            content = tar.extractfile(entry)
+            assert content is not None  # as for every file
+            yield _Entry(entry.name, entry.offset_data, entry.size, content.read().decode().strip())
 
 
 def _labels(classes: list[str], folder: Path) -> tuple[tuple[str, ...], list[int]]:

@@ -3,6 +3,7 @@
 They are named "tfds:NAME[/CONFIG][:VERSION]", as in "tfds:imagenet2012:5.1.0". Without a version, the newest is read.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from fqgan_jax.data.sources.source import Source, sources
 from fqgan_jax.data.sources.splits import EmptySplitError, split_positions
 from fqgan_jax.errors import UserError, check
 from fqgan_jax.files import read_json
-from fqgan_jax.storage import ObjectPath, as_path
+from fqgan_jax.storage import as_path, in_storage
 
 PREFIX = "tfds:"
 VALIDATION_NAMES = ("validation", "val", "test")
@@ -36,7 +37,7 @@ class TfdsSource(Source):
 
         self._reopen = partial(TfdsSource, name, split, validation_fraction=validation_fraction, data_dir=data_dir)
         check(
-            not isinstance(as_path(data_dir or ""), ObjectPath),
+            not in_storage(as_path(data_dir or "")),
             f"{data_dir}: prepared tensorflow-datasets are read from a folder: mount the bucket, or copy them with "
             "fqgan prepare.",
         )
@@ -54,7 +55,7 @@ class TfdsSource(Source):
         self._files = sorted(folder.glob("*.array_record*"))
         decoders = {self._image: tfds.decode.SkipDecoding()}
         self._examples = builder.as_data_source(chosen, decoders=decoders)
-        self._positions = range(len(self._examples))
+        self._positions: Sequence[int] = range(len(self._examples))
         if own_validation is None:
             names_and_labels = [(str(i), 0) for i in self._positions]
             self._positions = split_positions(names_and_labels, split, validation_fraction)

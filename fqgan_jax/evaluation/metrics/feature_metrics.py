@@ -32,7 +32,7 @@ class FeatureSet:
         self._features: list[Float[np.ndarray, "n d"]] = []
         self._probabilities: dict[str, list[Float[np.ndarray, "n c"]]] = {}
 
-    def add(self, rows: ImageFeatures) -> None:
+    def add(self, rows: Mapping[str, Float[np.ndarray, "B d"]]) -> None:
         """Adds the features of more images, as NumPy arrays."""
         self._count += len(next(iter(rows.values())))
         for kind, values in rows.items():
@@ -100,13 +100,13 @@ def fd_lite0(features: FeatureSet, reference: Reference) -> float:
 @tables.feature("precision", better="higher", tasks=COMPARED_SETS)
 def precision_of_samples(features: FeatureSet, reference: Reference) -> float:
     """Share of the measured images within the reference's manifold (Kynkäänniemi et al. 2019)."""
-    return precision(_images_of(reference, features), features.features())
+    return precision(*_compared(reference, features))
 
 
 @tables.feature("recall", better="higher", tasks=COMPARED_SETS)
 def recall_of_samples(features: FeatureSet, reference: Reference) -> float:
     """Share of the reference within the measured images' manifold (Kynkäänniemi et al. 2019)."""
-    return recall(_images_of(reference, features), features.features())
+    return recall(*_compared(reference, features))
 
 
 @tables.feature("inception_score", better="higher", needs_reference=False)
@@ -132,12 +132,14 @@ def _distance(features: FeatureSet, reference: Reference, kind: str, stored: str
     return frechet_distance(features.gaussians()[kind], reference.gaussians[kind])
 
 
-def _images_of(reference: Reference, features: FeatureSet) -> Float[np.ndarray, "n d"]:
-    """Returns the reference's features, which must be of enough images, as must be those that are measured."""
+def _compared(reference: Reference, features: FeatureSet) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "m d"]]:
+    """Returns the reference's features and those that are measured; each must be of enough images."""
     if reference.features is None:
         raise tables.NotMeasuredError(
             "the reference holds statistics only; give its images (a folder, or an .npz with arr_0)"
         )
     if min(len(features), len(reference.features)) <= NEIGHBOURS:
         raise tables.NotMeasuredError(f"each set needs more than {NEIGHBOURS} images")
-    return reference.features
+    measured = features.features()
+    assert measured is not None  # without Inception there are no such metrics
+    return reference.features, measured

@@ -21,8 +21,8 @@ class RunningMoments:
 
     def __init__(self):
         self.count = 0
-        self._sum: Float[np.ndarray, " d"] | float = 0.0
-        self._outer: Float[np.ndarray, "d d"] | float = 0.0
+        self._sum: Float[np.ndarray, " d"] = np.zeros(())
+        self._outer: Float[np.ndarray, "d d"] = np.zeros(())
 
     def add(self, features: Float[np.ndarray, "n d"]) -> None:
         """Adds n more examples."""

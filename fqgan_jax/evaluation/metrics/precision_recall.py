@@ -25,8 +25,8 @@ def precision(
     Raises:
       ValueError: a set of fewer than k + 1 points.
     """
-    reference, samples = _centered(reference, samples, neighbours)
-    return _share_within(samples, reference, neighbours)
+    real, drawn = _centered(reference, samples, neighbours)
+    return _share_within(drawn, real, neighbours)
 
 
 def recall(
@@ -37,8 +37,8 @@ def recall(
     Raises:
       ValueError: a set of fewer than k + 1 points.
     """
-    reference, samples = _centered(reference, samples, neighbours)
-    return _share_within(reference, samples, neighbours)
+    real, drawn = _centered(reference, samples, neighbours)
+    return _share_within(real, drawn, neighbours)
 
 
 def _centered(

@@ -3,20 +3,24 @@
 import dm_pix
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from fqgan_jax.evaluation.metrics import tables
+from fqgan_jax.models.applying import apply
 from fqgan_jax.pretrained import efficientnet_lite
 from fqgan_jax.pretrained.lpips import LPIPS, LPIPS_WEIGHTS, load_lpips
 
+Images = Float[Array, "B H W 3"] | Float[np.ndarray, "B H W 3"]
 
-def to_unit_range(images: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+
+def to_unit_range(images: Images) -> Float[Array, "B H W 3"]:
     """Maps [-1, 1] to [0, 1], clipped."""
     return jnp.clip((images + 1) / 2, 0, 1)
 
 
 @tables.reconstruction("psnr", unit="dB", better="higher")
-def psnr(reconstruction: Float[Array, "B H W 3"], original: Float[Array, "B H W 3"]) -> Float[Array, " B"]:
+def psnr(reconstruction: Images, original: Images) -> Float[Array, " B"]:
     """Peak signal-to-noise ratio of each pair in dB, of images in [-1, 1]."""
     return dm_pix.psnr(to_unit_range(reconstruction), to_unit_range(original))
 
@@ -35,7 +39,7 @@ def lpips(
     reconstruction: Float[Array, "B H W 3"], original: Float[Array, "B H W 3"], *, params: PyTree
 ) -> Float[Array, " B"]:
     """Distance of VGG16's features of each pair, of images in [-1, 1] (Zhang et al. 2018)."""
-    return LPIPS().apply({"params": params}, reconstruction, original)
+    return apply(LPIPS(), params, reconstruction, original)
 
 
 @tables.reconstruction(
@@ -51,6 +55,6 @@ def class_agreement(
 
     def classes(images: Array) -> Array:
         seen = efficientnet_lite.preprocess(images)
-        return jnp.argmax(efficientnet_lite.EfficientNetLite0().apply({"params": params}, seen), axis=-1)
+        return jnp.argmax(apply(efficientnet_lite.EfficientNetLite0(), params, seen), axis=-1)
 
     return (classes(reconstruction) == classes(original)).astype(jnp.float32)

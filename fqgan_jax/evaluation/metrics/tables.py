@@ -101,7 +101,7 @@ def how_to_read(result: str) -> str:
     name = result.split("/")[0]
     if name == "probe":  # no row: it needs a second set of images
         return Metric(better="higher").how_to_read()
-    rows = {alias: metric for metric in feature.values() for alias in metric.result_names.values()}
+    rows: dict[str, Metric] = {alias: metric for metric in feature.values() for alias in metric.result_names.values()}
     for table in (reconstruction, feature, code):
         rows.update(table)
     return rows[name].how_to_read() if name in rows else ""

@@ -169,9 +169,10 @@ def _soft_lookup_backward(chunk_tokens, residuals, cotangent):
         codebooks_bar = codebooks_bar + product("bckn,bckd->knd", logits_bar, x)
         return codebooks_bar, product("bckn,knd->bckd", logits_bar, codebooks)
 
-    _, chosen_bar = jax.vjp(lambda codebooks: lookup(codebooks, codes), codebooks)
+    _, pull_back = jax.vjp(lambda codebooks: lookup(codebooks, codes), codebooks)
+    (chosen_bar,) = pull_back(cotangent)
     chunks = _chunked(x, codebooks, chunk_tokens), _chunked(cotangent, codebooks, chunk_tokens)
-    codebooks_bar, x_bar = jax.lax.scan(body, *chosen_bar(cotangent), chunks)
+    codebooks_bar, x_bar = jax.lax.scan(body, chosen_bar, chunks)
     return _unchunked(x_bar), codebooks_bar, None
 
 

@@ -1,7 +1,6 @@
 """What all quantizers share: settings, output, base class, and the table of their rows (paper section 3.1)."""
 
 import dataclasses
-from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
@@ -36,7 +35,7 @@ class QuantizerSizes:
     chunk_tokens: int = 4096
 
 
-@partial(flax.struct.dataclass, kw_only=True)
+@flax.struct.dataclass(kw_only=True)
 class QuantizerOutput:
     """Quantized latents of a batch; all float32, codes int32.
 
