@@ -28,7 +28,8 @@ def check(condition: object, sentence: str) -> None:
 
 def check_choice(field: str, value: str, choices) -> None:
     """Raises `UserError` unless the value is among the choices."""
-    check(value in choices, f"{field} is {value!r}: choose one of {', '.join(choices)}.")
+    known = ", ".join(choice or "''" for choice in choices)
+    check(value in choices, f"{field} is {value!r}: choose one of {known}.")
 
 
 def import_extra(module: str, extra: str) -> ModuleType:

@@ -15,10 +15,10 @@ from fqgan_jax.api.model import Model, apply_method, wrappers
 from fqgan_jax.api.tokenizer import Tokenizer
 from fqgan_jax.checkpoints import ModelDescription
 from fqgan_jax.errors import check
-from fqgan_jax.models.drawing import sampling_options
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.models.sampling import Known, sample_codes
+from fqgan_jax.models.sampling_options import sampling_options
 
 
 @wrappers("generator")
@@ -93,12 +93,13 @@ class Generator(Model):
         Args:
           labels: class numbers.
           key: random key of all samples.
-          guidance: as in `models.drawing.SamplingOptions`, one value or one per sub-codebook; so are the next five.
+          guidance: as in `models.sampling_options.SamplingOptions`, one value or one per sub-codebook; as are the next
+            five.
           temperature: 0 chooses the most probable codes.
           top_k: 0 for all codes.
           top_p: 1 for all codes.
           min_p: 0 for all codes.
-          guidance_schedule: "constant", "power_cosine:P" or "interval:START-STOP", see `models.drawing`.
+          guidance_schedule: "constant", "power_cosine:P" or "interval:START-STOP", see `models.sampling_options`.
           first: the number of the first sample.
           known: codes of an image, or of one per sample, of which some positions are kept: to continue or change a
             picture. What is drawn depends on the positions before it, row by row.

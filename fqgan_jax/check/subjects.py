@@ -22,8 +22,8 @@ from fqgan_jax.check.numbers import Numbers, summaries
 from fqgan_jax.config import generator_defaults, tokenizer_defaults
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.models.applying import apply
-from fqgan_jax.models.drawing import sampling_options
 from fqgan_jax.models.sampling import sample_codes
+from fqgan_jax.models.sampling_options import sampling_options
 from fqgan_jax.models.stacking import axes_within_layer
 from fqgan_jax.performance.tasks import Step, make_step
 from fqgan_jax.sharding import processes

@@ -8,7 +8,8 @@ HELP = "Train several variants of a tokenizer with equal budgets and compare the
 EXAMPLES = """\
   fqgan ablate --config configs/ablation_codebooks.py --workdir runs/ablation
   fqgan ablate --config configs/ablation_codebooks.py:k=1-2-4-8,n=64-256 --workdir runs/grid --config.seeds="(0,1,2)"
-  fqgan ablate --config configs/ablation_tiny_imagenet.py --data FOLDER --workdir runs/tiny --only-run 7"""
+  fqgan ablate --config configs/ablation_tiny_imagenet.py --data FOLDER --workdir runs/tiny --only-run 7
+several processes share the runs: each takes others with --only-run; without it, finished ones are only compared."""
 
 
 def add_arguments(parser) -> None:

@@ -249,7 +249,7 @@ SAMPLING = ("guidance", "temperature", "top_k", "top_p", "min_p", "guidance_sche
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """Adds the sampling of a generator's codes; see `fqgan_jax.models.drawing.SamplingOptions`."""
+    """Adds the sampling of a generator's codes; see `fqgan_jax.models.sampling_options.SamplingOptions`."""
     add_seed(parser, "of the samples")
     group = parser.add_argument_group("sampling (one value, or one per sub-codebook with commas)")
     group.add_argument("--guidance", type=numbers(float), default=[2.0], help="default: 2.0")

@@ -143,7 +143,7 @@ def _drawn_images(
 ) -> "Iterator[np.ndarray]":
     """The samples' images in order, uint8 [n, H, W, 3] at a time."""
     from fqgan_jax.evaluation.generator import draw_samples
-    from fqgan_jax.models.drawing import sampling_options
+    from fqgan_jax.models.sampling_options import sampling_options
 
     batches = draw_samples(
         generator.module,

@@ -20,10 +20,10 @@ from fqgan_jax.evaluation.networks import EvaluationNetworks
 from fqgan_jax.evaluation.protocol import Evaluation, Measurement
 from fqgan_jax.evaluation.results import code_results, feature_results
 from fqgan_jax.models.applying import apply
-from fqgan_jax.models.drawing import SamplingOptions, sampling_options
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.models.sampling import sample_codes
+from fqgan_jax.models.sampling_options import SamplingOptions, sampling_options
 from fqgan_jax.sharding.passes import DeviceBatch, Step, rows_of_examples
 
 

@@ -15,11 +15,11 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from fqgan_jax.config import Registry
 from fqgan_jax.models.applying import apply
-from fqgan_jax.models.drawing import SamplingOptions
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fields import downsampling
 from fqgan_jax.models.fqgan import FQGAN
 from fqgan_jax.models.sampling import sample_codes
+from fqgan_jax.models.sampling_options import SamplingOptions
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

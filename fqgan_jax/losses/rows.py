@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fqgan_jax.config import Registry
+from fqgan_jax.config.registry import Registry, nearest
 from fqgan_jax.errors import check
 
 Terms = dict[str, Array]
@@ -44,6 +44,13 @@ tokenizer: Registry[Loss] = Registry("tokenizer loss", _row, section="loss", tas
 generator: Registry[Loss] = Registry("generator loss", _row, section="loss", task="generator")
 
 
+def _required(function: Callable) -> list[str]:
+    """The keywords that a function cannot do without."""
+    parameters = inspect.signature(function).parameters.values()
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [each.name for each in parameters if each.kind in named and each.default is inspect.Parameter.empty]
+
+
 def objective(
     rows: Registry[Loss],
     weights: Mapping[str, float],
@@ -64,7 +71,7 @@ def objective(
       **produced: what the forward pass produced, by name; see `TokenizerOutputs` and `generator_step`.
 
     Raises:
-      UserError: a loss returns neither one number nor at most one per sub-codebook.
+      UserError: a loss asks for what there is not, or returns neither one number nor at most one per sub-codebook.
     """
     terms: Terms = {}
     total = jnp.float32(0)
@@ -72,7 +79,13 @@ def objective(
         weight = weights.get(name, 0.0)
         if not weight and not row.always:
             continue
-        term = row.function(**produced, **{option: options[option] for option in row.options})
+        arguments = produced | {option: options[option] for option in row.options}
+        for keyword in _required(row.function):
+            check(
+                keyword in arguments,
+                f"The {rows.kind} {name!r} asks for {keyword!r}, which no step gives{nearest(keyword, arguments)}",
+            )
+        term = row.function(**arguments)
         if term is not None:
             shape = jnp.shape(term)
             check(

@@ -5,7 +5,6 @@ The tables of variants stand beside them: `fqgan_jax.models.quantizers.quantizer
 """
 
 from fqgan_jax.models.discriminators import Discriminator, PatchDiscriminator, StyleDiscriminator
-from fqgan_jax.models.drawing import SamplingOptions, sampling_options
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.fields import (
     build_module,
@@ -19,6 +18,7 @@ from fqgan_jax.models.fqgan import FQGAN, FQGANOutput
 from fqgan_jax.models.heads import Head, HeadSizes
 from fqgan_jax.models.quantizers import Quantizer, QuantizerOutput, QuantizerSizes
 from fqgan_jax.models.sampling import sample_codes
+from fqgan_jax.models.sampling_options import SamplingOptions, sampling_options
 
 __all__ = [
     "FAR",

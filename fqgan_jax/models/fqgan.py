@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from fqgan_jax.config.registry import Registry
+from fqgan_jax.errors import check
 from fqgan_jax.models.autoencoder import Decoder, Encoder
 from fqgan_jax.models.blocks import Dtype
 from fqgan_jax.models.feature_head import FeatureHead
@@ -175,8 +176,20 @@ class FQGAN(nn.Module, kw_only=True):
         return self.decode_quantized(self.codes_to_entries(codes))
 
     def latents(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w K d"]:
-        """Computes the latents before quantization (and before normalization), float32."""
-        return self.heads(self.encoder(images)).astype(jnp.float32)
+        """Computes the latents before quantization (and before normalization), float32.
+
+        Raises:
+          UserError: the head returns another shape.
+        """
+        features = self.encoder(images)
+        latents = self.heads(features)
+        expected = (*features.shape[:-1], self.num_codebooks, self.code_dim)
+        check(
+            latents.shape == expected,
+            f"The head {self.factorization!r} returns latents {list(latents.shape)}: return [B, h, w, K, d], here "
+            f"{list(expected)}.",
+        )
+        return latents.astype(jnp.float32)
 
     def quantize(self, latents: Float[Array, "B h w K d"]) -> QuantizerOutput:
         """Quantizes latents for training: codes, entries and the statistics of the losses."""

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from fqgan_jax.models.drawing import SamplingOptions, draw_codes
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.predictions import predictions
+from fqgan_jax.models.sampling_options import SamplingOptions, draw_codes
 from fqgan_jax.models.stepwise import StepwiseFAR
 
 

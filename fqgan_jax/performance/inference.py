@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 from fqgan_jax.data.pixels import to_float
 from fqgan_jax.data.transforms import height_and_width
 from fqgan_jax.models.applying import apply
-from fqgan_jax.models.drawing import sampling_options
 from fqgan_jax.models.fields import build_module
 from fqgan_jax.models.sampling import sample_codes
+from fqgan_jax.models.sampling_options import sampling_options
 from fqgan_jax.performance.floors import layer_floor_bytes, sampling_floor_bytes
 from fqgan_jax.training.from_config import image_size, tokenizer_fields
 from fqgan_jax.training.generator_task import GeneratorTask

@@ -18,7 +18,7 @@ from fqgan_jax.errors import check
 from fqgan_jax.files import write_atomically
 from fqgan_jax.pictures.figures import save_figure
 from fqgan_jax.training.ablation_columns import BITS, TITLES, columns, sizes, speed, titled
-from fqgan_jax.training.ablation_measures import measured
+from fqgan_jax.training.ablation_measures import is_measured, measured
 from fqgan_jax.training.logging import read_log
 from fqgan_jax.training.loop import train
 from fqgan_jax.training.workdir import check_workdir
@@ -72,6 +72,7 @@ def run_ablation(config: ConfigDict, workdir: Path, *, source: str | None = None
     for run in tqdm(runs if only_run is None else [runs[only_run]], desc="runs"):
         if not is_finished(run):
             train(run.config, run.workdir)
+        measured(run.workdir, run.config, probe=run.probe)
         table = write_results(runs, workdir)
     return table
 
@@ -115,9 +116,12 @@ def is_finished(run: AblationRun) -> bool:
 
 
 def write_results(runs: Sequence[AblationRun], workdir: Path) -> str:
-    """Writes the table and the plot of all variants with a finished run; returns the table as Markdown."""
+    """Writes the table and the plot of all variants with a run that is measured; returns the table as Markdown.
+
+    What other processes train or measure at this time is left to them.
+    """
     variants: dict[str, list[AblationRun]] = {}
-    for run in filter(is_finished, runs):
+    for run in (run for run in runs if is_measured(run.workdir) and is_finished(run)):
         variants.setdefault(run.variant, []).append(run)
     rows: dict[str, Columns] = {}
     for variant, of_seeds in variants.items():

@@ -25,6 +25,11 @@ from fqgan_jax.training.from_config import image_size
 FILE = "measured.json"
 
 
+def is_measured(workdir: Path) -> bool:
+    """Returns whether a run has been measured by this or another process."""
+    return (workdir / FILE).exists()
+
+
 def measured(workdir: Path, config: ConfigDict, *, probe: bool) -> dict:
     """Returns what `measure_run` found, which is computed once and kept in the work folder.
 

@@ -166,7 +166,11 @@ class Checkpoints:
         metric = self._keep_best.removeprefix("-")
         if metric and validation and metric not in validation:
             known = ", ".join(sorted(validation))
-            log.warning("The checkpoint of step %d has no %s to compare (measured: %s).", step, metric, known)
+            log.warning(
+                "The checkpoint of step %d has no %s to compare (measured: %s): name one of these in train.keep_best, "
+                "or give the file that adds the metric with --plugin.",
+                *(step, metric, known),
+            )
 
     def _write_checksums(self) -> None:
         # Called when all items are written and before the folder takes its name, so they belong to the whole.

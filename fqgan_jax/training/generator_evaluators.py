@@ -15,8 +15,8 @@ from fqgan_jax.evaluation.held_out import measure_held_out
 from fqgan_jax.evaluation.metrics import Reference
 from fqgan_jax.evaluation.networks import EvaluationNetworks, load_networks
 from fqgan_jax.evaluation.reference import open_reference
-from fqgan_jax.models.drawing import SamplingOptions
 from fqgan_jax.models.far import FAR
+from fqgan_jax.models.sampling_options import SamplingOptions
 from fqgan_jax.pictures.figures import image_rows
 from fqgan_jax.pictures.held_out import held_out_picture
 from fqgan_jax.training import evaluators

@@ -19,8 +19,8 @@ from fqgan_jax.config import generator_defaults
 from fqgan_jax.data.stream import Batch, Stream
 from fqgan_jax.errors import UserError, check
 from fqgan_jax.models.applying import apply
-from fqgan_jax.models.drawing import sampling_options
 from fqgan_jax.models.far import FAR
+from fqgan_jax.models.sampling_options import sampling_options
 from fqgan_jax.sharding.mesh import WHOLE_BATCH, BatchSlice, put_global
 from fqgan_jax.storage import as_path
 from fqgan_jax.training import evaluators

@@ -70,3 +70,9 @@ def test_a_loss_that_takes_no_other_keywords_is_refused():
         @losses.tokenizer("narrow")
         def narrow(*, reconstruction):
             return reconstruction
+
+
+def test_a_keyword_that_no_step_gives_is_refused(rows):
+    rows("edges")(lambda *, latent, **_: latent)
+    with pytest.raises(UserError, match=r"'edges' asks for 'latent', which no step gives; did you mean 'latents'"):
+        objective(rows, {"edges": 1.0}, num_codebooks=2, over_codebooks=jnp.sum, options={"scale": 1}, latents=1.0)

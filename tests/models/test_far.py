@@ -10,9 +10,9 @@ from support import small_far
 
 from fqgan_jax.losses.generator_losses import next_code_loss
 from fqgan_jax.models.causal_layers import rotary_table, rotate, swiglu_width
-from fqgan_jax.models.drawing import sampling_options
 from fqgan_jax.models.far import FAR
 from fqgan_jax.models.sampling import sample_codes, sampling_stretches
+from fqgan_jax.models.sampling_options import sampling_options
 from fqgan_jax.performance.floors import sampling_floor_bytes
 from fqgan_jax.performance.traffic import read_traffic
 

@@ -16,6 +16,7 @@ from fqgan_jax.errors import UserError
 from fqgan_jax.interop import discriminator_entries, infer_fields, published_entries
 from fqgan_jax.models.discriminators import Discriminator
 from fqgan_jax.models.fields import build_module, identifying_fields, model_kind, module_fields
+from fqgan_jax.models.heads import heads
 from fqgan_jax.training.from_config import tokenizer_fields
 
 PLUGIN = '''
@@ -183,3 +184,11 @@ def test_rows_are_found_by_the_tables_of_the_class():
     names = {field.name for field in dataclasses.fields(module_class)}
     assert module_class.tables.keys() <= names
     assert all(isinstance(table, Registry) for table in module_class.tables.values())
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_head_of_another_shape_is_named(monkeypatch):
+    monkeypatch.setattr(heads["one_layer"], "__call__", lambda _, features: features)
+    images = jnp.zeros((2, 8, 8, 3))
+    with pytest.raises(UserError, match=r"head 'one_layer' returns latents \[2, 4, 4, 16\]: .* here \[2, 4, 4, 3, 4\]"):
+        jax.eval_shape(build_module("tokenizer", FIELDS).init, jax.random.key(0), images)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from support import small_far
 
-from fqgan_jax.models.drawing import sampling_options
 from fqgan_jax.models.predictions import predictions
 from fqgan_jax.models.sampling import Known, sample_codes
+from fqgan_jax.models.sampling_options import sampling_options
 from fqgan_jax.models.stepwise import StepwiseFAR
 
 GUIDANCE = 1.7

@@ -59,7 +59,8 @@ def test_metric_that_was_not_measured_is_named(tmp_path, caplog):
     save(tmp_path, 1, 2, keep=1, keep_best="pnsr", validation={2: {"psnr": 20.0, "ssim": 0.5}})
     assert folders(tmp_path) == {"2"}
     assert [record.getMessage() for record in caplog.records] == [
-        "The checkpoint of step 2 has no pnsr to compare (measured: psnr, ssim)."
+        "The checkpoint of step 2 has no pnsr to compare (measured: psnr, ssim): name one of these in "
+        "train.keep_best, or give the file that adds the metric with --plugin."
     ]
 
 

@@ -8,7 +8,7 @@ from support import small_far
 
 from fqgan_jax.api import Generator
 from fqgan_jax.errors import UserError
-from fqgan_jax.models.drawing import draw_codes, keep_min_p, keep_top_k, keep_top_p, sampling_options
+from fqgan_jax.models.sampling_options import draw_codes, keep_min_p, keep_top_k, keep_top_p, sampling_options
 
 LOGITS = np.random.default_rng(0).standard_normal((4, 9)).astype(np.float32) * 2
 
