@@ -67,7 +67,7 @@ def test_jobsets_are_whole(path):
     words = [word.replace("$(PROCESS_ID)", "1") for word in container["command"]]
     options, config = train_line(words)
     assert (options.command, config.task) == ("train", "tokenizer")
-    assert str(options.workdir).startswith("/runs/")
+    assert str(options.workdir).startswith(("/runs/", "gs://"))
     if path.name == "jobset_gpu.yaml":
         assert options.num_processes == job["parallelism"]
         # What JobSet calls the first pod: set, replicated job, its index, the pod's index, and the service.
