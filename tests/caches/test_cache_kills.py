@@ -83,6 +83,7 @@ def test_twenty_kills_leave_no_trace(kind, images, weights, tmp_path):
         assert found == expected
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_kills_while_codes_go_to_a_bucket(images, weights, tmp_path, s3):
     folder, moments, kills = as_path(s3) / "codes", random.Random(0), 0

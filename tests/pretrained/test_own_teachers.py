@@ -62,7 +62,9 @@ def plugin(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "text"), [("corners", HOST), ("thumbnail", DEVICE)])
+@pytest.mark.parametrize(
+    ("name", "text"), [("corners", HOST), pytest.param("thumbnail", DEVICE, marks=pytest.mark.long)]
+)
 def test_a_tokenizer_trains_with_a_teacher_from_a_file(name, text, plugin, tmp_path):
     file = plugin(f"own_{'host' if text == HOST else 'device'}_teacher", text)
     command = ["train", "--plugin", str(file), "--config", "configs/demo_tokenizer.py"]

@@ -80,6 +80,7 @@ def test_a_run_continues_on_another_number_of_processes_and_another_mesh(two_pro
     assert_same_losses(read_log(tmp_path / "four"), reference)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_many_processes_train_in_a_bucket_like_one(s3, reference, tmp_path):
     """Two processes begin; two go on with one work folder, one process with a copy."""

@@ -26,7 +26,9 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize(
+    "name", [*("ibq", "lfq", "fsq"), *(pytest.param(name, marks=LONG) for name in ("simvq", "bsq"))]
+)
 def test_whole_path(name, image_folder, tmp_path):
     nearest = ("perturbation.nearest=3", "perturbation.images=1.0", "model.nested=(0.0,0.5)")
     config = tiny_tokenizer_config(*SPLIT, *FIELDS[name], *nearest, f"model.quantizer={name}")
