@@ -27,7 +27,7 @@ FIELDS = {
 
 
 @pytest.mark.parametrize(
-    "name", [*("ibq", "lfq", "fsq"), *(pytest.param(name, marks=LONG) for name in ("simvq", "bsq"))]
+    "name", ["ibq", "lfq", "fsq", *(pytest.param(name, marks=pytest.mark.long) for name in ("simvq", "bsq"))]
 )
 def test_whole_path(name, image_folder, tmp_path):
     nearest = ("perturbation.nearest=3", "perturbation.images=1.0", "model.nested=(0.0,0.5)")
